@@ -1,0 +1,258 @@
+"""Reading and writing sentences in columns, one token to a line, as CoNLL files have them."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from nertool.data.columns import (
+    DOCUMENT_MARK,
+    Forms,
+    Layout,
+    decode_lines,
+    find_columns,
+    group_sentences,
+    shorten,
+)
+from nertool.data.opening import open_bytes
+from nertool.data.schemes import PREFIXES, Scheme, check_label, convert, detect, spans, stray_positions
+from nertool.errors import CorpusError
+
+_MOST_FORMS = 100_000  # what `iterate_sentences` remembers, for a stream need never end
+_WHAT = "a file with one token and its label to a line"
+
+
+@dataclass
+class LabelledSentences:
+    """Sentences with a label for each token, as read from one file.
+
+    Attributes:
+        tokens: The tokens of each sentence.
+        labels: The labels of each sentence, in `label_scheme`.
+        documents: For each sentence the index of its document, from 0 and never falling; all 0 in a file
+            that marks no documents.
+        scheme: The scheme found in the file, or named for it.
+        label_scheme: The scheme that `labels` are in now.
+        strays: How many labels stood where `scheme` does not allow them, and were repaired.
+        path: The file.
+    """
+
+    tokens: list[list[str]]
+    labels: list[list[str]]
+    documents: list[int]
+    scheme: Scheme
+    label_scheme: Scheme
+    strays: int
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens all sentences hold."""
+        return sum(map(len, self.tokens))
+
+    @property
+    def document_count(self) -> int:
+        """How many documents hold a sentence."""
+        return self.documents[-1] + 1 if self.documents else 0
+
+    def entity_counts(self) -> Counter[str]:
+        """Count the entities of each type; empty for plain labels."""
+        return Counter(span.type for labels in self.labels for span in spans(labels, self.label_scheme))
+
+
+def iterate_sentences(
+    source: str | Path | IO[Any], *, columns: Sequence[str] | None = None, strip: str | None = None
+) -> Iterator[list[str]]:
+    """Read the tokens alone, one sentence at a time, in memory that does not grow with the file.
+
+    Args:
+        source: A file (plain or gzip), or an open stream of text or of UTF-8 bytes.
+        columns: The columns' names from left to right, one of them "token"; the first holds it by default.
+            Columns right of the token's may be missing.
+        strip: A regular expression; what it matches is removed from each token that has more than that.
+
+    Yields:
+        The tokens of each sentence.
+
+    Raises:
+        CorpusError: The file cannot be read; a stream without a sentence is no error.
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    layout = find_columns(columns, None, path)
+    forms = Forms(strip, path)
+    with open_bytes(path, _WHAT) if path is not None else nullcontext(cast(IO[Any], source)) as stream:
+        for _, start, rows in group_sentences(decode_lines(stream, path), layout):
+            if len(forms) > _MOST_FORMS:
+                forms = Forms(strip, path)
+            yield _tokens(rows, start, layout, forms)
+
+
+def _tokens(rows: list[list[str]], start: int, layout: Layout, forms: Forms) -> list[str]:
+    tokens = [forms[row[layout.token]] for row in rows]
+    if "" in tokens:
+        message = "the token is empty; expected a token in each line of a sentence"
+        raise CorpusError(message, layout.path, start + tokens.index(""))
+    return tokens
+
+
+def read_conll(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    label: str = "label",
+    scheme: Scheme | None = None,
+    target: Scheme | None = None,
+    stray: Literal["repair", "refuse"] = "repair",
+    strip: str | None = None,
+) -> LabelledSentences:
+    """Read a labelled corpus.
+
+    Columns are separated by tabs where a line has one, else by runs of spaces. Lines that are empty or blank
+    end a sentence. A `-DOCSTART-` line and the comment `# newdoc` begin a document; neither they nor other
+    CoNLL-U comments are sentences.
+
+    Args:
+        path: The file, UTF-8, plain or gzip.
+        columns: The columns' names from left to right, one of them "token"; lines may have more columns. By
+            default the token is the first and the label the last, and every line must have equally many.
+        label: Which column holds the label.
+        scheme: The scheme of the file's labels; found from the labels when None.
+        target: The scheme to convert the labels to; None keeps the file's.
+        stray: Whether labels that the scheme does not allow where they stand are repaired, by the reading
+            that conlleval gives them, or refused.
+        strip: A regular expression; what it matches is removed from each token that has more than that.
+
+    Raises:
+        CorpusError: The file cannot be read, has no sentence, a line with too few columns, a label that is
+            none of the scheme or, under `stray="refuse"`, a stray label.
+    """
+    path = Path(path)
+    layout = find_columns(columns, label, path)
+    forms, known = Forms(strip, path), Forms(None, path)
+    tokens: list[list[str]] = []
+    labels: list[list[str]] = []
+    documents: list[int] = []
+    starts = array("q")
+    first_lines: dict[str, int] = {}
+    document = 0
+    with open_bytes(path, _WHAT) as stream:
+        for new_document, start, rows in group_sentences(decode_lines(stream, path), layout):
+            document += new_document and bool(tokens)
+            tokens.append(_tokens(rows, start, layout, forms))
+            labels.append([known[row[layout.label]] for row in rows])
+            documents.append(document)
+            starts.append(start)
+            if not first_lines.keys() >= set(labels[-1]):
+                for line, name in enumerate(labels[-1], start):
+                    first_lines.setdefault(name, line)
+    if not tokens:
+        message = "there is no sentence in it; expected one token to a line, with its label in the same line"
+        raise CorpusError(message, path)
+    if scheme is None:
+        scheme = Scheme.PLAIN if target is Scheme.PLAIN else detect(labels)
+    target = scheme if target is None else target
+    _check_labels(first_lines, scheme, target, path)
+    strays = _repair(labels, starts, scheme, target, stray == "refuse", path)
+    return LabelledSentences(tokens, labels, documents, scheme, target, strays, path)
+
+
+def _check_labels(first_lines: dict[str, int], scheme: Scheme, target: Scheme, path: Path) -> None:
+    """Refuse labels that are none of the scheme, and conversions between spans and plain labels."""
+    if scheme is not Scheme.PLAIN:
+        forms = " or ".join(f"{prefix}-TYPE" for prefix in sorted({p for p in PREFIXES[scheme] if p}))
+        expected = f"O or {forms}"
+    else:
+        expected = "a label that is not empty"
+    for name, line in first_lines.items():
+        if not check_label(name, scheme):
+            message = f"{shorten(name)} is no label of {scheme}; expected {expected}"
+            raise CorpusError(f"{message}. Check the line, the label column and the scheme", path, line)
+    if Scheme.PLAIN in (scheme, target) and scheme is not target:
+        name, line = next(iter(first_lines.items()))
+        message = (
+            f"labels such as {shorten(name)} are read as {scheme} and cannot be converted to {target}, for "
+            "plain labels mark no spans: check the label column and the scheme"
+        )
+        raise CorpusError(message, path, line)
+
+
+def _repair(
+    labels: list[list[str]], starts: Sequence[int], scheme: Scheme, target: Scheme, refuse: bool, path: Path
+) -> int:
+    """Convert every sentence in place and count the stray labels; with `refuse` they are an error."""
+    strays = 0
+    first: tuple[int, str] | None = None
+    for index, sentence in enumerate(labels):
+        positions = stray_positions(sentence, scheme)
+        if positions:
+            first = first or (starts[index] + positions[0], sentence[positions[0]])
+            strays += len(positions)
+        if positions or scheme is not target:
+            labels[index] = convert(sentence, scheme, target)
+    if first is not None and refuse:
+        line, name = first
+        message = f"{name!r} may not stand here in {scheme}; there are {strays} such labels in the file"
+        raise CorpusError(f"{message}. Correct them, or read with stray='repair'", path, line)
+    return strays
+
+
+def _check_writable(text: str) -> None:
+    if text.strip(" ") in ("", DOCUMENT_MARK) or text[0] == " " or text[-1] == " " or "\t" in text:
+        raise CorpusError(f"{shorten(text)} cannot be written: it would not be read back as it is")
+    if "\n" in text or "\r" in text:
+        raise CorpusError(f"{shorten(text)} cannot be written: a token must stand in one line")
+
+
+def write_conll(
+    target: str | Path | IO[str],
+    sentences: Iterable[tuple[Sequence[str], Sequence[str]]],
+    documents: Iterable[int] | None = None,
+) -> None:
+    """Write sentences as `read_conll` reads them: a token and its label to a line.
+
+    A space parts the two. A line whose token or label has a space in it is parted by a tab, and so is every
+    line when the first one is.
+
+    Args:
+        target: The file to write, or an open stream of text.
+        sentences: The tokens and the labels of each sentence.
+        documents: For each sentence the index of its document; a `-DOCSTART-` line begins each document.
+
+    Raises:
+        CorpusError: A token or label would not be read back as it is: it is empty, begins or ends with a
+            space, has a tab or a line end in it, or is the document mark; or a sentence has more tokens than
+            labels or fewer. What came before is written by then.
+        ValueError: There are more documents than sentences or fewer.
+    """
+    if isinstance(target, str | Path):
+        with Path(target).open("w", encoding="utf-8", newline="\n") as stream:
+            write_conll(stream, sentences, documents)
+        return
+    tabs: bool | None = (
+        None  # read_conll tells from the first line whether a line without tab may be a comment
+    )
+    before: int | None = None
+    numbers = repeat(None) if documents is None else documents
+    for (tokens, labels), document in zip(sentences, numbers, strict=documents is not None):
+        if document != before:
+            target.write(f"{DOCUMENT_MARK} O\n\n")
+            before = document
+        if len(tokens) != len(labels):
+            raise CorpusError(f"a sentence has {len(tokens)} tokens and {len(labels)} labels")
+        lines = []
+        for token, label in zip(tokens, labels, strict=True):
+            _check_writable(token)
+            _check_writable(label)
+            tab = " " in token or " " in label
+            tabs = tab if tabs is None else tabs
+            lines.append(f"{token}\t{label}\n" if tab or tabs else f"{token} {label}\n")
+        target.write("".join(lines) + "\n")

@@ -1,0 +1,67 @@
+"""Opening a file of words to read its lines as bytes: plain or gzip, with errors that say what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from nertool.errors import CorpusError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@contextmanager
+def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a file for reading, through gzip where its first bytes say so, whatever its name.
+
+    A byte order mark at its start is dropped. The stream's own lines end at a line feed only, which keeps
+    tokens whole that hold a character Python counts as the end of a line (U+2028, U+0085).
+
+    Args:
+        path: The file.
+        what: What it should hold ("a CoNLL file"), for the errors.
+
+    Raises:
+        CorpusError: The file is missing, a directory, not to be read, or damaged gzip.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as plain:
+            stream = plain
+            if plain.peek(2)[:2] == _GZIP_MAGIC:
+                stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=plain)), 1 << 17)
+            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+                stream.read(3)
+            yield stream
+    except FileNotFoundError:
+        message = f"there is no such file; expected {what}, plain or gzip: check the path"
+        raise CorpusError(message, path) from None
+    except IsADirectoryError:
+        raise CorpusError(f"this is a directory; expected {what}: name a file in it", path) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        message = f"the gzip data is damaged or cut short ({error}): fetch or compress the file again"
+        raise CorpusError(message, path) from None
+    except OSError as error:
+        raise CorpusError(f"cannot be read: {error.strerror or error}", path) from None
+
+
+def decode(raw: bytes, path: str | Path | None, line: int) -> str:
+    """Decode one line as UTF-8.
+
+    Raises:
+        CorpusError: The bytes are not UTF-8.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = (
+            f"byte 0x{raw[error.start]:02x} (number {error.start + 1} of the line) is not UTF-8: convert "
+            "the file first, for example with `iconv -f latin1 -t utf-8`"
+        )
+        raise CorpusError(message, path, line) from None

@@ -1,0 +1,232 @@
+"""Reading pretrained word vectors: GloVe text, word2vec text and word2vec binary, plain or gzip."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nertool.data.opening import decode, open_bytes
+from nertool.errors import CorpusError
+
+_WHAT = "a file with a word and its numbers to a line"
+_BLANKS = b" \t\r\n"
+_BLOCK = 2048  # rows parsed at once: few enough to stay in the cache
+_SAMPLE = 64  # rows that the number of dimensions is told from where no header names it
+_HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
+_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_LARGEST = float(np.finfo(np.float32).max)
+_DIGITS = str.maketrans("123456789", "000000000")
+
+
+@dataclass
+class Vectors:
+    """Words and their vectors.
+
+    Attributes:
+        words: The words, as in the file; one may stand there twice.
+        matrix: Their vectors, float32 of shape (words, dimensions).
+        path: The file.
+    """
+
+    words: list[str]
+    matrix: NDArray[np.float32]
+    path: Path
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.matrix.shape[1])
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The row of each word; of a word that stands there twice, the first."""
+        last = len(self.words) - 1
+        return {word: last - place for place, word in enumerate(reversed(self.words))}
+
+
+def look_up(word: str, index: Mapping[str, int]) -> int | None:
+    """Find a word's row: as written, lower-cased, with its digits as 0, and lower-cased with its digits as 0.
+
+    Args:
+        word: A token of the text.
+        index: The row of each known word.
+
+    Returns:
+        The row of the first of these forms that is known, or None.
+    """
+    lowered = word.lower()
+    for form in (word, lowered, word.translate(_DIGITS), lowered.translate(_DIGITS)):
+        row = index.get(form)
+        if row is not None:
+            return row
+    return None
+
+
+def read_vectors(path: str | Path) -> Vectors:
+    """Read a file of word vectors; its format is told from its content.
+
+    Rows are read from the right, so that a word may have spaces in it.
+
+    Args:
+        path: GloVe text (a word and its numbers to a line), word2vec text (the same below a line with the
+            numbers of rows and dimensions) or word2vec binary, each plain or gzip.
+
+    Raises:
+        CorpusError: The file cannot be read, is empty or cut short, or has a row with the wrong number of
+            values, with something else than finite numbers, or with a word that is not UTF-8.
+    """
+    path = Path(path)
+    with open_bytes(path, _WHAT) as stream:
+        first = stream.readline()
+        if not first.strip(_BLANKS):
+            raise CorpusError(f"the file is empty or begins with an empty line; expected {_WHAT}", path)
+        header = _HEADER.fullmatch(first)
+        if header is None:
+            head = [first, *islice(stream, _SAMPLE - 1)]
+            widths = Counter(len(line.split()) for line in head if line.strip(_BLANKS))
+            dimensions = widths.most_common(1)[0][0] - 1
+            if dimensions < 1:
+                raise CorpusError(f"found no numbers in the first lines; expected {_WHAT}", path, 1)
+            return _read_text(chain(head, stream), 1, None, dimensions, path)
+        rows, dimensions = int(header[1]), int(header[2])
+        if rows < 1 or dimensions < 1:
+            message = f"the header names {rows} rows of {dimensions} dimensions: there is nothing to read"
+            raise CorpusError(message, path, 1)
+        if _is_binary(stream, dimensions):
+            return _read_binary(stream, rows, dimensions, path)
+        return _read_text(stream, 2, rows, dimensions, path)
+
+
+def _read_text(
+    lines: Iterator[bytes], first_line: int, rows: int | None, dimensions: int, path: Path
+) -> Vectors:
+    words: list[str] = []
+    blocks: list[NDArray[np.float32]] = []
+    number = first_line
+    while block := list(islice(lines, _BLOCK)):
+        block_words, matrix = _parse(block, number, dimensions, path)
+        words += block_words
+        blocks.append(matrix)
+        number += len(block)
+    _check_rows(len(words), rows, path)
+    return Vectors(words, np.concatenate(blocks), path)
+
+
+def _check_rows(found: int, named: int | None, path: Path) -> None:
+    if named is not None and found != named:
+        trouble = "the file is cut short" if found < named else "there are more"
+        message = f"the header names {named} rows, and {trouble}: found {found}. Fetch the file again"
+        raise CorpusError(message, path)
+
+
+def _parse(
+    block: list[bytes], first_line: int, dimensions: int, path: Path
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Parse rows of which nearly all have single spaces and a word without any."""
+    heads: list[bytes] = []
+    tails: list[bytes] = []
+    for number, line in enumerate(block, first_line):
+        row = line.rstrip(_BLANKS)
+        if row.count(b" ") == dimensions:
+            head, _, tail = row.partition(b" ")
+        elif row:
+            head, numbers = _cut(row, dimensions, path, number)
+            tail = b" ".join(numbers)
+        else:
+            continue
+        heads.append(head)
+        tails.append(tail)
+    try:
+        words = b"\n".join(heads).decode().split("\n") if heads else []
+        matrix = np.loadtxt(tails, np.float32, comments=None, delimiter=" ", ndmin=2) if tails else None
+    except ValueError:  # of which UnicodeDecodeError is one
+        matrix = None
+    if matrix is None or matrix.shape != (len(words), dimensions) or not np.isfinite(matrix).all():
+        return _parse_slowly(block, first_line, dimensions, path)
+    return words, matrix
+
+
+def _parse_slowly(
+    block: list[bytes], first_line: int, dimensions: int, path: Path
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Parse rows one by one, to find the faulty one or to read what the fast way cannot."""
+    words: list[str] = []
+    values: list[list[float]] = []
+    for number, line in enumerate(block, first_line):
+        row = line.rstrip(_BLANKS)
+        if row:
+            head, numbers = _cut(row, dimensions, path, number)
+            words.append(decode(head, path, number))
+            values.append([_number(text, path, number) for text in numbers])
+    return words, np.array(values, dtype=np.float32).reshape(len(words), dimensions)
+
+
+def _cut(row: bytes, dimensions: int, path: Path, number: int) -> tuple[bytes, list[bytes]]:
+    """Part a row's word from its numbers, from the right: the word may have spaces in it."""
+    word, *numbers = row.rsplit(None, dimensions)
+    pieces = word.split()
+    if len(numbers) < dimensions or (len(pieces) > 1 and _NUMBER.fullmatch(pieces[-1])):
+        found = len(row.split()) - 1
+        message = f"found {found} values after the word, where {dimensions} are expected"
+        raise CorpusError(f"{message}: the file is damaged or cut short", path, number)
+    return word, numbers
+
+
+def _number(text: bytes, path: Path, number: int) -> float:
+    if _NUMBER.fullmatch(text) and abs(value := float(text)) <= _LARGEST:
+        return value
+    shown = text[:40].decode(errors="replace")
+    raise CorpusError(f"{shown!r} is not a finite number that fits in 32 bits", path, number)
+
+
+def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
+    """Look at what follows the header: a row of text, or bytes that text does not have."""
+    place = stream.tell()
+    block = stream.read(32 * dimensions + 512)
+    stream.seek(place)
+    row = block.partition(b"\n")[0].split()
+    if len(row) > dimensions and all(map(_NUMBER.fullmatch, row[-dimensions:])):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(block)
+    except UnicodeDecodeError:
+        return True
+    return _CONTROL.search(block) is not None
+
+
+def _read_binary(stream: BinaryIO, rows: int, dimensions: int, path: Path) -> Vectors:
+    """Read rows of a word, a space and little-endian floats, with or without a line feed between them."""
+    words: list[str] = []
+    values = bytearray()
+    for row in range(1, rows + 1):
+        word = bytearray()
+        while (byte := stream.read(1)) not in (b" ", b""):
+            word += byte
+        vector = stream.read(4 * dimensions)
+        if len(vector) < 4 * dimensions:
+            _check_rows(row - 1, rows, path)
+        try:
+            words.append(word.lstrip(b"\n").decode())
+        except UnicodeDecodeError:
+            message = f"the word of row {row}, {bytes(word[:40])!r}, is not UTF-8: the file is damaged"
+            raise CorpusError(message, path) from None
+        values += vector
+    if stream.read(2).strip(_BLANKS):
+        raise CorpusError(f"the header names {rows} rows, and there are more. Fetch the file again", path)
+    matrix = np.frombuffer(values, dtype="<f4").astype(np.float32, copy=False).reshape(rows, dimensions)
+    faulty = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if faulty.size:
+        message = f"row {faulty[0] + 1}, of the word {words[faulty[0]]!r}, has a value that is not finite"
+        raise CorpusError(message, path)
+    return Vectors(words, matrix, path)

@@ -1,0 +1,146 @@
+"""Scores of predicted labels, by seqeval: entities in strict mode, or tokens for labels without spans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nertool.data.schemes import Scheme
+
+# seqeval knows neither BILOU's nor BMES's letters in strict mode under the names used here: same roles, renamed.
+_TO_IOBES = {Scheme.BILOU: {"L": "E", "U": "S"}, Scheme.BMES: {"M": "I"}}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision, recall and F1, from 0 to 1, and the number of gold entities (or tokens) behind them."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well labels were predicted.
+
+    Attributes:
+        micro: Over all entities.
+        macro: Mean over the types.
+        per_type: For each type of entity (for plain tags: for each tag).
+        accuracy: Share of tokens with the right label.
+        sentences: How many were scored.
+        tokens: How many were scored.
+        mode: How the figures were computed.
+    """
+
+    micro: Scores
+    macro: Scores
+    per_type: dict[str, Scores]
+    accuracy: float
+    sentences: int
+    tokens: int
+    mode: str
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object: `precision`, `recall`, `f1` are the micro average."""
+        return {
+            "precision": self.micro.precision,
+            "recall": self.micro.recall,
+            "f1": self.micro.f1,
+            "support": self.micro.support,
+            "accuracy": self.accuracy,
+            "macro": asdict(self.macro),
+            "per_type": {name: asdict(scores) for name, scores in self.per_type.items()},
+            "sentences": self.sentences,
+            "tokens": self.tokens,
+            "mode": self.mode,
+        }
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_json`."""
+        return cls(
+            Scores(tree["precision"], tree["recall"], tree["f1"], tree["support"]),
+            Scores(**tree["macro"]),
+            {name: Scores(**scores) for name, scores in tree["per_type"].items()},
+            tree["accuracy"],
+            tree["sentences"],
+            tree["tokens"],
+            tree["mode"],
+        )
+
+
+def evaluate(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, *, strict: bool = True
+) -> Evaluation:
+    """Scores predictions.
+
+    Args:
+        gold: The right labels of each sentence.
+        predicted: The predicted ones, as many for each sentence.
+        scheme: The scheme of both.
+        strict: An entity counts only where its labels follow the scheme to the letter (seqeval's strict
+            mode); else odd sequences are read as conlleval reads them (seqeval's default mode).
+    """
+    if [len(row) for row in gold] != [len(row) for row in predicted]:
+        raise ValueError("gold and predicted labels differ in length")
+    sentences, tokens = len(gold), sum(map(len, gold))
+    if scheme is Scheme.PLAIN:
+        report = _report_on_tags(gold, predicted)
+        mode = "tokens"
+    else:
+        report, name = _report_on_entities(gold, predicted, scheme, strict)
+        mode = f"strict {name}" if strict else "default, as conlleval"
+    right = sum(
+        found == wanted for row, other in zip(gold, predicted, strict=True) for wanted, found in zip(row, other, strict=True)
+    )
+    micro, macro = report.pop("micro avg"), report.pop("macro avg")
+    return Evaluation(micro, macro, report, right / tokens if tokens else 0.0, sentences, tokens, mode)
+
+
+def _report_on_entities(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, strict: bool
+) -> tuple[dict[str, Scores], str]:
+    from seqeval.metrics import classification_report
+    from seqeval.scheme import IOB1, IOB2, IOBES
+
+    names = _TO_IOBES.get(scheme, {})
+    gold_rows = [_renamed(row, names) for row in gold]
+    predicted_rows = [_renamed(row, names) for row in predicted]
+    kind = {Scheme.IOB1: IOB1, Scheme.IOB2: IOB2}.get(scheme, IOBES)
+    nothing = Scores(0.0, 0.0, 0.0, 0)
+    # seqeval fails, or warns for want of a B-, where there is no entity at all.
+    if all(label == "O" for rows in (gold_rows, predicted_rows) for row in rows for label in row):
+        return {"micro avg": nothing, "macro avg": nothing}, kind.__name__
+    options: dict[str, Any] = {"mode": "strict", "scheme": kind} if strict else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = classification_report(gold_rows, predicted_rows, output_dict=True, zero_division=0, **options)
+    report.pop("weighted avg", None)
+    return {name: _scores(row) for name, row in report.items()}, kind.__name__
+
+
+def _report_on_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Scores]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    wanted = [label for row in gold for label in row]
+    found = [label for row in predicted for label in row]
+    names = sorted({*wanted, *found})
+    columns = precision_recall_fscore_support(wanted, found, labels=names, zero_division=0)
+    rows = {name: Scores(*map(float, row[:3]), int(row[3])) for name, *row in zip(names, *columns, strict=True)}
+    for average in ("micro", "macro"):
+        *figures, _ = precision_recall_fscore_support(wanted, found, average=average, zero_division=0)
+        rows[f"{average} avg"] = Scores(*map(float, figures), len(wanted))
+    return rows
+
+
+def _scores(row: dict[str, Any]) -> Scores:
+    return Scores(float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))
+
+
+def _renamed(labels: Sequence[str], names: dict[str, str]) -> list[str]:
+    return [names.get(label[0], label[0]) + label[1:] for label in labels] if names else list(labels)

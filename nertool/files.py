@@ -1,0 +1,46 @@
+"""Where named files are found: here, in the folders of `NERTOOL_DATA`, in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from nertool.errors import ConfigError
+
+_HOW_TO_GET = {
+    "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip); put the file there",
+    "conll03/": "CoNLL-2003 English needs the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
+    "conll2000/": "CoNLL-2000 is at https://www.clips.uantwerpen.be/conll2000/chunking/",
+    "ud_ewt/": "UD English EWT is at https://github.com/UniversalDependencies/UD_English-EWT (as word, XPOS, UPOS)",
+    "weibo_zh/": "Weibo NER is at https://github.com/hltcoe/golden-horse",
+}
+
+
+def data_folders() -> list[Path]:
+    """The folders in which named files are looked for, first to last."""
+    named = os.environ.get("NERTOOL_DATA", "")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nertool"
+    return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
+
+
+def find(name: str, also: Iterable[Path] = ()) -> Path:
+    """The path of a file given by name.
+
+    Args:
+        name: An absolute path, or a name relative to one of the folders.
+        also: More folders to look in, after the current one.
+
+    Raises:
+        ConfigError: It is in none of them; says where it was looked for and how to get it.
+    """
+    given = Path(name).expanduser()
+    first, *rest = data_folders()
+    folders = [first] if given.is_absolute() else [first, *also, *rest]
+    for folder in folders:
+        if (folder / given).is_file():
+            return folder / given
+    looked = ", ".join(str(folder.resolve()) for folder in folders)
+    where = "" if given.is_absolute() else f" in any of: {looked}; set NERTOOL_DATA to the folder that holds it"
+    hint = next((f". {text}" for part, text in _HOW_TO_GET.items() if part in name), "")
+    raise ConfigError(f"there is no file {name}{where}{hint}")

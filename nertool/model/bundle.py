@@ -1,0 +1,171 @@
+"""A model on disk: a folder with `config.yaml`, `lexicon.json` and `weights.safetensors`; nothing executable.
+
+Loading refuses whatever does not fit together, before the network is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from nertool.config import Config, dump_config, load_config
+from nertool.data.lexicon import Lexicon
+from nertool.data.schemes import Scheme, allowed_transitions
+from nertool.errors import BundleError, ConfigError, NertoolError
+from nertool.model.crf import Constraints
+from nertool.model.network import Network, Sizes
+
+CONFIG, LEXICON, WEIGHTS = "config.yaml", "lexicon.json", "weights.safetensors"
+_VERSION = "1"
+
+
+@dataclass
+class Model:
+    """A network with all that it takes to use it."""
+
+    config: Config
+    lexicon: Lexicon
+    network: Network
+
+
+def build_network(config: Config, lexicon: Lexicon, dimensions: int) -> Network:
+    """A network for these vocabularies with fresh weights; its word table is not filled.
+
+    Args:
+        config: Of the run.
+        lexicon: The vocabularies.
+        dimensions: Size of a word vector.
+    """
+    network = Network(
+        Sizes(lexicon.row_count, dimensions, lexicon.kind_count, len(lexicon.labels)),
+        config.model,
+        Constraints(*allowed_transitions(lexicon.labels, lexicon.scheme)),
+        word_dropout=config.words.dropout,
+        train_words=config.words.trainable,
+        seed=config.training.seed,
+    )
+    return network
+
+
+def save_bundle(model: Model, folder: Path) -> None:
+    """Writes a model; each file is written beside its place and then moved there.
+
+    Raises:
+        BundleError: The folder cannot be written to.
+    """
+    lexicon = _lexicon_bytes(model.lexicon)
+    metadata = {"nertool": _VERSION, "lexicon": hashlib.sha256(lexicon).hexdigest()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.network.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / CONFIG, dump_config(model.config).encode())
+        write_whole(folder / LEXICON, lexicon)
+        write_whole(folder / WEIGHTS, safetensors.torch.save(tensors, metadata))
+    except OSError as problem:
+        raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is never seen half written."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def load_bundle(folder: Path) -> Model:
+    """Reads a model.
+
+    Raises:
+        BundleError: A file is missing or damaged, or the files do not belong together.
+    """
+    missing = [name for name in (CONFIG, LEXICON, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
+    try:
+        config = load_config(folder / CONFIG)
+    except ConfigError as problem:
+        raise BundleError(str(problem)) from None
+    lexicon, fingerprint = _read_lexicon(folder / LEXICON)
+    tensors = _read_weights(folder / WEIGHTS, fingerprint)
+    words = tensors.get("words.weight")
+    if words is None or words.dim() != 2:
+        raise BundleError(f"{folder / WEIGHTS}: the table 'words.weight' is missing")
+    # The skeleton has shapes but no memory: a config that asks for absurd sizes is refused before they are built.
+    with torch.device("meta"):
+        expected = _shapes(config, lexicon, words.shape[1])
+    problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
+    problems += [f"{name}: unexpected" for name in tensors.keys() - expected.keys()]
+    for name in sorted(expected.keys() & tensors.keys()):
+        found, wanted = tensors[name], expected[name]
+        if found.shape != wanted.shape:
+            problems.append(f"{name}: shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+        elif found.dtype != wanted.dtype:
+            problems.append(f"{name}: type {found.dtype}, expected {wanted.dtype}")
+        elif not bool(torch.isfinite(found).all()):
+            problems.append(f"{name}: holds values that are not finite")
+    if problems:
+        raise BundleError(f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems)))
+    network = build_network(config, lexicon, words.shape[1])
+    network.load_state_dict(tensors)
+    network.eval()
+    return Model(config, lexicon, network)
+
+
+def _shapes(config: Config, lexicon: Lexicon, dimensions: int) -> dict[str, torch.Tensor]:
+    return dict(build_network(config, lexicon, dimensions).state_dict())
+
+
+def _lexicon_bytes(lexicon: Lexicon) -> bytes:
+    tree = {
+        "scheme": lexicon.scheme.value,
+        "labels": lexicon.labels,
+        "characters": lexicon.characters,
+        "words": lexicon.words,
+    }
+    # Escaped, so that lone surrogates and odd separators in tokens survive.
+    return (json.dumps(tree, indent=0) + "\n").encode("ascii")
+
+
+def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
+    content = path.read_bytes()
+    try:
+        tree: Any = json.loads(content)
+        lists = [tree[key] for key in ("words", "characters", "labels")]
+        if not all(isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists):
+            raise TypeError
+        if any(len(set(each)) != len(each) for each in lists) or not lists[2]:
+            raise ValueError("an entry stands twice, or there are no labels")
+        lexicon = Lexicon(*lists, scheme=Scheme(tree["scheme"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
+    return lexicon, hashlib.sha256(content).hexdigest()
+
+
+def _read_weights(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("nertool") != _VERSION:
+                raise BundleError(
+                    f"{path}: written by another version of nertool (format {metadata.get('nertool')}, "
+                    f"this one reads {_VERSION})"
+                )
+            if metadata.get("lexicon") != fingerprint:
+                raise BundleError(f"{path}: belongs to another {LEXICON}")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except NertoolError:
+        raise
+    except Exception as problem:  # safetensors raises its own error type and those of the system
+        raise BundleError(f"{path}: damaged ({problem})") from None

@@ -1,0 +1,80 @@
+"""Independent branches of a network on a thread each, forward and backward.
+
+The two directions of a BiLSTM know nothing of each other, yet autograd walks them one after the other, and
+threads inside a matrix product this small spend their time waiting for each other. A thread for each
+direction is about 1.5 times as fast on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Result = TypeVar("Result")
+_pool: ThreadPoolExecutor | None = None
+
+
+def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Applies each module to its input, each on a thread of its own.
+
+    Args:
+        modules: One for each branch; called with one tensor, returning one tensor. They share no parameters
+            and draw no random numbers.
+        inputs: One for each module.
+
+    Returns:
+        The results in order, differentiable.
+    """
+    if len(modules) == 1 or torch.get_num_threads() > 1:
+        # With several threads inside each operation, the cores are taken already.
+        return tuple(module(values) for module, values in zip(modules, inputs, strict=True))
+    if not torch.is_grad_enabled():
+        return tuple(_together([_call(module, values, False) for module, values in zip(modules, inputs, strict=True)]))
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)
+    return results
+
+
+class _Branches(torch.autograd.Function):
+    """One node of the autograd graph that holds a graph of its own for each branch."""
+
+    @staticmethod
+    def forward(ctx: Any, modules: tuple[nn.Module, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.sources = [values.detach().requires_grad_() for values in tensors[: len(modules)]]
+        ctx.modules = modules
+        ctx.results = _together([_call(module, values, True) for module, values in zip(modules, ctx.sources, strict=True)])
+        return tuple(result.detach() for result in ctx.results)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        def branch(module: nn.Module, source: Tensor, result: Tensor, gradient: Tensor) -> Callable[[], Any]:
+            return lambda: torch.autograd.grad(result, [source, *module.parameters()], gradient)
+
+        found = _together(
+            [branch(*part) for part in zip(ctx.modules, ctx.sources, ctx.results, gradients, strict=True)]
+        )
+        of_inputs = [parts[0] for parts in found]
+        of_parameters = [part for parts in found for part in parts[1:]]
+        return None, *of_inputs, *of_parameters
+
+
+def _call(module: nn.Module, values: Tensor, gradients: bool) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        # Grad mode belongs to a thread, so a worker must be told.
+        with torch.set_grad_enabled(gradients), torch.inference_mode(values.is_inference()):
+            result: Tensor = module(values)
+            return result
+
+    return run
+
+
+def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")
+    others = [_pool.submit(task) for task in tasks[1:]]
+    return [tasks[0](), *(other.result() for other in others)]

@@ -1,0 +1,49 @@
+"""Dropout (Srivastava et al. 2014) whose masks cost less than the layers that they mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Noise:
+    """The random bits of training: one seeded stream that all dropout layers of a network draw from.
+
+    torch draws dropout masks one Bernoulli variable at a time, which costs a third of a training step on a
+    CPU; comparing 16 random bits with a threshold is several times faster and as good.
+
+    Args:
+        seed: Of the stream.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.Generator(np.random.SFC64(seed))
+
+    def keep(self, shape: tuple[int, ...] | torch.Size, probability: float) -> Tensor:
+        """A boolean tensor whose elements are True with this probability (to 1/65536)."""
+        size = int(np.prod(shape, dtype=np.int64))
+        bits = np.frombuffer(self.generator.bytes(2 * size), dtype=np.uint16)
+        kept: Tensor = torch.from_numpy(bits < round(probability * 65536)).view(shape)
+        return kept
+
+
+class Dropout(nn.Module):
+    """Zeroes elements with a probability while training, and scales the others to keep the mean.
+
+    Args:
+        probability: Of an element to be zeroed.
+        noise: Where the random bits come from.
+    """
+
+    def __init__(self, probability: float, noise: Noise) -> None:
+        super().__init__()
+        self.probability = probability
+        self.noise = noise
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape in, the same shape out."""
+        if not self.training or self.probability == 0.0:
+            return values
+        kept = self.noise.keep(values.shape, 1.0 - self.probability)
+        return values * kept.to(values.dtype).mul_(1.0 / (1.0 - self.probability))

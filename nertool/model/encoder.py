@@ -1,0 +1,93 @@
+"""The recurrent network that lets each token see its sentence (Ma & Hovy 2016, section 2.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nertool.model.concurrency import run_branches
+from nertool.model.dropout import Dropout, Noise
+from nertool.model.masks import reversal
+
+
+class Direction(nn.Module):
+    """One recurrent layer read in one direction, (time, batch, inputs) to (time, batch, hidden)."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(inputs, hidden)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights as the paper does (section 3.1); the forget gate starts open."""
+        hidden = self.cell.hidden_size
+        for name, parameter in self.cell.named_parameters():
+            if name.startswith("weight"):
+                bound = math.sqrt(6 / (hidden + parameter.shape[1]))
+                nn.init.uniform_(parameter, -bound, bound)
+            else:
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.cell.bias_ih_l0[hidden : 2 * hidden] = 1.0  # torch's gates: input, forget, cell, output
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Runs the layer from the first token to the last."""
+        result: Tensor = self.cell(values)[0]
+        return result
+
+
+class Encoder(nn.Module):
+    """Layers of an LSTM in one direction or two.
+
+    The backward direction is a layer of its own over the reversed sentences. Sentences are reversed within
+    their own length, so padding comes last in both directions and can reach no token.
+
+    Args:
+        inputs: Size of the input vectors.
+        hidden: Units of each direction.
+        layers: Number of layers.
+        bidirectional: Whether there is a backward direction.
+        dropout: Between the layers.
+        noise: Random bits for dropout.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, layers: int, bidirectional: bool, dropout: float, noise: Noise
+    ) -> None:
+        super().__init__()
+        directions = 2 if bidirectional else 1
+        self.output_size = directions * hidden
+        self.layers = nn.ModuleList(
+            nn.ModuleList(Direction(inputs if layer == 0 else self.output_size, hidden) for _ in range(directions))
+            for layer in range(layers)
+        )
+        self.dropout = Dropout(dropout, noise)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Runs the layers.
+
+        Args:
+            values: (time, batch, inputs).
+            mask: Boolean (time, batch), a prefix of True in each column.
+
+        Returns:
+            (time, batch, directions x hidden); anything outside the mask.
+        """
+        order = None if bool(mask.all()) else reversal(mask).unsqueeze(-1)
+        for depth, layer in enumerate(self.layers):
+            if depth:
+                values = self.dropout(values)
+            if len(layer) == 1:
+                values = layer[0](values)
+            else:
+                ahead, back = run_branches(list(layer), (values, _reverse(values, order)))
+                values = torch.cat((ahead, _reverse(back, order)), -1)
+        return values
+
+
+def _reverse(values: Tensor, order: Tensor | None) -> Tensor:
+    if order is None:
+        return values.flip(0)
+    return values.gather(0, order.expand_as(values))

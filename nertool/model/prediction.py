@@ -1,0 +1,110 @@
+"""Labels for any number of sentences: batches of one length, a thread for each core, nothing done twice.
+
+Weights do not change while tagging, so the vector of a form (word vector and convolved characters) is
+computed once, however often the form occurs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nertool.data.batching import FormTables, reading_order
+from nertool.model.network import Network
+
+TOKENS_PER_BATCH = 2000
+_FORMS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found for some sentences, flat: the tokens of the first sentence, then those of the second.
+
+    Attributes:
+        labels: Label of each token, (tokens,).
+        first, path, last: Tables as in `Posterior.path_logs`, (tokens,); None where not asked for.
+    """
+
+    labels: np.ndarray
+    first: np.ndarray | None = None
+    path: np.ndarray | None = None
+    last: np.ndarray | None = None
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[int]:
+    """Hands out the threads that torch may use, leaving one to each operation; puts them back at the end."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def vectors_of(network: Network, tables: FormTables) -> Tensor:
+    """Input vectors of forms, (forms, inputs)."""
+    parts = []
+    for start in range(0, len(tables.rows), _FORMS_AT_ONCE):
+        forms = np.arange(start, min(start + _FORMS_AT_ONCE, len(tables.rows)))
+        windows, lengths = tables.select(forms)
+        rows = torch.from_numpy(tables.rows[forms])
+        parts.append(network.form_vectors(rows, torch.from_numpy(windows), torch.from_numpy(lengths)))
+    return torch.cat(parts)
+
+
+def predict(
+    network: Network,
+    vectors: Tensor,
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    probabilities: bool = False,
+    workers: int = 1,
+) -> Prediction:
+    """Labels sentences.
+
+    Args:
+        network: In evaluation mode.
+        vectors: Input vectors of all forms, (forms, inputs); form 0 pads.
+        tokens: Form of each token, sentence after sentence, (tokens,).
+        lengths: Tokens of each sentence, at least 1, (sentences,).
+        probabilities: Whether the tables for probabilities are wanted too.
+        workers: Batches that are worked on at the same time.
+    """
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    labels = np.zeros(len(tokens), dtype=np.int16)
+    logs = [np.zeros(len(tokens)) for _ in range(3)] if probabilities else []
+
+    def label(sentences: np.ndarray) -> None:
+        sizes = lengths[sentences]
+        steps = np.arange(int(sizes.max()))[:, None]
+        mask = steps < sizes
+        places = offsets[sentences] + steps
+        forms = torch.from_numpy(np.where(mask, tokens[np.where(mask, places, 0)], 0))
+        prefix = torch.from_numpy(mask)
+        # Inference mode belongs to a thread, so each worker enters it.
+        with torch.inference_mode():
+            scores = network.encode(torch.nn.functional.embedding(forms, vectors), prefix)
+            best = network.decoder.best_labels(scores, prefix)
+            labels[places[mask]] = best.numpy()[mask]
+            if logs:
+                for table, part in zip(logs, network.decoder.posterior(scores, prefix).path_logs(best), strict=True):
+                    table[places[mask]] = part.numpy()[mask]
+
+    batches = reading_order(lengths, TOKENS_PER_BATCH)
+    if workers == 1:
+        for sentences in batches:
+            label(sentences)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(label, batches):
+                pass
+    return Prediction(labels, *logs)

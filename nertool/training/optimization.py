@@ -1,0 +1,151 @@
+"""Update rules, gradient clipping and averaged weights, all of which leave untouched word vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nertool.config import TrainingConfig
+
+
+class RowSGD(torch.optim.Optimizer):
+    """SGD with momentum for tables with sparse gradients, lazy as `torch.optim.SparseAdam` is.
+
+    The velocity of a row changes when a batch touches the row, and at no other time.
+
+    Args:
+        parameters: Tables with sparse gradients, whose row indices are unique.
+        lr: Learning rate.
+        momentum: Share of a row's velocity that its next update keeps.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Updates the rows that have a gradient."""
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is None:
+                    continue
+                rows, update = table.grad._indices()[0], table.grad._values()
+                if group["momentum"]:
+                    state = self.state[table]
+                    if not state:
+                        state["velocity"] = torch.zeros_like(table)
+                    update = update.add(state["velocity"][rows], alpha=group["momentum"])
+                    state["velocity"].index_copy_(0, rows, update)
+                table.index_add_(0, rows, update, alpha=-group["lr"])
+
+
+class Optimization:
+    """Everything that happens between a gradient and new weights.
+
+    Args:
+        network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
+        config: Rule, rates, clipping and averaging.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainingConfig) -> None:
+        self._config = config
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        table = [parameter for parameter in trained if parameter is network.words.weight]
+        dense = [parameter for parameter in trained if parameter is not network.words.weight]
+        self._dense, self._tables = dense, table
+        rate = config.learning_rate
+        self._rules: list[torch.optim.Optimizer] = []
+        if config.optimizer == "sgd":
+            self._rules.append(
+                torch.optim.SGD(
+                    dense, rate, config.momentum, weight_decay=config.weight_decay, foreach=True
+                )
+            )
+        else:
+            kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+            self._rules.append(kind(dense, rate, weight_decay=config.weight_decay, foreach=True))
+        if table:
+            self._rules.append(
+                RowSGD(table, rate, config.momentum)
+                if config.optimizer == "sgd"
+                else torch.optim.SparseAdam(table, rate)
+            )
+        self.average = Average(dense, table, config.averaging) if config.averaging else None
+
+    def start_epoch(self, epoch: int) -> float:
+        """Sets and returns the learning rate of an epoch, counted from 0."""
+        rate = self._config.learning_rate / (1 + self._config.decay * epoch)
+        for rule in self._rules:
+            for group in rule.param_groups:
+                group["lr"] = rate
+        return rate
+
+    def step(self) -> float:
+        """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""
+        gradients = [parameter.grad for parameter in self._dense if parameter.grad is not None]
+        gradients += [table.grad._values() for table in self._tables if table.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self._config.clip and norm > self._config.clip:
+            torch._foreach_mul_(gradients, self._config.clip / norm)
+        if self.average is not None:
+            self.average.before_step()
+        for rule in self._rules:
+            rule.step()
+        if self.average is not None:
+            self.average.after_step()
+        for parameter in (*self._dense, *self._tables):
+            parameter.grad = None
+        return float(norm)
+
+
+class Average:
+    """Exponential moving average of the weights (Polyak averaging), exact for word vectors too.
+
+    A row that no batch touches stays where it is while its average goes on towards it; that is made up for
+    in closed form when the row is touched again, or when the average is read.
+
+    Args:
+        dense: Parameters that every step changes.
+        tables: Parameters of which a step changes the rows in their sparse gradient.
+        decay: Share of the average that a step keeps.
+    """
+
+    def __init__(self, dense: list[Tensor], tables: list[Tensor], decay: float) -> None:
+        self._decay = decay
+        self._steps = 0
+        self._dense, self._tables = dense, tables
+        self._means = [parameter.detach().clone() for parameter in dense]
+        self._row_means = [table.detach().clone() for table in tables]
+        self._row_steps = [torch.zeros(len(table), dtype=torch.long) for table in tables]
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Brings the averages of the rows that are about to change up to date."""
+        for table, means, steps in zip(self._tables, self._row_means, self._row_steps, strict=True):
+            if table.grad is not None:
+                self._catch_up(table, means, steps, table.grad._indices()[0])
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Takes the new weights into the average."""
+        self._steps += 1
+        torch._foreach_lerp_(self._means, self._dense, 1.0 - self._decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchanges the weights with their averages; a second call exchanges them back."""
+        for table, means, steps in zip(self._tables, self._row_means, self._row_steps, strict=True):
+            self._catch_up(table, means, steps, torch.arange(len(table)))
+        for parameter, mean in zip((*self._dense, *self._tables), (*self._means, *self._row_means), strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(mean)
+            mean.copy_(kept)
+
+    def _catch_up(self, table: Tensor, means: Tensor, steps: Tensor, rows: Tensor) -> None:
+        missed = (self._steps - steps[rows]).to(table.dtype)
+        weight = (1.0 - self._decay**missed).unsqueeze(1)
+        means[rows] = torch.lerp(means[rows], table[rows], weight)
+        steps[rows] = self._steps

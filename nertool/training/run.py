@@ -1,0 +1,238 @@
+"""A whole run: from a config to a folder with a model, its metrics and its scores."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nertool
+from nertool.config import Config
+from nertool.data.batching import EncodedCorpus, Forms
+from nertool.data.conll import LabelledSentences
+from nertool.data.corpus import Corpus, read_corpus
+from nertool.data.lexicon import Lexicon, build_lexicon, initial_rows
+from nertool.data.vectors import Vectors, look_up, read_vectors
+from nertool.errors import NertoolError
+from nertool.evaluation import Evaluation, evaluate
+from nertool.model.bundle import Model, build_network, load_bundle, save_bundle, write_whole
+from nertool.model.prediction import one_thread_per_operation, predict, vectors_of
+from nertool.training.trainer import Epoch, Step, train
+
+METRICS, RESULTS = "metrics.jsonl", "results.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything is read and built; training is about to begin.
+
+    Attributes:
+        config: With the paths of the files that were found.
+        corpus: The splits.
+        lexicon: The vocabularies.
+        coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
+        parameters: Number of weights, those of word vectors left out, and of word vectors.
+        seconds: That it took.
+    """
+
+    config: Config
+    corpus: Corpus
+    lexicon: Lexicon
+    coverage: dict[str, float] | None
+    parameters: tuple[int, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Training has ended, the best epoch is on disk, and the test split has been scored.
+
+    Attributes:
+        best: The record of the best epoch.
+        epochs: That were trained.
+        seconds: Of training and validation together.
+        test: Scores of the test split; None where there is none.
+    """
+
+    best: Epoch
+    epochs: int
+    seconds: float
+    test: Evaluation | None
+
+
+def form_settings(config: Config) -> tuple[int, int]:
+    """Width of a character window, and characters of a word that are looked at."""
+    return config.model.characters.width, config.model.characters.maximum
+
+
+def label_sentences(model: Model, encoded: EncodedCorpus) -> list[list[str]]:
+    """The best labels of each sentence."""
+    with one_thread_per_operation() as threads:
+        found = predict(
+            model.network,
+            vectors_of(model.network, encoded.tables),
+            encoded.tokens,
+            encoded.lengths,
+            workers=threads,
+        )
+    names = np.array(model.lexicon.labels, dtype=object)[found.labels].tolist()
+    return [names[a:b] for a, b in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)]
+
+
+def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Finished]:
+    """Trains a model and writes it to a folder.
+
+    The model of the best epoch so far is always there, with `metrics.jsonl`; `results.json` comes last. A
+    model that was there before stays until the first epoch has ended.
+
+    Args:
+        config: With paths that exist (see `locate_corpus`).
+        folder: The run directory.
+
+    Raises:
+        NertoolError: Of the kind that tells what is wrong: config, corpus or vectors, or the folder.
+    """
+    began = time.perf_counter()
+    corpus = read_corpus(config.corpus)
+    vectors = [read_vectors(path) for path in config.words.vectors]
+    lexicon = build_lexicon(
+        corpus.train.tokens,
+        corpus.train.labels,
+        corpus.train.label_scheme,
+        vectors,
+        config.words.minimum_count,
+        config.words.extra_rows,
+    )
+    model = _build(config, lexicon, vectors)
+    encoded = {name: encode_split(split, model) for name, split in corpus.splits.items() if name != "test"}
+    counts = [parameter.numel() for parameter in model.network.parameters()]
+    table = model.network.words.weight.numel()
+    coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
+    yield Prepared(config, corpus, lexicon, coverage, (sum(counts) - table, table), time.perf_counter() - began)
+
+    _open_folder(folder)
+    validation = corpus.validation
+
+    def validate() -> Evaluation:
+        found = label_sentences(model, encoded["validation"])
+        return evaluate(validation.labels, found, validation.label_scheme)
+
+    threads = torch.get_num_threads()
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    best: Epoch | None = None
+    epochs = 0
+    started = time.perf_counter()
+    try:
+        with (folder / METRICS).open("w", encoding="utf-8") as metrics:
+            for record in train(model.network, encoded["train"], validate, config.training):
+                if isinstance(record, Epoch):
+                    epochs += 1
+                    if record.improved:
+                        best = record
+                        save_bundle(model, folder)
+                    metrics.write(json.dumps(_metrics(record)) + "\n")
+                    metrics.flush()
+                yield record
+        seconds = time.perf_counter() - started
+        assert best is not None, "training has at least one epoch, and the first is always the best so far"
+        test = None
+        if corpus.test is not None:
+            chosen = load_bundle(folder)
+            found = label_sentences(chosen, encode_split(corpus.test, chosen))
+            test = evaluate(corpus.test.labels, found, corpus.test.label_scheme)
+    finally:
+        torch.set_num_threads(threads)
+    finished = Finished(best, epochs, seconds, test)
+    write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
+    yield finished
+
+
+def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
+    """A labelled split as integers."""
+    numbers = {label: number for number, label in enumerate(model.lexicon.labels)}
+    return EncodedCorpus(Forms(model.lexicon, *form_settings(model.config)), split.tokens, split.labels, numbers)
+
+
+def _build(config: Config, lexicon: Lexicon, vectors: Sequence[Vectors]) -> Model:
+    dimensions = sum(each.dimensions for each in vectors) or config.words.dimensions
+    network = build_network(config, lexicon, dimensions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        network.words.reset_parameters()
+    if vectors:
+        table, _ = initial_rows(lexicon, vectors, network.words.weight.detach().numpy())
+        network.words.weight.data.copy_(torch.from_numpy(table))
+    return Model(config, lexicon, network)
+
+
+def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
+    known: dict[str, bool] = {}
+    found = 0
+    for tokens in split.tokens:
+        for token in tokens:
+            if token not in known:
+                known[token] = any(look_up(token, each.index) is not None for each in vectors)
+            found += known[token]
+    return found / split.token_count
+
+
+def _open_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Scores of an earlier run in this folder would be taken for those of this one.
+        (folder / RESULTS).unlink(missing_ok=True)
+        (folder / METRICS).touch()
+    except OSError as problem:
+        raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+
+
+def _metrics(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "epoch": epoch.number,
+        "loss": epoch.loss,
+        "f1": epoch.validation.micro.f1,
+        "precision": epoch.validation.micro.precision,
+        "recall": epoch.validation.micro.recall,
+        "accuracy": epoch.validation.accuracy,
+        "learning_rate": epoch.learning_rate,
+        "gradient_norm": epoch.gradient_norm,
+        "seconds": epoch.seconds,
+        "tokens_per_second": epoch.tokens_per_second,
+        "best": epoch.improved,
+    }
+
+
+def _results(config: Config, finished: Finished) -> dict[str, Any]:
+    return {
+        "seed": config.training.seed,
+        "epochs": finished.epochs,
+        "best_epoch": finished.best.number,
+        "seconds": finished.seconds,
+        "tokens_per_second": finished.best.tokens_per_second,
+        "validation": finished.best.validation.to_json(),
+        "test": finished.test.to_json() if finished.test is not None else None,
+        "versions": {
+            "nertool": nertool.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "threads": config.training.threads or torch.get_num_threads(),
+        "config": asdict_config(config),
+    }
+
+
+def asdict_config(config: Config) -> dict[str, Any]:
+    """The config as plain values."""
+    return config.model_dump(mode="json")
+
+
+__all__ = ["Finished", "Prepared", "asdict", "encode_split", "label_sentences", "run"]

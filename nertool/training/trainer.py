@@ -1,0 +1,119 @@
+"""The training loop: a generator of records that listeners draw, log and save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nertool.config import TrainingConfig
+from nertool.data.batching import EncodedCorpus, training_order
+from nertool.evaluation import Evaluation
+from nertool.model.network import Network
+from nertool.training.optimization import Optimization
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch has been learnt.
+
+    Attributes:
+        epoch: Counted from 1.
+        tokens: Learnt in this epoch so far.
+        total: Tokens of the epoch.
+        loss: Mean loss of a sentence in this epoch so far.
+        seconds: Since the epoch began.
+    """
+
+    epoch: int
+    tokens: int
+    total: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch has ended and the validation split has been scored.
+
+    Attributes:
+        number: Counted from 1.
+        loss: Mean loss of a sentence.
+        learning_rate: Of this epoch.
+        gradient_norm: Mean norm of the gradient before clipping.
+        validation: Scores of the validation split.
+        seconds: Spent on training, without validation.
+        tokens_per_second: Of training.
+        improved: Whether this is the best epoch so far.
+        best: Number of the best epoch so far.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    validation: Evaluation
+    seconds: float
+    tokens_per_second: float
+    improved: bool
+    best: int
+
+
+def train(
+    network: Network, corpus: EncodedCorpus, validate: Callable[[], Evaluation], config: TrainingConfig
+) -> Iterator[Step | Epoch]:
+    """Trains until the epochs or the patience run out.
+
+    While an `Epoch` record is being handled, the network holds the weights that were scored (averaged ones,
+    where averaging is on), so that a listener can save them.
+
+    Args:
+        network: Trained in place; the last weights remain in it.
+        corpus: Labelled training sentences.
+        validate: Scores the network as it stands on the validation split.
+        config: Rule, rates and limits.
+    """
+    optimization = Optimization(network, config)
+    best, best_f1 = 0, -1.0
+    for epoch in range(config.epochs):
+        rate = optimization.start_epoch(epoch)
+        # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
+        order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, epoch)))
+        network.train()
+        began = time.perf_counter()
+        loss_sum = norm_sum = 0.0
+        sentences = tokens = 0
+        for chosen in order:
+            batch = corpus.batch(chosen)
+            loss = network.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm_sum += optimization.step()
+            loss_sum += float(loss.detach()) * len(chosen)
+            sentences += len(chosen)
+            tokens += batch.token_count
+            yield Step(epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        network.eval()
+        if optimization.average is not None:
+            optimization.average.swap()
+        validation = validate()
+        improved = validation.micro.f1 > best_f1
+        if improved:
+            best, best_f1 = epoch + 1, validation.micro.f1
+        yield Epoch(
+            epoch + 1,
+            loss_sum / sentences,
+            rate,
+            norm_sum / len(order),
+            validation,
+            seconds,
+            tokens / seconds,
+            improved,
+            best,
+        )
+        if optimization.average is not None:
+            optimization.average.swap()
+        if epoch + 1 - best >= config.patience:
+            return
