@@ -7,6 +7,7 @@ beside this file says how the sources are written.
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections import Counter
@@ -20,8 +21,8 @@ import spacy
 from rich.console import Console
 from rich.table import Table
 
-from nertool.data.conll import DOCUMENT_MARK
-from nertool.data.schemes import OUTSIDE, Scheme, Span, encode
+from nertool.data.conll import write_conll
+from nertool.data.schemes import Scheme, Span, encode
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo"
@@ -37,10 +38,6 @@ class Sentence(NamedTuple):
 
     tokens: list[str]
     entities: list[Span]
-
-    def mentions(self) -> Iterable[tuple[str, ...]]:
-        """The tokens of each entity."""
-        return (tuple(self.tokens[span.start : span.end]) for span in self.entities)
 
 
 @dataclass
@@ -94,7 +91,7 @@ def parse_markup(line: str) -> tuple[str, list[_Mark]]:
     for piece in re.split(r"([\[\]|])", line):
         if piece == "[":
             if start is not None:
-                raise ValueError(f"'[' inside the entity that began with {text[start:]!r}: entities never nest")
+                raise ValueError(f"'[' inside the entity that begins {text[start:]!r}: entities never nest")
             start = len(text)
         elif piece == "|":
             if start is None or kind is not None:
@@ -117,7 +114,7 @@ def parse_markup(line: str) -> tuple[str, list[_Mark]]:
         else:
             text += piece
     if start is not None:
-        raise ValueError(f"no ']' closes the entity that began with {text[start:]!r}")
+        raise ValueError(f"no ']' closes the entity that begins {text[start:]!r}")
     return text, marks
 
 
@@ -154,6 +151,19 @@ def parse_sentence(line: str) -> tuple[Sentence, list[str]]:
     return Sentence(tokens, entities), problems
 
 
+def _header_problem(key: str, value: str, header: dict[str, str], path: Path) -> str:
+    """Say what is wrong with a line of the header, or nothing."""
+    if key not in HEADERS or not value.strip():
+        return f"expected a header line 'key: value', the key one of {', '.join(HEADERS)}"
+    if key in header:
+        return f"a second header {key!r}"
+    if key == "split" and value not in SPLITS:
+        return f"split is {value!r}; the splits are {', '.join(SPLITS)}"
+    if key == "kind" and not path.name.startswith(value.replace(" ", "-") + "-"):
+        return f"kind is {value!r}, but the file's name does not begin with it"
+    return ""
+
+
 def read_document(path: Path) -> tuple[Document, list[str]]:
     """Read one source document.
 
@@ -161,63 +171,53 @@ def read_document(path: Path) -> tuple[Document, list[str]]:
         path: A file whose name is its kind of text, with hyphens for spaces, a hyphen and a word or more.
 
     Returns:
-        The document, and a line for each problem in it.
+        The document, and a line for each problem in it; the document is of use only if there is none.
     """
     problems: list[str] = []
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
     def complain(number: int, message: str) -> None:
-        problems.append(f"{path.parent.name}/{path.name}:{number}: {message}")
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        complain(1, f"not UTF-8: {error.reason} at byte {error.start}")
-        return Document(path, "", "", "", []), problems
+        problems.append(f"{shown}:{number}: {message}")
 
     header: dict[str, str] = {}
-    body = 0
-    for body, line in enumerate(lines, 1):
-        if not line:
-            break
-        key, colon, value = line.partition(": ")
-        if not colon or key not in HEADERS:
-            complain(body, f"expected a header line 'key: value' with one of {', '.join(HEADERS)}, not {line!r}")
-        elif key in header:
-            complain(body, f"a second header {key!r}")
-        elif not value.strip():
-            complain(body, f"header {key!r} is empty")
-        else:
-            header[key] = value
-    missing = [key for key in HEADERS if key not in header]
-    if missing:
-        complain(1, f"the header lacks {', '.join(missing)}")
-    if header.get("split", SPLITS[0]) not in SPLITS:
-        complain(1, f"split is {header['split']!r}; the splits are {', '.join(SPLITS)}")
-    if "kind" in header and not path.name.startswith(header["kind"].replace(" ", "-") + "-"):
-        complain(1, f"kind is {header['kind']!r}, but the file's name does not begin with it")
-
-    sentences = []
-    for number, line in enumerate(lines[body:], body + 1):
+    sentences: list[Sentence] = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        complain(1, f"not UTF-8: {error.reason} at byte {error.start}")
+        lines = []
+    end = lines.index("") if "" in lines else len(lines)
+    for number, line in enumerate(lines[:end], 1):
+        key, _, value = line.partition(": ")
+        if problem := _header_problem(key, value, header, path):
+            complain(number, problem)
+        header.setdefault(key, value)
+    for number, line in enumerate(lines[end:], end + 1):
         if line:
             sentence, wrong = parse_sentence(line)
             sentences.append(sentence)
             for message in wrong:
                 complain(number, message)
-    if not sentences:
-        complain(len(lines), "the document has no text")
-    found = Document(path, *(header.get(key, "") for key in HEADERS), sentences)
-    return found, problems
+    if lines:
+        missing = [key for key in HEADERS if key not in header]
+        if missing:
+            complain(1, f"the header lacks {', '.join(missing)}")
+        if not sentences:
+            complain(len(lines), "no text follows the header and a blank line")
+    title, kind, split = (header.get(key, "") for key in HEADERS)
+    return Document(path, title, kind, split, sentences), problems
 
 
-def read_documents(folder: Path = DEMO / "source") -> list[Document]:
+def read_documents(folder: Path | None = None) -> list[Document]:
     """Read every source document, in the order in which they are written: by split, then by file name.
 
     Args:
-        folder: Where the `.txt` files are.
+        folder: Where the `.txt` files are; the corpus's own if None.
 
     Raises:
         SourceError: Any of them is wrong; holds all problems of all files.
     """
+    folder = folder or DEMO / "source"
     documents, problems = [], []
     for path in sorted(folder.glob("*.txt"), key=lambda path: path.name):
         document, wrong = read_document(path)
@@ -232,33 +232,37 @@ def read_documents(folder: Path = DEMO / "source") -> list[Document]:
 
 def render(documents: Iterable[Document]) -> str:
     """Write documents in two columns, token and IOB2 label."""
-    lines: list[str] = []
-    for document in documents:
-        lines += [f"{DOCUMENT_MARK} {OUTSIDE}", ""]
-        for tokens, entities in document.sentences:
-            labels = encode(entities, len(tokens), Scheme.IOB2)
-            lines += [f"{token} {label}" for token, label in zip(tokens, labels, strict=True)]
-            lines.append("")
-    return "".join(f"{line}\n" for line in lines)
+    numbered = [
+        (number, sentence) for number, document in enumerate(documents) for sentence in document.sentences
+    ]
+    stream = io.StringIO()
+    write_conll(
+        stream,
+        (
+            (sentence.tokens, encode(sentence.entities, len(sentence.tokens), Scheme.IOB2))
+            for _, sentence in numbered
+        ),
+        [number for number, _ in numbered],
+    )
+    return stream.getvalue()
+
+
+def mentions(documents: Iterable[Document], split: str) -> list[tuple[str, ...]]:
+    """The tokens of every entity of a split, in order."""
+    return [
+        tuple(sentence.tokens[span.start : span.end])
+        for document in documents
+        if document.split == split
+        for sentence in document.sentences
+        for span in sentence.entities
+    ]
 
 
 def unseen_share(documents: Sequence[Document], split: str) -> float:
     """The share of a split's entity mentions whose text is no entity, of any type, in the training part."""
-    seen = {
-        mention
-        for document in documents
-        if document.split == "train"
-        for sentence in document.sentences
-        for mention in sentence.mentions()
-    }
-    mentions = [
-        mention
-        for document in documents
-        if document.split == split
-        for sentence in document.sentences
-        for mention in sentence.mentions()
-    ]
-    return sum(mention not in seen for mention in mentions) / max(len(mentions), 1)
+    seen = set(mentions(documents, "train"))
+    found = mentions(documents, split)
+    return sum(mention not in seen for mention in found) / max(len(found), 1)
 
 
 def count_rows(documents: Sequence[Document]) -> list[list[str]]:
@@ -303,10 +307,11 @@ def built_files(documents: Sequence[Document]) -> dict[Path, str]:
         for split in SPLITS
     }
     if README.is_file():
+        # Kept by hand but for its table, which is therefore never out of date.
         before, begin, rest = README.read_text(encoding="utf-8").partition(_COUNTS_BEGIN)
         _, end, after = rest.partition(_COUNTS_END)
         if not begin or not end:
-            raise SourceError([f"{README.name}:1: the lines {_COUNTS_BEGIN} and {_COUNTS_END} are gone"])
+            raise SourceError([f"{README.name}:1: the lines {_COUNTS_BEGIN!r} and {_COUNTS_END!r} are gone"])
         files[README] = f"{before}{begin}\n{counts_markdown(documents)}{end}{after}"
     return files
 
@@ -325,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 1 when a source is wrong or `--check` found a difference.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a built file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a built file differs")
     parser.add_argument("--counts", action="store_true", help="print a table of what the corpus holds")
     options = parser.parse_args(arguments)
     try:

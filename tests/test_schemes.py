@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -87,11 +87,7 @@ def test_every_short_sequence_against_transitions_strays_and_conlleval(scheme):
     for length in range(1, 5):
         for path in product(range(len(labels)), repeat=length):
             sequence = [labels[index] for index in path]
-            allowed = (
-                start[path[0]]
-                and end[path[-1]]
-                and all(transitions[a, b] for a, b in zip(path, path[1:], strict=False))
-            )
+            allowed = start[path[0]] and end[path[-1]] and all(transitions[a, b] for a, b in pairwise(path))
             strays = stray_positions(sequence, scheme)
             assert bool(allowed) == (not strays), sequence
             assert strays == sorted(set(strays)) and all(0 <= stray < length for stray in strays)

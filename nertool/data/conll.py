@@ -130,6 +130,7 @@ def read_conll(
         stray: Whether labels that the scheme does not allow where they stand are repaired, by the reading
             that conlleval gives them, or refused.
         strip: A regular expression; what it matches is removed from each token that has more than that.
+            Weibo NER writes a character and its place in the word: `(?<=.)[0-9]+$`.
 
     Raises:
         CorpusError: The file cannot be read, has no sentence, a line with too few columns, a label that is
@@ -219,8 +220,8 @@ def write_conll(
 ) -> None:
     """Write sentences as `read_conll` reads them: a token and its label to a line.
 
-    A space parts the two. A line whose token or label has a space in it is parted by a tab, and so is every
-    line when the first one is.
+    A space parts the two, or a tab where the token or the label has a space in it. When the first line has a
+    tab every line has one; lines before it that begin with # do in any case.
 
     Args:
         target: The file to write, or an open stream of text.
@@ -230,16 +231,19 @@ def write_conll(
     Raises:
         CorpusError: A token or label would not be read back as it is: it is empty, begins or ends with a
             space, has a tab or a line end in it, or is the document mark; or a sentence has more tokens than
-            labels or fewer. What came before is written by then.
+            labels or fewer (what came before is written by then); or the file cannot be opened.
         ValueError: There are more documents than sentences or fewer.
     """
     if isinstance(target, str | Path):
-        with Path(target).open("w", encoding="utf-8", newline="\n") as stream:
+        try:
+            opened = Path(target).open("w", encoding="utf-8", newline="\n")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise CorpusError(f"cannot be written: {error.strerror or error}", target) from None
+        with opened as stream:
             write_conll(stream, sentences, documents)
         return
-    tabs: bool | None = (
-        None  # read_conll tells from the first line whether a line without tab may be a comment
-    )
+    # The first line that cannot be a comment tells a reader whether # without a tab begins one.
+    tabs: bool | None = None
     before: int | None = None
     numbers = repeat(None) if documents is None else documents
     for (tokens, labels), document in zip(sentences, numbers, strict=documents is not None):
@@ -253,6 +257,7 @@ def write_conll(
             _check_writable(token)
             _check_writable(label)
             tab = " " in token or " " in label
-            tabs = tab if tabs is None else tabs
-            lines.append(f"{token}\t{label}\n" if tab or tabs else f"{token} {label}\n")
+            if tabs is None and not token.startswith("#"):
+                tabs = tab
+            lines.append(f"{token} {label}\n" if tabs is False and not tab else f"{token}\t{label}\n")
         target.write("".join(lines) + "\n")

@@ -222,7 +222,8 @@ def convert(labels: Sequence[str], source: Scheme, target: Scheme) -> list[str]:
     """Rewrite labels from one scheme in another; stray labels come out repaired.
 
     Args:
-        labels: The labels of one sentence, in the scheme `source`.
+        labels: The labels of one sentence.
+        source: The scheme they are in.
         target: The scheme to write; with the same as `source` this only repairs.
 
     Raises:

@@ -29,11 +29,6 @@ def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tupl
     Returns:
         The results in order, differentiable.
     """
-    if len(modules) == 1 or torch.get_num_threads() > 1:
-        # With several threads inside each operation, the cores are taken already.
-        return tuple(module(values) for module, values in zip(modules, inputs, strict=True))
-    if not torch.is_grad_enabled():
-        return tuple(_together([_call(module, values, False) for module, values in zip(modules, inputs, strict=True)]))
     parameters = [parameter for module in modules for parameter in module.parameters()]
     results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)
     return results
@@ -46,7 +41,7 @@ class _Branches(torch.autograd.Function):
     def forward(ctx: Any, modules: tuple[nn.Module, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.sources = [values.detach().requires_grad_() for values in tensors[: len(modules)]]
         ctx.modules = modules
-        ctx.results = _together([_call(module, values, True) for module, values in zip(modules, ctx.sources, strict=True)])
+        ctx.results = _together([_call(*branch) for branch in zip(modules, ctx.sources, strict=True)])
         return tuple(result.detach() for result in ctx.results)
 
     @staticmethod
@@ -62,10 +57,9 @@ class _Branches(torch.autograd.Function):
         return None, *of_inputs, *of_parameters
 
 
-def _call(module: nn.Module, values: Tensor, gradients: bool) -> Callable[[], Tensor]:
+def _call(module: nn.Module, values: Tensor) -> Callable[[], Tensor]:
     def run() -> Tensor:
-        # Grad mode belongs to a thread, so a worker must be told.
-        with torch.set_grad_enabled(gradients), torch.inference_mode(values.is_inference()):
+        with torch.enable_grad():  # grad mode belongs to a thread, so a worker must be told
             result: Tensor = module(values)
             return result
 

@@ -64,6 +64,7 @@ class Encoder(nn.Module):
             for layer in range(layers)
         )
         self.dropout = Dropout(dropout, noise)
+        self.concurrent = False  # whether the two directions are trained on a thread each
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Runs the layers.
@@ -82,7 +83,11 @@ class Encoder(nn.Module):
             if len(layer) == 1:
                 values = layer[0](values)
             else:
-                ahead, back = run_branches(list(layer), (values, _reverse(values, order)))
+                both = (values, _reverse(values, order))
+                if self.concurrent and torch.is_grad_enabled():
+                    ahead, back = run_branches(list(layer), both)
+                else:
+                    ahead, back = (direction(each) for direction, each in zip(layer, both, strict=True))
                 values = torch.cat((ahead, _reverse(back, order)), -1)
         return values
 

@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation, evaluate
 from nertool.model.bundle import Model, build_network, load_bundle, save_bundle, write_whole
-from nertool.model.prediction import one_thread_per_operation, predict, vectors_of
+from nertool.model.labeller import Labeller
 from nertool.training.trainer import Epoch, Step, train
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
@@ -67,25 +67,6 @@ class Finished:
     test: Evaluation | None
 
 
-def form_settings(config: Config) -> tuple[int, int]:
-    """Width of a character window, and characters of a word that are looked at."""
-    return config.model.characters.width, config.model.characters.maximum
-
-
-def label_sentences(model: Model, encoded: EncodedCorpus) -> list[list[str]]:
-    """The best labels of each sentence."""
-    with one_thread_per_operation() as threads:
-        found = predict(
-            model.network,
-            vectors_of(model.network, encoded.tables),
-            encoded.tokens,
-            encoded.lengths,
-            workers=threads,
-        )
-    names = np.array(model.lexicon.labels, dtype=object)[found.labels].tolist()
-    return [names[a:b] for a, b in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)]
-
-
 def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Finished]:
     """Trains a model and writes it to a folder.
 
@@ -111,7 +92,7 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         config.words.extra_rows,
     )
     model = _build(config, lexicon, vectors)
-    encoded = {name: encode_split(split, model) for name, split in corpus.splits.items() if name != "test"}
+    encoded = encode_split(corpus.train, model)
     counts = [parameter.numel() for parameter in model.network.parameters()]
     table = model.network.words.weight.numel()
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
@@ -121,18 +102,17 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
     validation = corpus.validation
 
     def validate() -> Evaluation:
-        found = label_sentences(model, encoded["validation"])
+        found = Labeller(model).label(validation.tokens).labels
         return evaluate(validation.labels, found, validation.label_scheme)
 
     threads = torch.get_num_threads()
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
+    torch.set_num_threads(config.training.threads or threads)
     best: Epoch | None = None
     epochs = 0
     started = time.perf_counter()
     try:
         with (folder / METRICS).open("w", encoding="utf-8") as metrics:
-            for record in train(model.network, encoded["train"], validate, config.training):
+            for record in train(model.network, encoded, validate, config.training):
                 if isinstance(record, Epoch):
                     epochs += 1
                     if record.improved:
@@ -146,7 +126,7 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         test = None
         if corpus.test is not None:
             chosen = load_bundle(folder)
-            found = label_sentences(chosen, encode_split(corpus.test, chosen))
+            found = Labeller(chosen).label(corpus.test.tokens).labels
             test = evaluate(corpus.test.labels, found, corpus.test.label_scheme)
     finally:
         torch.set_num_threads(threads)
@@ -158,7 +138,10 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
 def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
     """A labelled split as integers."""
     numbers = {label: number for number, label in enumerate(model.lexicon.labels)}
-    return EncodedCorpus(Forms(model.lexicon, *form_settings(model.config)), split.tokens, split.labels, numbers)
+    characters = model.config.model.characters
+    return EncodedCorpus(
+        Forms(model.lexicon, characters.width, characters.maximum), split.tokens, split.labels, numbers
+    )
 
 
 def _build(config: Config, lexicon: Lexicon, vectors: Sequence[Vectors]) -> Model:
@@ -226,13 +209,5 @@ def _results(config: Config, finished: Finished) -> dict[str, Any]:
             "numpy": np.__version__,
         },
         "threads": config.training.threads or torch.get_num_threads(),
-        "config": asdict_config(config),
+        "config": config.model_dump(mode="json"),
     }
-
-
-def asdict_config(config: Config) -> dict[str, Any]:
-    """The config as plain values."""
-    return config.model_dump(mode="json")
-
-
-__all__ = ["Finished", "Prepared", "asdict", "encode_split", "label_sentences", "run"]

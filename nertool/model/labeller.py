@@ -1,0 +1,101 @@
+"""From tokens to labels with a trained model: the one way in, for validation, evaluation and tagging."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+
+from nertool.data.batching import Forms
+from nertool.model.bundle import Model
+from nertool.model.prediction import Prediction, one_thread_per_operation, predict, vectors_of
+
+FORMS_KEPT = 50_000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels of some sentences and, where asked for, what it takes to tell how probable a span is.
+
+    Attributes:
+        labels: Of each sentence.
+        offsets: Where each sentence begins in the flat tables.
+        prediction: The flat tables.
+    """
+
+    labels: list[list[str]]
+    offsets: np.ndarray
+    prediction: Prediction
+
+    def probability(self, sentence: int, start: int, end: int) -> float:
+        """Probability that the tokens from start to end (exclusive) carry exactly their labels, jointly."""
+        first, path, last = self.prediction.first, self.prediction.path, self.prediction.last
+        if first is None or path is None or last is None:
+            raise ValueError("probabilities were not asked for")
+        at = int(self.offsets[sentence])
+        s, e = at + start, at + end - 1
+        return float(np.exp(min(first[s] + path[e] - path[s] + last[e], 0.0)))
+
+
+class Labeller:
+    """Labels tokens; remembers the vectors of the forms that it met, up to a number.
+
+    Args:
+        model: In evaluation mode, and not to be trained while this exists.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._names = np.array(model.lexicon.labels, dtype=object)
+        self._lock = threading.Lock()
+        self._forget()
+
+    def label(self, sentences: Sequence[Sequence[str]], *, probabilities: bool = False) -> Labelled:
+        """Labels sentences given as tokens; an empty sentence has no labels.
+
+        Args:
+            sentences: Tokens of each.
+            probabilities: Whether `Labelled.probability` will be asked.
+        """
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        with self._lock:
+            if len(self._forms) > FORMS_KEPT:
+                self._forget()
+            tokens = np.fromiter(map(self._forms.__getitem__, chain.from_iterable(sentences)), np.int32, offsets[-1])
+            vectors = self._known_vectors()
+        with one_thread_per_operation() as threads:
+            prediction = predict(
+                self._model.network,
+                vectors,
+                tokens,
+                lengths[lengths > 0],
+                probabilities=probabilities,
+                workers=threads,
+            )
+        names = self._names[prediction.labels].tolist()
+        labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+        return Labelled(labels, offsets, prediction)
+
+    def _forget(self) -> None:
+        characters = self._model.config.model.characters
+        self._forms = Forms(self._model.lexicon, characters.width, characters.maximum)
+        self._vectors = vectors_of(self._model.network, self._forms.drain())
+        self._count = len(self._vectors)
+
+    def _known_vectors(self) -> torch.Tensor:
+        if len(self._forms) > self._count:
+            new = vectors_of(self._model.network, self._forms.drain())
+            if len(self._forms) > len(self._vectors):
+                with torch.inference_mode():
+                    grown = new.new_zeros(2 * len(self._forms), new.shape[1])
+                    grown[: self._count] = self._vectors[: self._count]
+                    self._vectors = grown
+            with torch.inference_mode():
+                self._vectors[self._count : len(self._forms)] = new
+            self._count = len(self._forms)
+        return self._vectors

@@ -1,0 +1,201 @@
+"""A trained model at work: text or tokens in, entities with exact character offsets out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nertool.data.schemes import Scheme, convert, spans
+from nertool.errors import ConfigError
+from nertool.model.bundle import Model, load_bundle
+from nertool.model.labeller import Labeller
+
+TOKENS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A stretch of text with a type: `text[start:end]` of the whole text is `text`.
+
+    Attributes:
+        start, end: In characters, end exclusive.
+        label: Its type.
+        text: Its characters.
+        score: Probability that its tokens carry exactly these labels, jointly, under the model.
+    """
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A text with its tokens, their labels, and the entities.
+
+    Attributes:
+        text: As it was given; for tokens, these joined by blanks.
+        tokens: Blank ones left out.
+        offsets: Where each token begins and ends in the text.
+        labels: Of each token, in IOB2; plain tags where the model was trained on such.
+        entities: In order; empty for plain tags.
+        sentences: Where each sentence ends among the tokens.
+    """
+
+    text: str
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    labels: list[str]
+    entities: list[Entity]
+    sentences: list[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `nertool tag --format jsonl` writes it."""
+        return {
+            "text": self.text,
+            "tokens": self.tokens,
+            "labels": self.labels,
+            "entities": [vars(entity) for entity in self.entities],
+        }
+
+
+@dataclass(frozen=True)
+class _Text:
+    text: str
+    offsets: list[tuple[int, int]]
+    tokens: list[str]
+    ends: list[int]
+
+
+class Tagger:
+    """Finds entities with a trained model.
+
+    Args:
+        model: As read by `load_bundle`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._labeller = Labeller(model)
+        self._pipeline: Any = None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tagger:
+        """Loads the model in a run directory.
+
+        Raises:
+            BundleError: It is not a model, or a damaged one.
+        """
+        return cls(load_bundle(Path(folder)))
+
+    def tag(self, text: str) -> Tagged:
+        """Tags one text of any number of sentences."""
+        return next(self.tag_texts([text]))
+
+    def tag_texts(self, texts: Iterable[str]) -> Iterator[Tagged]:
+        """Tags texts one after another, as a stream: memory does not grow with their number.
+
+        Tokens and sentences come from spaCy's rules for the language of the config.
+
+        Raises:
+            ConfigError: spaCy has no such language, or lacks a package for it.
+        """
+        pipeline = self._spacy()
+        waiting: list[_Text] = []
+        count = 0
+        # spaCy's string store would otherwise keep every word of the stream (its memory zone forgets them).
+        source = iter(texts)
+        while True:
+            with pipeline.memory_zone():
+                for text in source:
+                    waiting.append(self._tokenise(text))
+                    count += len(waiting[-1].tokens) + 1
+                    if count >= TOKENS_AT_ONCE:
+                        break
+                else:
+                    count = 0
+            yield from self._tag_together(waiting)
+            waiting = []
+            if count == 0:
+                return
+            count = 0
+
+    def tag_tokens(self, sentences: Iterable[Sequence[str]]) -> Iterator[Tagged]:
+        """Tags sentences given as tokens, as a stream."""
+        waiting: list[_Text] = []
+        count = 0
+        for tokens in sentences:
+            waiting.append(_join(tokens))
+            count += len(tokens) + 1
+            if count >= TOKENS_AT_ONCE:
+                yield from self._tag_together(waiting)
+                waiting, count = [], 0
+        yield from self._tag_together(waiting)
+
+    def _spacy(self) -> Any:
+        if self._pipeline is None:
+            import spacy
+
+            language = self.model.config.language
+            try:
+                self._pipeline = spacy.blank(language)
+                self._pipeline.add_pipe("sentencizer")
+            except (ImportError, ValueError) as problem:
+                reason = " ".join(str(problem).split())
+                raise ConfigError(f"language {language!r}: spaCy cannot tokenise it: {reason}") from None
+        return self._pipeline
+
+    def _tokenise(self, text: str) -> _Text:
+        # spaCy refuses lone surrogates; a stand-in of the same length keeps the offsets.
+        doc = self._pipeline.tokenizer(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        for _, pipe in self._pipeline.pipeline:
+            doc = pipe(doc)
+        offsets: list[tuple[int, int]] = []
+        ends: list[int] = []
+        for token in doc:
+            if token.is_sent_start and offsets and (not ends or ends[-1] < len(offsets)):
+                ends.append(len(offsets))
+            if not token.is_space:
+                offsets.append((token.idx, token.idx + len(token)))
+        if offsets and (not ends or ends[-1] < len(offsets)):
+            ends.append(len(offsets))
+        return _Text(text, offsets, [text[start:end] for start, end in offsets], ends)
+
+    def _tag_together(self, texts: list[_Text]) -> Iterator[Tagged]:
+        sentences = [
+            text.tokens[start:end] for text in texts for start, end in zip([0, *text.ends], text.ends, strict=False)
+        ]
+        scheme = self.model.lexicon.scheme
+        found = self._labeller.label(sentences, probabilities=scheme is not Scheme.PLAIN)
+        number = 0
+        for text in texts:
+            entities: list[Entity] = []
+            count = len(text.ends)
+            for index, first in zip(range(number, number + count), [0, *text.ends], strict=False):
+                for span in spans(found.labels[index], scheme):
+                    start, end = text.offsets[first + span.start][0], text.offsets[first + span.end - 1][1]
+                    score = found.probability(index, span.start, span.end)
+                    entities.append(Entity(start, end, span.type, text.text[start:end], round(score, 6)))
+            labels = [convert(found.labels[index], scheme, _shown(scheme)) for index in range(number, number + count)]
+            number += count
+            yield Tagged(
+                text.text, text.tokens, text.offsets, list(chain.from_iterable(labels)), entities, text.ends
+            )
+
+
+def _shown(scheme: Scheme) -> Scheme:
+    return scheme if scheme is Scheme.PLAIN else Scheme.IOB2
+
+
+def _join(tokens: Sequence[str]) -> _Text:
+    offsets = []
+    at = 0
+    for token in tokens:
+        offsets.append((at, at + len(token)))
+        at += len(token) + 1
+    return _Text(" ".join(tokens), offsets, list(tokens), [len(tokens)] if tokens else [])
