@@ -9,7 +9,7 @@ from typing import Any
 
 from nertool.data.schemes import Scheme
 
-# seqeval knows neither BILOU's nor BMES's letters in strict mode under the names used here: same roles, renamed.
+# Schemes with the four roles of IOBES under other letters.
 _TO_IOBES = {Scheme.BILOU: {"L": "E", "U": "S"}, Scheme.BMES: {"M": "I"}}
 
 
@@ -96,7 +96,9 @@ def evaluate(
         report, name = _report_on_entities(gold, predicted, scheme, strict)
         mode = f"strict {name}" if strict else "default, as conlleval"
     right = sum(
-        found == wanted for row, other in zip(gold, predicted, strict=True) for wanted, found in zip(row, other, strict=True)
+        found == wanted
+        for row, other in zip(gold, predicted, strict=True)
+        for wanted, found in zip(row, other, strict=True)
     )
     micro, macro = report.pop("micro avg"), report.pop("macro avg")
     return Evaluation(micro, macro, report, right / tokens if tokens else 0.0, sentences, tokens, mode)
@@ -131,10 +133,13 @@ def _report_on_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[
     found = [label for row in predicted for label in row]
     names = sorted({*wanted, *found})
     columns = precision_recall_fscore_support(wanted, found, labels=names, zero_division=0)
-    rows = {name: Scores(*map(float, row[:3]), int(row[3])) for name, *row in zip(names, *columns, strict=True)}
+    rows = {
+        name: Scores(float(row[0]), float(row[1]), float(row[2]), int(row[3]))
+        for name, *row in zip(names, *columns, strict=True)
+    }
     for average in ("micro", "macro"):
-        *figures, _ = precision_recall_fscore_support(wanted, found, average=average, zero_division=0)
-        rows[f"{average} avg"] = Scores(*map(float, figures), len(wanted))
+        mean = precision_recall_fscore_support(wanted, found, average=average, zero_division=0)
+        rows[f"{average} avg"] = Scores(float(mean[0]), float(mean[1]), float(mean[2]), len(wanted))
     return rows
 
 

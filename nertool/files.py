@@ -1,18 +1,20 @@
-"""Where named files are found: here, in the folders of `NERTOOL_DATA`, in the user's cache."""
+"""Finding named files, here or in the folders of `NERTOOL_DATA` or in a cache, and writing whole ones."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from nertool.errors import ConfigError
+from nertool.errors import ConfigError, NertoolError
 
 _HOW_TO_GET = {
     "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip); put the file there",
     "conll03/": "CoNLL-2003 English needs the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
     "conll2000/": "CoNLL-2000 is at https://www.clips.uantwerpen.be/conll2000/chunking/",
-    "ud_ewt/": "UD English EWT is at https://github.com/UniversalDependencies/UD_English-EWT (as word, XPOS, UPOS)",
+    "ud_ewt/": "UD English EWT (as word, XPOS, UPOS): https://github.com/UniversalDependencies/UD_English-EWT",
     "weibo_zh/": "Weibo NER is at https://github.com/hltcoe/golden-horse",
 }
 
@@ -44,3 +46,31 @@ def find(name: str, also: Iterable[Path] = ()) -> Path:
     where = "" if given.is_absolute() else f" in any of: {looked}; set NERTOOL_DATA to the folder that holds it"
     hint = next((f". {text}" for part, text in _HOW_TO_GET.items() if part in name), "")
     raise ConfigError(f"there is no file {name}{where}{hint}")
+
+
+@contextmanager
+def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears under its name when it is whole, and not at all after an error.
+
+    Raises:
+        NertoolError: It cannot be written there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as target:
+            yield target
+        beside.replace(path)
+    except OSError as problem:
+        raise NertoolError(f"{path}: cannot be written: {problem.strerror or problem}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is never seen half written.
+
+    Raises:
+        NertoolError: It cannot be written there.
+    """
+    with replaced_when_done(path) as target:
+        target.write(content)

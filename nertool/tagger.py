@@ -168,7 +168,9 @@ class Tagger:
 
     def _tag_together(self, texts: list[_Text]) -> Iterator[Tagged]:
         sentences = [
-            text.tokens[start:end] for text in texts for start, end in zip([0, *text.ends], text.ends, strict=False)
+            text.tokens[start:end]
+            for text in texts
+            for start, end in zip([0, *text.ends], text.ends, strict=False)
         ]
         scheme = self.model.lexicon.scheme
         found = self._labeller.label(sentences, probabilities=scheme is not Scheme.PLAIN)
@@ -181,7 +183,9 @@ class Tagger:
                     start, end = text.offsets[first + span.start][0], text.offsets[first + span.end - 1][1]
                     score = found.probability(index, span.start, span.end)
                     entities.append(Entity(start, end, span.type, text.text[start:end], round(score, 6)))
-            labels = [convert(found.labels[index], scheme, _shown(scheme)) for index in range(number, number + count)]
+            labels = [
+                convert(found.labels[index], scheme, _shown(scheme)) for index in range(number, number + count)
+            ]
             number += count
             yield Tagged(
                 text.text, text.tokens, text.offsets, list(chain.from_iterable(labels)), entities, text.ends

@@ -1,0 +1,1 @@
+"""Words, labels and files: everything before numbers reach the network."""

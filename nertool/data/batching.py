@@ -182,7 +182,7 @@ def training_order(lengths: np.ndarray, batch_size: int, random: np.random.Gener
     first = int(random.integers(1, batch_size + 1))
     cuts = list(range(first, len(order), batch_size))
     batches = [part for part in np.split(order, cuts) if len(part)]
-    random.shuffle(batches)  # type: ignore[arg-type]
+    random.shuffle(batches)
     return batches
 
 

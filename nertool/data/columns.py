@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nertool.data.opening import decode
 from nertool.errors import CorpusError
@@ -158,7 +158,7 @@ class Forms(dict[str, str]):
         return kept
 
 
-def decode_lines(stream: IO[Any], path: Path | None) -> Iterator[str]:
+def decode_lines(stream: Iterable[Any], path: Path | None) -> Iterator[str]:
     """Give a stream's lines as text, whether it gives bytes or text itself.
 
     Raises:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from nertool.data.columns import (
     DOCUMENT_MARK,
@@ -70,12 +70,12 @@ class LabelledSentences:
 
 
 def iterate_sentences(
-    source: str | Path | IO[Any], *, columns: Sequence[str] | None = None, strip: str | None = None
+    source: str | Path | Iterable[Any], *, columns: Sequence[str] | None = None, strip: str | None = None
 ) -> Iterator[list[str]]:
     """Read the tokens alone, one sentence at a time, in memory that does not grow with the file.
 
     Args:
-        source: A file (plain or gzip), or an open stream of text or of UTF-8 bytes.
+        source: A file (plain or gzip), or lines of text or of UTF-8 bytes, such as an open stream.
         columns: The columns' names from left to right, one of them "token"; the first holds it by default.
             Columns right of the token's may be missing.
         strip: A regular expression; what it matches is removed from each token that has more than that.
@@ -89,7 +89,7 @@ def iterate_sentences(
     path = Path(source) if isinstance(source, str | Path) else None
     layout = find_columns(columns, None, path)
     forms = Forms(strip, path)
-    with open_bytes(path, _WHAT) if path is not None else nullcontext(cast(IO[Any], source)) as stream:
+    with open_bytes(path, _WHAT) if path is not None else nullcontext(cast(Iterable[Any], source)) as stream:
         for _, start, rows in group_sentences(decode_lines(stream, path), layout):
             if len(forms) > _MOST_FORMS:
                 forms = Forms(strip, path)

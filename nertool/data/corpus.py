@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nertool.config import CorpusConfig
 from nertool.data.conll import LabelledSentences, read_conll
-from nertool.data.schemes import Scheme
-from nertool.errors import CorpusError
+from nertool.data.schemes import Scheme, convert
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,13 @@ class Corpus:
         return named if self.test is None else {**named, "test": self.test}
 
 
-def read_split(path: str | Path, config: CorpusConfig, learnt: Scheme | None = None) -> LabelledSentences:
+def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
     """Reads one labelled file.
 
     Args:
         path: The file.
-        config: Columns, schemes and policies.
-        learnt: The scheme of the labels that are wanted; None: the config's.
+        config: Columns, scheme of the file, and policies.
+        target: The scheme of the labels that are wanted; None: the file's.
 
     Raises:
         CorpusError: As for `read_conll`.
@@ -43,28 +42,26 @@ def read_split(path: str | Path, config: CorpusConfig, learnt: Scheme | None = N
         columns=config.columns,
         label=config.label,
         scheme=None if config.scheme == "detect" else Scheme(config.scheme),
-        target=Scheme(config.learn_scheme) if learnt is None else learnt,
+        target=target,
         stray=config.stray,
         strip=config.strip,
     )
 
 
 def read_corpus(config: CorpusConfig) -> Corpus:
-    """Reads all splits.
+    """Reads all splits, with the labels in the scheme to be learnt; plain tags stay plain.
 
     Raises:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
     train = read_split(config.train, config)
-    others = [read_split(path, config) for path in (config.validation, config.test) if path is not None]
-    for split in others:
-        if (split.label_scheme is Scheme.PLAIN) != (train.label_scheme is Scheme.PLAIN):
-            raise CorpusError(
-                f"labels are {split.scheme.value}, those of {train.path} are {train.scheme.value}; "
-                "is the label column the right one?",
-                split.path,
-            )
-    return Corpus(train, others[0], others[1] if len(others) > 1 else None)
+    if train.scheme is not Scheme.PLAIN:
+        target = Scheme(config.learn_scheme)
+        labels = [convert(row, train.label_scheme, target) for row in train.labels]
+        train = replace(train, labels=labels, label_scheme=target)
+    validation = read_split(config.validation, config, train.label_scheme)
+    test = None if config.test is None else read_split(config.test, config, train.label_scheme)
+    return Corpus(train, validation, test)
 
 
 def unseen_labels(split: LabelledSentences, labels: list[str]) -> Counter[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -65,3 +66,19 @@ def decode(raw: bytes, path: str | Path | None, line: int) -> str:
             "the file first, for example with `iconv -f latin1 -t utf-8`"
         )
         raise CorpusError(message, path, line) from None
+
+
+@contextmanager
+def open_lines(path: str | Path | None, what: str) -> Iterator[Iterator[str]]:
+    """Open a file, or standard input, to read it line by line, each without its line end.
+
+    Args:
+        path: The file, plain or gzip; None for standard input.
+        what: What it should hold, for the errors.
+
+    Raises:
+        CorpusError: As for `open_bytes`, or the bytes are not UTF-8.
+    """
+    name = "standard input" if path is None else path
+    with nullcontext(sys.stdin.buffer) if path is None else open_bytes(path, what) as stream:
+        yield (decode(raw, name, number).rstrip("\r\n") for number, raw in enumerate(stream, 1))

@@ -108,9 +108,7 @@ def read_vectors(path: str | Path) -> Vectors:
         return _read_text(stream, 2, rows, dimensions, path)
 
 
-def _read_text(
-    lines: Iterator[bytes], first_line: int, rows: int | None, dimensions: int, path: Path
-) -> Vectors:
+def _read_text(lines: Iterator[bytes], first_line: int, rows: int | None, dimensions: int, path: Path) -> Vectors:
     words: list[str] = []
     blocks: list[NDArray[np.float32]] = []
     number = first_line

@@ -1,0 +1,1 @@
+"""The network, from integers to scores, labels and probabilities, and its files."""

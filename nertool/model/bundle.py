@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from nertool.config import Config, dump_config, load_config
+from nertool.config import Config
+from nertool.configfile import dump_config, load_config
 from nertool.data.lexicon import Lexicon
 from nertool.data.schemes import Scheme, allowed_transitions
 from nertool.errors import BundleError, ConfigError, NertoolError
+from nertool.files import write_whole
 from nertool.model.crf import Constraints
 from nertool.model.network import Network, Sizes
 
@@ -66,22 +67,11 @@ def save_bundle(model: Model, folder: Path) -> None:
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.network.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / CONFIG, dump_config(model.config).encode())
-        write_whole(folder / LEXICON, lexicon)
-        write_whole(folder / WEIGHTS, safetensors.torch.save(tensors, metadata))
     except OSError as problem:
         raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is never seen half written."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    write_whole(folder / CONFIG, dump_config(model.config).encode())
+    write_whole(folder / LEXICON, lexicon)
+    write_whole(folder / WEIGHTS, safetensors.torch.save(tensors, metadata))
 
 
 def load_bundle(folder: Path) -> Model:
@@ -102,7 +92,7 @@ def load_bundle(folder: Path) -> Model:
     words = tensors.get("words.weight")
     if words is None or words.dim() != 2:
         raise BundleError(f"{folder / WEIGHTS}: the table 'words.weight' is missing")
-    # The skeleton has shapes but no memory: a config that asks for absurd sizes is refused before they are built.
+    # The skeleton has shapes but no memory: absurd sizes are refused before they are built.
     with torch.device("meta"):
         expected = _shapes(config, lexicon, words.shape[1])
     problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
@@ -116,7 +106,9 @@ def load_bundle(folder: Path) -> Model:
         elif not bool(torch.isfinite(found).all()):
             problems.append(f"{name}: holds values that are not finite")
     if problems:
-        raise BundleError(f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems)))
+        raise BundleError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems))
+        )
     network = build_network(config, lexicon, words.shape[1])
     network.load_state_dict(tensors)
     network.eval()
@@ -147,7 +139,7 @@ def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
             raise TypeError
         if any(len(set(each)) != len(each) for each in lists) or not lists[2]:
             raise ValueError("an entry stands twice, or there are no labels")
-        lexicon = Lexicon(*lists, scheme=Scheme(tree["scheme"]))
+        lexicon = Lexicon(lists[0], lists[1], lists[2], Scheme(tree["scheme"]))
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
     return lexicon, hashlib.sha256(content).hexdigest()

@@ -58,7 +58,9 @@ class CharacterCNN(nn.Module):
             (words, filters).
         """
         # The border's vector stays 0: row 0 is cut off from the parameter, which thus gets no gradient there.
-        vectors = torch.cat((self.embedding.new_zeros(1, self.embedding.shape[1]), self.dropout(self.embedding[1:])))
+        vectors = torch.cat(
+            (self.embedding.new_zeros(1, self.embedding.shape[1]), self.dropout(self.embedding[1:]))
+        )
         taps = torch.matmul(vectors, self.kernel)  # (width, characters, filters)
         kinds = len(vectors)
         offsets = torch.arange(0, self.width * kinds, kinds)

@@ -30,7 +30,7 @@ def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tupl
         The results in order, differentiable.
     """
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)
+    results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)  # type: ignore[no-untyped-call]
     return results
 
 

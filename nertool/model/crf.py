@@ -11,6 +11,7 @@ Everything here is time-major. Masks are boolean and prefixes: True for the toke
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,8 +117,8 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
             labels: The right labels, (time, batch); anything in range outside the mask.
             mask: Boolean (time, batch), a prefix of True in each column, at least one long.
         """
-        start, transitions, end = self._scores(self.always)
-        loss: Tensor = _NegativeLogLikelihood.apply(emissions, start, transitions, end, labels, mask)
+        scores = self._scores(self.always)
+        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *scores, labels, mask)  # type: ignore[no-untyped-call]
         return loss
 
     @torch.no_grad()
@@ -230,8 +231,8 @@ class _NegativeLogLikelihood(torch.autograd.Function):
     """log Z - score(labels), summed over the batch, with its exact gradient computed on the way."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx,
+    def forward(
+        ctx: Any,
         emissions: Tensor,
         start: Tensor,
         transitions: Tensor,
@@ -272,8 +273,8 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return (posterior.log_partition.sum() - score).to(emissions.dtype)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        emissions, start, transitions, end = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        emissions, start, transitions, end = ctx.saved_tensors
         return emissions * scale, start * scale, transitions * scale, end * scale, None, None
 
 

@@ -17,7 +17,7 @@ class Direction(nn.Module):
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.cell = nn.LSTM(inputs, hidden)
+        self.cell: nn.RNNBase = nn.LSTM(inputs, hidden)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -29,8 +29,9 @@ class Direction(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound)
             else:
                 nn.init.zeros_(parameter)
-        with torch.no_grad():
-            self.cell.bias_ih_l0[hidden : 2 * hidden] = 1.0  # torch's gates: input, forget, cell, output
+                if name == "bias_ih_l0":
+                    # torch's gates: input, forget, cell, output
+                    nn.init.ones_(parameter[hidden : 2 * hidden])
 
     def forward(self, values: Tensor) -> Tensor:
         """Runs the layer from the first token to the last."""
@@ -77,7 +78,8 @@ class Encoder(nn.Module):
             (time, batch, directions x hidden); anything outside the mask.
         """
         order = None if bool(mask.all()) else reversal(mask).unsqueeze(-1)
-        for depth, layer in enumerate(self.layers):
+        for depth in range(len(self.layers)):
+            layer = list(self.layers[depth].children())
             if depth:
                 values = self.dropout(values)
             if len(layer) == 1:
@@ -85,7 +87,7 @@ class Encoder(nn.Module):
             else:
                 both = (values, _reverse(values, order))
                 if self.concurrent and torch.is_grad_enabled():
-                    ahead, back = run_branches(list(layer), both)
+                    ahead, back = run_branches(layer, both)
                 else:
                     ahead, back = (direction(each) for direction, each in zip(layer, both, strict=True))
                 values = torch.cat((ahead, _reverse(back, order)), -1)

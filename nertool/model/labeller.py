@@ -66,7 +66,9 @@ class Labeller:
         with self._lock:
             if len(self._forms) > FORMS_KEPT:
                 self._forget()
-            tokens = np.fromiter(map(self._forms.__getitem__, chain.from_iterable(sentences)), np.int32, offsets[-1])
+            tokens = np.fromiter(
+                map(self._forms.__getitem__, chain.from_iterable(sentences)), np.int32, offsets[-1]
+            )
             vectors = self._known_vectors()
         with one_thread_per_operation() as threads:
             prediction = predict(

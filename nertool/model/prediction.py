@@ -96,7 +96,9 @@ def predict(
             best = network.decoder.best_labels(scores, prefix)
             labels[places[mask]] = best.numpy()[mask]
             if logs:
-                for table, part in zip(logs, network.decoder.posterior(scores, prefix).path_logs(best), strict=True):
+                for table, part in zip(
+                    logs, network.decoder.posterior(scores, prefix).path_logs(best), strict=True
+                ):
                     table[places[mask]] = part.numpy()[mask]
 
     batches = reading_order(lengths, TOKENS_PER_BATCH)

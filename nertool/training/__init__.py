@@ -1,0 +1,1 @@
+"""Learning: the loop, its update rules, and a whole run from config to model."""

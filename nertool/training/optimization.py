@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nertool.config import TrainingConfig
+from nertool.model.network import Network
 
 
 class RowSGD(torch.optim.Optimizer):
@@ -50,7 +51,7 @@ class Optimization:
         config: Rule, rates, clipping and averaging.
     """
 
-    def __init__(self, network: nn.Module, config: TrainingConfig) -> None:
+    def __init__(self, network: Network, config: TrainingConfig) -> None:
         self._config = config
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         table = [parameter for parameter in trained if parameter is network.words.weight]
@@ -60,9 +61,7 @@ class Optimization:
         self._rules: list[torch.optim.Optimizer] = []
         if config.optimizer == "sgd":
             self._rules.append(
-                torch.optim.SGD(
-                    dense, rate, config.momentum, weight_decay=config.weight_decay, foreach=True
-                )
+                torch.optim.SGD(dense, rate, config.momentum, weight_decay=config.weight_decay, foreach=True)
             )
         else:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
@@ -84,7 +83,7 @@ class Optimization:
         return rate
 
     def step(self) -> float:
-        """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""
+        """Clips the gradients, updates the weights, and returns the norm before clipping."""
         gradients = [parameter.grad for parameter in self._dense if parameter.grad is not None]
         gradients += [table.grad._values() for table in self._tables if table.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -113,10 +112,10 @@ class Average:
         decay: Share of the average that a step keeps.
     """
 
-    def __init__(self, dense: list[Tensor], tables: list[Tensor], decay: float) -> None:
+    def __init__(self, dense: Sequence[Tensor], tables: Sequence[Tensor], decay: float) -> None:
         self._decay = decay
         self._steps = 0
-        self._dense, self._tables = dense, tables
+        self._dense, self._tables = list(dense), list(tables)
         self._means = [parameter.detach().clone() for parameter in dense]
         self._row_means = [table.detach().clone() for table in tables]
         self._row_steps = [torch.zeros(len(table), dtype=torch.long) for table in tables]

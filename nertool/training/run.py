@@ -22,7 +22,8 @@ from nertool.data.lexicon import Lexicon, build_lexicon, initial_rows
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation, evaluate
-from nertool.model.bundle import Model, build_network, load_bundle, save_bundle, write_whole
+from nertool.files import write_whole
+from nertool.model.bundle import Model, build_network, load_bundle, save_bundle
 from nertool.model.labeller import Labeller
 from nertool.training.trainer import Epoch, Step, train
 

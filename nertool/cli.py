@@ -1,0 +1,261 @@
+"""The command line: parse, call, print, exit code. Anything heavy is imported where it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+import nertool
+from nertool.errors import NertoolError
+
+if TYPE_CHECKING:
+    from nertool.tagger import Tagged
+
+RUNS = Path("runs")
+_BLANKS = re.compile("[ \\t]+")
+_MODEL = click.option(
+    "--model",
+    metavar="DIR",
+    help="Run directory of a trained model.  [default: $NERTOOL_MODEL, else runs/latest]",
+)
+
+
+def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns a user's mistake into one clear message and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except NertoolError as problem:
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+            sys.exit(1)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(nertool.__version__)
+def main() -> None:
+    """Named-entity tagging with BiLSTM-CNN-CRF: train, evaluate, tag."""
+
+
+@main.command()
+@click.argument("config")
+@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
+@click.option("--output", metavar="DIR", help="Run directory.  [default: runs/<config name>]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
+@_explains_errors
+def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None) -> None:
+    """Train a model as CONFIG says: a YAML file, or the name of a config that ships with nertool.
+
+    The run directory is the model; runs/latest points to the last one trained.
+    """
+    from rich.console import Console
+
+    from nertool.configfile import find_config, load_config, locate_corpus
+
+    path = find_config(config)
+    if seed is not None:
+        overrides = (*overrides, f"training.seed={seed}")
+    settings = locate_corpus(load_config(path, overrides), path)
+    folder = Path(output) if output else RUNS / path.stem
+    console = Console()
+    with console.status("reading corpus and vectors") if console.is_terminal else contextlib.nullcontext():
+        from nertool.training.progress import Watcher
+        from nertool.training.run import run
+
+        records = run(settings, folder)
+        prepared = next(records)
+    watcher = Watcher(console, folder)
+    try:
+        watcher.watch(_chain(prepared, records))
+    except KeyboardInterrupt:
+        if watcher.best is None:
+            click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
+            sys.exit(130)
+        _point_latest(folder)
+        click.echo(
+            f"\nStopped. The best model so far, epoch {watcher.best.number} with validation F1 "
+            f"{100 * watcher.best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
+            err=True,
+        )
+        sys.exit(130)
+    _point_latest(folder)
+
+
+@main.command()
+@click.argument("data")
+@_MODEL
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@_explains_errors
+def evaluate(data: str, model: str | None, as_json: bool) -> None:
+    """Score a model on DATA: labelled sentences in the columns that it was trained on."""
+    folder = _model_folder(model)
+    import time
+
+    from nertool.data.corpus import read_split
+    from nertool.evaluation import evaluate as score
+    from nertool.files import find
+    from nertool.model.bundle import load_bundle
+    from nertool.model.labeller import Labeller
+
+    path = find(data)
+    loaded = load_bundle(folder)
+    split = read_split(path, loaded.config.corpus, loaded.lexicon.scheme)
+    began = time.perf_counter()
+    found = Labeller(loaded).label(split.tokens).labels
+    seconds = time.perf_counter() - began
+    result = score(split.labels, found, loaded.lexicon.scheme)
+    speed = split.token_count / seconds
+    if as_json:
+        click.echo(json.dumps({**result.to_json(), "tokens_per_second": speed}))
+        return
+    from rich.console import Console
+
+    from nertool.display import evaluation_table
+
+    console = Console()
+    console.print(evaluation_table(result, f"{path} by {folder}"))
+    console.print(f"{speed:,.0f} tokens/s", highlight=False)
+
+
+@main.command()
+@click.argument("input")
+@_MODEL
+@click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "conll", "jsonl", "html"]),
+    default="text",
+    show_default=True,
+)
+@click.option(
+    "--input-format",
+    "kind",
+    type=click.Choice(["text", "conll", "tokens"]),
+    default="text",
+    show_default=True,
+    help="text: raw, each line by itself; conll: a token a line; tokens: a sentence a line, tokens apart.",
+)
+@_explains_errors
+def tag(input: str, model: str | None, output: str | None, form: str, kind: str) -> None:
+    """Find the entities in INPUT, a file or - for standard input."""
+    folder = _model_folder(model)
+    from nertool.data.opening import open_lines
+    from nertool.tagger import Tagger
+
+    with contextlib.ExitStack() as stack:
+        # The input is opened first: a missing file should not cost the time that a model takes to load.
+        lines = stack.enter_context(open_lines(None if input == "-" else input, "text"))
+        tagger = Tagger.load(folder)
+        results = _tagged(tagger, lines, kind)
+        if output is None:
+            _write(results, form, tagger, sys.stdout)
+        else:
+            from nertool.files import replaced_when_done
+
+            with (
+                replaced_when_done(Path(output)) as raw,
+                io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target,
+            ):
+                _write(results, form, tagger, target)
+
+
+@main.command()
+@click.argument("model", required=False)
+@_explains_errors
+def info(model: str | None) -> None:
+    """Show what a model is, how it was trained, and its scores."""
+    folder = _model_folder(model)
+    from rich.console import Console
+
+    from nertool.inspection import show_model
+
+    show_model(folder, Console())
+
+
+def _tagged(tagger: Any, lines: Iterator[str], kind: str) -> Iterator[Tagged]:
+    if kind == "text":
+        return iter(tagger.tag_texts(lines))
+    if kind == "tokens":
+        return iter(tagger.tag_tokens([token for token in _BLANKS.split(line) if token] for line in lines))
+    from nertool.data.conll import iterate_sentences
+
+    corpus = tagger.model.config.corpus
+    return iter(tagger.tag_tokens(iterate_sentences(lines, columns=corpus.columns, strip=corpus.strip)))
+
+
+def _write(results: Iterator[Tagged], form: str, tagger: Any, target: IO[str]) -> None:
+    from nertool.data.schemes import Scheme
+    from nertool.display import coloured, html_page, marked
+
+    plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
+    if form == "html":
+        target.writelines(html_page(results, tagger.model.config.language))
+    elif form == "jsonl":
+        for tagged in results:
+            target.write(json.dumps(tagged.to_json(), ensure_ascii=False) + "\n")
+    elif form == "conll":
+        from nertool.data.conll import write_conll
+
+        write_conll(
+            target,
+            (
+                (tagged.tokens[start:end], tagged.labels[start:end])
+                for tagged in results
+                for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False)
+            ),
+        )
+    elif target.isatty():
+        from rich.console import Console
+
+        console = Console(file=target, highlight=False)
+        for tagged in results:
+            console.print(coloured(tagged, plain_tags), soft_wrap=True)
+    else:
+        for tagged in results:
+            target.write(marked(tagged, plain_tags) + "\n")
+
+
+def _model_folder(given: str | None) -> Path:
+    named = given or os.environ.get("NERTOOL_MODEL")
+    folder = Path(named) if named else RUNS / "latest"
+    if folder.is_dir():
+        return folder
+    if named:
+        origin = "" if given else " (from NERTOOL_MODEL)"
+        raise NertoolError(f"there is no model folder {folder}{origin}; train one with: nertool train CONFIG")
+    raise NertoolError(
+        "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "
+        "train one with: nertool train demo.yaml"
+    )
+
+
+def _point_latest(folder: Path) -> None:
+    """Lets runs/latest point to a run directory; a system without links does without."""
+    with contextlib.suppress(OSError, NotImplementedError):
+        RUNS.mkdir(exist_ok=True)
+        beside = RUNS / f".latest-{os.getpid()}"
+        beside.symlink_to(os.path.relpath(folder.resolve(), RUNS.resolve()), target_is_directory=True)
+        beside.replace(RUNS / "latest")
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Configs as files: found by path or name, read with every problem reported at once, written with comments."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nertool.config import Config, Section
+from nertool.errors import ConfigError
+from nertool.files import find
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads and checks a YAML config.
+
+    Args:
+        path: The file.
+        overrides: Settings that replace the file's, each written `a.b=c` with `c` in YAML.
+
+    Raises:
+        ConfigError: The file is missing or is no YAML mapping, or settings are wrong; all are listed.
+    """
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"not valid YAML: {_one_line(problem)}", path) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not a UTF-8 text file", path) from None
+    except OSError as problem:
+        raise ConfigError(f"cannot be read: {problem.strerror}", path) from None
+    if not isinstance(tree, dict):
+        raise ConfigError("expected settings such as 'corpus:', found none", path)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree, path)
+
+
+def parse_config(tree: Mapping[str, Any], source: str | Path | None = None) -> Config:
+    """Checks a tree of settings; raises ConfigError with every problem in it."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as failure:
+        raise ConfigError([_explain(error) for error in failure.errors()], source) from None
+
+
+def find_config(name: str) -> Path:
+    """The file of a config given by path, or by the name of one that ships with nertool.
+
+    Raises:
+        ConfigError: There is neither; lists the shipped names.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    shipped = {path.name: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
+    for candidate in (name, f"{name}.yaml"):
+        if candidate in shipped:
+            return shipped[candidate]
+    near = difflib.get_close_matches(name, shipped, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"no config {name!r} here, and none ships under that name ({', '.join(shipped)}).{hint}")
+
+
+def locate_corpus(config: Config, source: Path | None) -> Config:
+    """Replaces the names of corpus and vector files by the paths where they are found.
+
+    Args:
+        config: The config.
+        source: The file that it was read from: its folder is looked in too.
+
+    Raises:
+        ConfigError: Files are missing; lists each, and where it was looked for.
+    """
+    beside = [source.resolve().parent] if source is not None else []
+    problems: list[str] = []
+
+    def located(name: str) -> str:
+        try:
+            return str(find(name, beside))
+        except ConfigError as problem:
+            problems.extend(problem.problems)
+            return name
+
+    corpus = {
+        key: located(name) for key in ("train", "validation", "test") if (name := getattr(config.corpus, key))
+    }
+    vectors = tuple(located(name) for name in config.words.vectors)
+    if problems:
+        raise ConfigError(problems, source)
+    return config.model_copy(
+        update={
+            "corpus": config.corpus.model_copy(update=corpus),
+            "words": config.words.model_copy(update={"vectors": vectors}),
+        }
+    )
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML, every setting with its meaning beside it."""
+    lines: list[str] = []
+    _dump(config, 0, lines)
+    return "\n".join(lines) + "\n"
+
+
+def _dump(section: Section, depth: int, lines: list[str]) -> None:
+    indent = "  " * depth
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            lines.append(f"{indent}{key}:")
+            _dump(value, depth + 1, lines)
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10**9)
+            text = text.removesuffix("\n").removesuffix("\n...")
+            lines.append(f"{indent}{key}: {text}  # {field.description}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe subset, in which a key written twice is an error and aliases (YAML bombs) are refused."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not used here", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is written twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set {override}: expected something like training.epochs=5")
+    try:
+        value = yaml.load(text, Loader=_StrictLoader) if text.strip() else None
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"--set {override}: not valid YAML: {_one_line(problem)}") from None
+    for name in names[:-1]:
+        branch = tree.setdefault(name, {})
+        if branch is None:
+            branch = tree[name] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(f"--set {override}: {name!r} is a single setting, not a group")
+        tree = branch
+    tree[names[-1]] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    place = [str(part) for part in error["loc"]]
+    where = ".".join(place) or "the config"
+    if error["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in place[:-1]:
+            section = section.model_fields[part].annotation if part in section.model_fields else section
+        known = list(section.model_fields)
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{where}: no such setting; {'.'.join(place[:-1]) or 'the config'} has {', '.join(known)}.{hint}"
+    if error["type"] == "missing":
+        return f"{where}: is missing and has no default"
+    found = error.get("input")
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(found, dict | Section) else f", found {found!r}"
+    return f"{where}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(str(problem).split())
+
+
+def _config_folders() -> list[Path]:
+    package = Path(__file__).resolve().parent
+    return [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]

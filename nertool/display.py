@@ -1,0 +1,97 @@
+"""Figures and tagged text as a person wants to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from nertool.evaluation import Evaluation, Scores
+
+if TYPE_CHECKING:
+    from nertool.tagger import Tagged
+
+_COLOURS = {"PER": "magenta", "LOC": "green", "ORG": "cyan", "MISC": "yellow"}
+_OTHERS = ("blue", "red", "bright_magenta", "bright_green", "bright_cyan", "bright_yellow")
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with two digits, as F1 is usually given."""
+    return f"{100 * share:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def evaluation_table(evaluation: Evaluation, title: str) -> Table:
+    """Precision, recall and F1, for each type and over all."""
+    caption = (
+        f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens, "
+        f"token accuracy {percent(evaluation.accuracy)}; scored by seqeval, {evaluation.mode}"
+        if evaluation.mode != "tokens"
+        else f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens; plain tags, token by token"
+    )
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("type")
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+
+    def add(name: str, scores: Scores, **options: Any) -> None:
+        figures = (percent(share) for share in (scores.precision, scores.recall, scores.f1))
+        table.add_row(name, *figures, f"{scores.support:,}", **options)
+
+    for name, scores in evaluation.per_type.items():
+        add(name, scores)
+    table.add_section()
+    add("macro", evaluation.macro)
+    add("micro", evaluation.micro, style="bold")
+    return table
+
+
+def marked(tagged: Tagged, plain_tags: bool) -> str:
+    """The text with its entities as `[Lisbon|LOC]`; for plain tags each token as `token|TAG`."""
+    if plain_tags:
+        return " ".join(f"{token}|{label}" for token, label in zip(tagged.tokens, tagged.labels, strict=True))
+    parts = []
+    at = 0
+    for entity in tagged.entities:
+        parts += [tagged.text[at : entity.start], f"[{entity.text}|{entity.label}]"]
+        at = entity.end
+    return "".join([*parts, tagged.text[at:]])
+
+
+def coloured(tagged: Tagged, plain_tags: bool) -> Text:
+    """As `marked`, in colours instead of brackets."""
+    text = Text()
+    if plain_tags:
+        for token, label in zip(tagged.tokens, tagged.labels, strict=True):
+            text.append(token).append(f" {label}  ", style="dim")
+        return text
+    at = 0
+    for entity in tagged.entities:
+        colour = _COLOURS.get(entity.label) or _OTHERS[sum(entity.label.encode()) % len(_OTHERS)]
+        text.append(tagged.text[at : entity.start])
+        text.append(entity.text, style=f"bold {colour}").append(f" {entity.label}", style=f"dim {colour}")
+        at = entity.end
+    return text.append(tagged.text[at:])
+
+
+def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:
+    """DisplaCy's page, in pieces, so that a long text need not fit in memory."""
+    from spacy import displacy
+    from spacy.displacy.templates import TPL_FIGURE, TPL_PAGE
+
+    mark = "\0"
+    before, after = TPL_PAGE.format(content=mark, lang=language, dir="ltr").split(mark)
+    yield before.replace("<head>", '<head>\n        <meta charset="utf-8">', 1)
+    for tagged in results:
+        ents = [{"start": e.start, "end": e.end, "label": e.label} for e in tagged.entities]
+        content = displacy.render({"text": tagged.text, "ents": ents}, style="ent", manual=True, jupyter=False)
+        yield TPL_FIGURE.format(content=content)
+    yield after

@@ -1,0 +1,147 @@
+"""A training run for a person to watch: a moving bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from nertool.data.corpus import unseen_labels
+from nertool.display import duration, evaluation_table, percent
+from nertool.training.run import Finished, Prepared
+from nertool.training.trainer import Epoch, Step
+
+
+class Watcher:
+    """Draws the records of a run as they pass.
+
+    Args:
+        console: Where to.
+        folder: The run directory, to be named at the end.
+    """
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self._console = console
+        self._folder = folder
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn("loss {task.fields[loss]:.3f}  F1 {task.fields[f1]}  {task.fields[speed]:,.0f} tokens/s"),
+            TextColumn("left: epoch {task.fields[left]}, run at most {task.fields[all_left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._best: Epoch | None = None
+        self._validation_seconds = 0.0
+        self._epochs = 0
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best epoch so far."""
+        return self._best
+
+    def watch(self, records: Iterator[Prepared | Step | Epoch | Finished]) -> None:
+        """Consumes and draws the records of a run."""
+        with self._progress:
+            for record in records:
+                if isinstance(record, Step):
+                    self._step(record)
+                elif isinstance(record, Epoch):
+                    self._epoch(record)
+                elif isinstance(record, Prepared):
+                    self._prepared(record)
+                else:
+                    self._finished(record)
+
+    def _prepared(self, record: Prepared) -> None:
+        self._epochs = record.config.training.epochs
+        show_preparation(self._console, record)
+        if not self._console.is_terminal:
+            self._console.print("epoch      loss   valid F1   tokens/s   seconds")
+        self._task = self._progress.add_task(
+            "", epoch=1, epochs=self._epochs, loss=0.0, f1="  –  ", speed=0.0, left="–", all_left="–"
+        )
+
+    def _step(self, record: Step) -> None:
+        if self._progress.disable:
+            return
+        speed = record.tokens / record.seconds
+        left = (record.total - record.tokens) / speed
+        whole = record.total / speed + self._validation_seconds
+        self._progress.update(
+            self._task,
+            total=record.total,
+            completed=record.tokens,
+            epoch=record.epoch,
+            loss=record.loss,
+            speed=speed,
+            left=duration(left),
+            all_left=duration(left + (self._epochs - record.epoch) * whole),
+        )
+
+    def _epoch(self, record: Epoch) -> None:
+        if record.improved:
+            self._best = record
+        f1 = percent(record.validation.micro.f1)
+        best = percent(self._best.validation.micro.f1) if self._best else "–"
+        mark = "  best" if record.improved else ""
+        line = (
+            f"{record.number:>5} {record.loss:>9.3f} {f1:>10} "
+            f"{record.tokens_per_second:>10,.0f} {record.seconds:>9.1f}"
+        )
+        self._console.print(f"[bold]{line}{mark}[/]" if record.improved else line, highlight=False)
+        if not self._progress.disable:
+            self._progress.update(self._task, f1=f"{f1} (best {best})")
+
+    def _finished(self, record: Finished) -> None:
+        self._progress.update(self._task, visible=False)
+        best = record.best
+        self._console.print(
+            f"\nBest of {record.epochs} epochs: {best.number}, validation F1 {percent(best.validation.micro.f1)}, "
+            f"after {duration(record.seconds)}.",
+            highlight=False,
+        )
+        if record.test is not None:
+            self._console.print(evaluation_table(record.test, "Test split, scored once"))
+        self._console.print(f"The model is in {self._folder}", highlight=False, soft_wrap=True)
+
+
+def show_preparation(console: Console, record: Prepared) -> None:
+    """Prints what was read and what will be trained."""
+    table = Table(title="Corpus", title_justify="left")
+    table.add_column("split")
+    for name in ("documents", "sentences", "tokens", "entities"):
+        table.add_column(name, justify="right")
+    table.add_column("scheme")
+    if record.coverage is not None:
+        table.add_column("with vector", justify="right")
+    for name, split in record.corpus.splits.items():
+        row = [name, *(f"{n:,}" for n in (split.document_count, len(split), split.token_count))]
+        row += [f"{sum(split.entity_counts().values()):,}", split.scheme.value]
+        if record.coverage is not None:
+            row.append(f"{100 * record.coverage[name]:.1f} %")
+        table.add_row(*row)
+    console.print(table)
+    for name, split in record.corpus.splits.items():
+        if split.strays:
+            console.print(
+                f"{name}: {split.strays} labels that {split.scheme.value} does not allow there were repaired"
+            )
+        unseen = unseen_labels(split, record.lexicon.labels)
+        if unseen:
+            console.print(
+                f"[yellow]{name}: {sum(unseen.values()):,} tokens have labels that training never saw and no "
+                f"model can predict: {', '.join(sorted(unseen))}[/]"
+            )
+    lexicon, (dense, rows) = record.lexicon, record.parameters
+    console.print(
+        f"{len(lexicon.labels)} labels ({lexicon.scheme.value}), {len(lexicon.words):,} words, "
+        f"{len(lexicon.characters)} characters; {dense:,} weights and {rows:,} in word vectors; "
+        f"seed {record.config.training.seed}; ready after {record.seconds:.1f} s",
+        highlight=False,
+    )
