@@ -65,7 +65,8 @@ class Encoder(nn.Module):
             for layer in range(layers)
         )
         self.dropout = Dropout(dropout, noise)
-        self.concurrent = False  # whether the two directions are trained on a thread each
+        self.branches = directions
+        self.concurrent = False  # whether the directions are trained on a thread each
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Runs the layers.

@@ -12,7 +12,7 @@ import torch
 
 from nertool.data.batching import Forms
 from nertool.model.bundle import Model
-from nertool.model.prediction import Prediction, one_thread_per_operation, predict, vectors_of
+from nertool.model.prediction import Prediction, predict, vectors_of
 
 FORMS_KEPT = 50_000
 
@@ -70,15 +70,9 @@ class Labeller:
                 map(self._forms.__getitem__, chain.from_iterable(sentences)), np.int32, offsets[-1]
             )
             vectors = self._known_vectors()
-        with one_thread_per_operation() as threads:
-            prediction = predict(
-                self._model.network,
-                vectors,
-                tokens,
-                lengths[lengths > 0],
-                probabilities=probabilities,
-                workers=threads,
-            )
+        prediction = predict(
+            self._model.network, vectors, tokens, lengths[lengths > 0], probabilities=probabilities
+        )
         names = self._names[prediction.labels].tolist()
         labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
         return Labelled(labels, offsets, prediction)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from nertool.config import ModelConfig
 from nertool.data.batching import Batch
+from nertool.model.chain import Posterior
 from nertool.model.characters import CharacterCNN
-from nertool.model.crf import ConditionalRandomField, Constraints, Posterior, Softmax
+from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoder import Encoder
 from nertool.model.words import UNKNOWN, WordEmbedding
@@ -117,7 +118,7 @@ class Network(nn.Module):
         if self.training and self.word_dropout > 0:
             # One more row, that of unknown words, for the tokens whose word is hidden; spelling stays.
             rows = torch.cat((rows, rows.new_full((1,), UNKNOWN)))
-            hidden = ~self.noise.keep(forms.shape, 1.0 - self.word_dropout)
+            hidden = torch.from_numpy(~self.noise.keep(forms.shape, 1.0 - self.word_dropout))
             forms = torch.where(hidden, len(rows) - 1, forms)
         inputs = nn.functional.embedding(forms, self.words(rows))
         if self.characters is not None:

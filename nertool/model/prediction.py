@@ -6,9 +6,7 @@ computed once, however often the form occurs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nertool.data.batching import FormTables, reading_order
+from nertool.model.concurrency import threads
 from nertool.model.network import Network
 
 TOKENS_PER_BATCH = 2000
@@ -37,17 +36,6 @@ class Prediction:
     last: np.ndarray | None = None
 
 
-@contextmanager
-def one_thread_per_operation() -> Iterator[int]:
-    """Hands out the threads that torch may use, leaving one to each operation; puts them back at the end."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
 @torch.inference_mode()
 def vectors_of(network: Network, tables: FormTables) -> Tensor:
     """Input vectors of forms, (forms, inputs)."""
@@ -67,7 +55,7 @@ def predict(
     lengths: np.ndarray,
     *,
     probabilities: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Prediction:
     """Labels sentences.
 
@@ -77,7 +65,7 @@ def predict(
         tokens: Form of each token, sentence after sentence, (tokens,).
         lengths: Tokens of each sentence, at least 1, (sentences,).
         probabilities: Whether the tables for probabilities are wanted too.
-        workers: Batches that are worked on at the same time.
+        workers: Batches that are worked on at the same time; None: one for each thread that torch has.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     labels = np.zeros(len(tokens), dtype=np.int16)
@@ -96,17 +84,13 @@ def predict(
             best = network.decoder.best_labels(scores, prefix)
             labels[places[mask]] = best.numpy()[mask]
             if logs:
-                for table, part in zip(
-                    logs, network.decoder.posterior(scores, prefix).path_logs(best), strict=True
-                ):
-                    table[places[mask]] = part.numpy()[mask]
+                parts = network.decoder.posterior(scores, prefix).path_logs(best.numpy())
+                for table, part in zip(logs, parts, strict=True):
+                    table[places[mask]] = part[mask]
 
-    batches = reading_order(lengths, TOKENS_PER_BATCH)
-    if workers == 1:
-        for sentences in batches:
-            label(sentences)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(label, batches):
-                pass
+    # Batches side by side use the cores better than threads inside operations this small.
+    workers = workers or torch.get_num_threads()
+    with threads(1), ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(label, reading_order(lengths, TOKENS_PER_BATCH)):
+            pass
     return Prediction(labels, *logs)

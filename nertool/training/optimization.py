@@ -61,11 +61,11 @@ class Optimization:
         self._rules: list[torch.optim.Optimizer] = []
         if config.optimizer == "sgd":
             self._rules.append(
-                torch.optim.SGD(dense, rate, config.momentum, weight_decay=config.weight_decay, foreach=True)
+                torch.optim.SGD(dense, rate, config.momentum, weight_decay=config.weight_decay, fused=True)
             )
         else:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            self._rules.append(kind(dense, rate, weight_decay=config.weight_decay, foreach=True))
+            self._rules.append(kind(dense, rate, weight_decay=config.weight_decay, fused=True))
         if table:
             self._rules.append(
                 RowSGD(table, rate, config.momentum)

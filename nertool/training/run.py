@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,41 +100,38 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
     yield Prepared(config, corpus, lexicon, coverage, (sum(counts) - table, table), time.perf_counter() - began)
 
-    _open_folder(folder)
-    validation = corpus.validation
+    _check_folder(folder)
 
     def validate() -> Evaluation:
-        found = Labeller(model).label(validation.tokens).labels
-        return evaluate(validation.labels, found, validation.label_scheme)
+        found = Labeller(model).label(corpus.validation.tokens).labels
+        return evaluate(corpus.validation.labels, found, corpus.validation.label_scheme)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.training.threads or threads)
-    best: Epoch | None = None
-    epochs = 0
+    epochs: list[Epoch] = []
     started = time.perf_counter()
-    try:
-        with (folder / METRICS).open("w", encoding="utf-8") as metrics:
-            for record in train(model.network, encoded, validate, config.training):
-                if isinstance(record, Epoch):
-                    epochs += 1
-                    if record.improved:
-                        best = record
-                        save_bundle(model, folder)
-                    metrics.write(json.dumps(_metrics(record)) + "\n")
-                    metrics.flush()
-                yield record
-        seconds = time.perf_counter() - started
-        assert best is not None, "training has at least one epoch, and the first is always the best so far"
-        test = None
-        if corpus.test is not None:
-            chosen = load_bundle(folder)
-            found = Labeller(chosen).label(corpus.test.tokens).labels
-            test = evaluate(corpus.test.labels, found, corpus.test.label_scheme)
-    finally:
-        torch.set_num_threads(threads)
-    finished = Finished(best, epochs, seconds, test)
+    for record in train(model.network, encoded, validate, config.training):
+        if isinstance(record, Epoch):
+            epochs.append(record)
+            if len(epochs) == 1:
+                # Scores of an earlier run in this folder would be taken for those of this one.
+                (folder / RESULTS).unlink(missing_ok=True)
+            if record.improved:
+                save_bundle(model, folder)
+            lines = [json.dumps(_metrics(epoch)) + "\n" for epoch in epochs]
+            write_whole(folder / METRICS, "".join(lines).encode())
+        yield record
+    seconds = time.perf_counter() - started
+    best = epochs[epochs[-1].best - 1]
+    finished = Finished(best, len(epochs), seconds, _score_test(corpus, folder))
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
     yield finished
+
+
+def _score_test(corpus: Corpus, folder: Path) -> Evaluation | None:
+    """Scores the test split with the model as it was saved, so that it is the saved one that is vouched for."""
+    if corpus.test is None:
+        return None
+    found = Labeller(load_bundle(folder)).label(corpus.test.tokens).labels
+    return evaluate(corpus.test.labels, found, corpus.test.label_scheme)
 
 
 def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
@@ -168,12 +166,12 @@ def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
     return found / split.token_count
 
 
-def _open_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    """Finds out now, not after the first epoch, whether the folder can be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Scores of an earlier run in this folder would be taken for those of this one.
-        (folder / RESULTS).unlink(missing_ok=True)
-        (folder / METRICS).touch()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nertool.config import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
 from nertool.evaluation import Evaluation
+from nertool.model.concurrency import threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization
 
@@ -76,6 +78,8 @@ def train(
         config: Rule, rates and limits.
     """
     optimization = Optimization(network, config)
+    count = config.threads or torch.get_num_threads()
+    network.encoder.concurrent = count > 1
     best, best_f1 = 0, -1.0
     for epoch in range(config.epochs):
         rate = optimization.start_epoch(epoch)
@@ -85,20 +89,25 @@ def train(
         began = time.perf_counter()
         loss_sum = norm_sum = 0.0
         sentences = tokens = 0
-        for chosen in order:
-            batch = corpus.batch(chosen)
-            loss = network.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm_sum += optimization.step()
-            loss_sum += float(loss.detach()) * len(chosen)
-            sentences += len(chosen)
-            tokens += batch.token_count
-            yield Step(epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began)
+        # Two directions run on a thread each; cores beyond these work inside the operations.
+        with threads(max(1, count // network.encoder.branches)):
+            for chosen in order:
+                batch = corpus.batch(chosen)
+                loss = network.loss(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm_sum += optimization.step()
+                loss_sum += float(loss.detach()) * len(chosen)
+                sentences += len(chosen)
+                tokens += batch.token_count
+                yield Step(
+                    epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began
+                )
         seconds = time.perf_counter() - began
         network.eval()
         if optimization.average is not None:
             optimization.average.swap()
-        validation = validate()
+        with threads(count):
+            validation = validate()
         improved = validation.micro.f1 > best_f1
         if improved:
             best, best_f1 = epoch + 1, validation.micro.f1

@@ -1,0 +1,154 @@
+"""Measuring on a machine that others use too: short slices in turn, and ratios of neighbours in time.
+
+What disturbs one slice mostly disturbs its neighbour as well, so the ratio of the two is steadier than either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+MATRIX = 1024
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several slices gave."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured figure.
+
+    Attributes:
+        name: What was measured.
+        unit: Of the value.
+        value: Of all slices.
+        nertool_is: How many times as fast nertool was in the slices beside these; None for nertool itself.
+        share: Of what the machine's matrix products in the slices beside these would allow.
+    """
+
+    name: str
+    unit: str
+    value: Spread
+    nertool_is: Spread | None = None
+    share: Spread | None = None
+
+
+def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Runs a slice of each in turn, round after round; the figures of a first round are thrown away."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, measure in contenders.items():
+            figure = measure()
+            if number:
+                found[name].append(figure)
+    return found
+
+
+def rate_rows(
+    found: Mapping[str, Sequence[float]], nertool: str, unit: str, products: str, work: float
+) -> list[Row]:
+    """Rows of rates: the more, the faster.
+
+    Args:
+        found: What `alternate` gave.
+        nertool: The contender that the others are compared with.
+        unit: Of the rates.
+        products: The contender that is the rate of matrix products, in GFLOP/s.
+        work: GFLOP of matrix products in one unit of the others' rates.
+    """
+    rows = []
+    for name, rates in found.items():
+        if name == products:
+            rows.append(Row(name, "GFLOP/s", Spread.of(rates)))
+            continue
+        ratios = [ours / theirs for ours, theirs in zip(found[nertool], rates, strict=True)]
+        shares = [work * rate / most for rate, most in zip(rates, found[products], strict=True)]
+        rows.append(
+            Row(name, unit, Spread.of(rates), None if name == nertool else Spread.of(ratios), Spread.of(shares))
+        )
+    return rows
+
+
+def time_rows(found: Mapping[str, Sequence[float]], nertool: str, unit: str) -> list[Row]:
+    """Rows of times: the less, the faster."""
+    rows = []
+    for name, times in found.items():
+        ratios = [theirs / ours for ours, theirs in zip(found[nertool], times, strict=True)]
+        rows.append(Row(name, unit, Spread.of(times), None if name == nertool else Spread.of(ratios)))
+    return rows
+
+
+class Stepper:
+    """Makes slices of something that goes on, such as training.
+
+    Args:
+        steps: Yields the tokens of each step when it has been done; None after what is not to be counted.
+    """
+
+    def __init__(self, steps: Iterator[int | None]) -> None:
+        self._steps = steps
+        self._threads = torch.get_num_threads()
+
+    def slice(self, seconds: float) -> float:
+        """Tokens per second of the next steps, until so many seconds are over."""
+        with _threads(self._threads):
+            tokens, spent = 0, 0.0
+            while spent < seconds:
+                began = time.perf_counter()
+                step = next(self._steps)
+                if step is not None:
+                    spent += time.perf_counter() - began
+                    tokens += step
+            self._threads = torch.get_num_threads()  # a contender may have chosen another number
+        return tokens / spent
+
+
+def repeat(work: Callable[[], int], seconds: float) -> float:
+    """Units per second of a piece of work that returns its units, repeated until the seconds are over."""
+    units = 0
+    began = time.perf_counter()
+    while True:
+        units += work()
+        spent = time.perf_counter() - began
+        if spent >= seconds:
+            return units / spent
+
+
+class MatrixProducts:
+    """The machine's rate of fp32 matrix products with all the threads that torch takes, in GFLOP/s."""
+
+    def __init__(self) -> None:
+        self._factors = torch.randn(2, MATRIX, MATRIX)
+        self._result = torch.empty(MATRIX, MATRIX)
+
+    def slice(self, seconds: float) -> float:
+        return repeat(self._product, seconds) * 2 * MATRIX**3 / 1e9
+
+    def _product(self) -> int:
+        torch.mm(self._factors[0], self._factors[1], out=self._result)
+        return 1
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

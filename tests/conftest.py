@@ -1,0 +1,120 @@
+"""A corpus small enough to know by heart, configs over it, and one trained run that all tests may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from nertool.config import Config
+from nertool.configfile import load_config, locate_corpus
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("nertool", deadline=None)
+settings.load_profile("nertool")
+
+Sentence = tuple[list[str], list[str]]
+
+# One sentence a line: entities stand in brackets with their type, as in [PER Ada Byron].
+TRAIN = """
+[PER Ada Byron] wrote to [PER Babbage] about the engine .
+[PER Babbage] lived in [LOC London] .
+The train to [LOC New Haven] left at 9.45 .
+[ORG Granite Bank] hired [PER Otto Lind] in 1987 .
+[PER Lind] moved from [LOC Oslo] to [LOC Malmö] .
+Nobody came .
+Prices at [ORG Granite Bank] rose 3 % in May .
+[LOC Oslo] beat [LOC London] 3 - 1 .
+She met [PER Mina Okoye] at [ORG Blue Door Theatre] .
+[ORG Blue Door Theatre] is in [LOC New Haven] .
+Rain fell on [LOC Malmö] all week .
+" We sold it , " said [PER Okoye] .
+"""
+TEST = """
+[PER Mina Lind] left [LOC London] in 1993 .
+Rain fell .
+[ORG Granite Theatre] hired [PER Ada] .
+Nobody met [PER Otto Byron] in [LOC Oslo] .
+"""
+SETTINGS = """\
+corpus: {train: train.txt, validation: validation.txt, test: test.txt}
+words: {dimensions: 12}
+model:
+  characters: {dimensions: 6, filters: 8}
+  encoder: {hidden: 12}
+  dropout: 0.1
+training: {epochs: 30, patience: 30, batch_size: 4, optimizer: adam, learning_rate: 0.02, threads: 1}
+"""
+
+
+def parse(text: str) -> list[Sentence]:
+    """Sentences from bracketed text, labelled in IOB2."""
+    sentences = []
+    for line in text.strip().splitlines():
+        tokens: list[str] = []
+        labels: list[str] = []
+        prefix, kind = "O", ""
+        for piece in line.split():
+            if piece.startswith("["):
+                prefix, kind = "B", f"-{piece[1:]}"
+                continue
+            tokens.append(piece.removesuffix("]"))
+            labels.append(prefix + kind)
+            prefix = "I" if prefix != "O" else "O"
+            if piece.endswith("]"):
+                prefix, kind = "O", ""
+        sentences.append((tokens, labels))
+    return sentences
+
+
+def write_tiny(folder: Path) -> Path:
+    """Writes the three splits and a config over them to a folder; returns the config's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {"train": TRAIN, "validation": TRAIN, "test": TEST}.items():
+        rows = ["".join(f"{t} {label}\n" for t, label in zip(*pair, strict=True)) for pair in parse(text)]
+        (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    path = folder / "tiny.yaml"
+    path.write_text(SETTINGS, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_train() -> list[Sentence]:
+    """The training (and validation) sentences: tokens, and labels in IOB2."""
+    return parse(TRAIN)
+
+
+@pytest.fixture(scope="session")
+def tiny_test() -> list[Sentence]:
+    """The test sentences, with words that training never saw."""
+    return parse(TEST)
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Path:
+    """A config file, in a folder of its own with train.txt, validation.txt and test.txt beside it."""
+    return write_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture
+def tiny_config(tiny_yaml: Path) -> Callable[..., Config]:
+    """Makes checked configs over the tiny corpus from overrides such as "training.epochs=2"."""
+    return lambda *overrides: locate_corpus(load_config(tiny_yaml, overrides), tiny_yaml)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a model that predicts its training sentences; to be read, not written to.
+
+    The corpus and config that it came from are in the folder `corpus` beside it.
+    """
+    from nertool.training.run import Finished, run
+
+    folder = tmp_path_factory.mktemp("trained")
+    path = write_tiny(folder / "corpus")
+    *_, finished = run(locate_corpus(load_config(path), path), folder / "run")
+    assert isinstance(finished, Finished)
+    assert finished.best.validation.micro.f1 == 1.0, "the tiny corpus was not learnt"
+    return folder / "run"
