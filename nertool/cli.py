@@ -158,7 +158,7 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
 
     with contextlib.ExitStack() as stack:
         # The input is opened first: a missing file should not cost the time that a model takes to load.
-        lines = stack.enter_context(open_lines(None if input == "-" else input, "text"))
+        lines = stack.enter_context(open_lines(None if input == "-" else input, "a text"))
         tagger = Tagger.load(folder)
         results = _tagged(tagger, lines, kind)
         if output is None:

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from nertool.config import Config, Section
 from nertool.errors import ConfigError
-from nertool.files import find
+from nertool.files import find_all
+
+_SPLITS = ("train", "validation", "test")
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -76,25 +78,16 @@ def locate_corpus(config: Config, source: Path | None) -> Config:
     Raises:
         ConfigError: Files are missing; lists each, and where it was looked for.
     """
-    beside = [source.resolve().parent] if source is not None else []
-    problems: list[str] = []
-
-    def located(name: str) -> str:
-        try:
-            return str(find(name, beside))
-        except ConfigError as problem:
-            problems.extend(problem.problems)
-            return name
-
-    corpus = {
-        key: located(name) for key in ("train", "validation", "test") if (name := getattr(config.corpus, key))
-    }
-    vectors = tuple(located(name) for name in config.words.vectors)
-    if problems:
-        raise ConfigError(problems, source)
+    names = [name for key in _SPLITS if (name := getattr(config.corpus, key)) is not None]
+    try:
+        paths = find_all([*names, *config.words.vectors], [source.resolve().parent] if source else [])
+    except ConfigError as problem:
+        raise ConfigError(problem.problems, source) from None
+    splits = {key: str(paths[name]) for key in _SPLITS if (name := getattr(config.corpus, key)) is not None}
+    vectors = tuple(str(paths[name]) for name in config.words.vectors)
     return config.model_copy(
         update={
-            "corpus": config.corpus.model_copy(update=corpus),
+            "corpus": config.corpus.model_copy(update=splits),
             "words": config.words.model_copy(update={"vectors": vectors}),
         }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -11,7 +11,7 @@ from typing import IO
 from nertool.errors import ConfigError, NertoolError
 
 _HOW_TO_GET = {
-    "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip); put the file there",
+    "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip)",
     "conll03/": "CoNLL-2003 English needs the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
     "conll2000/": "CoNLL-2000 is at https://www.clips.uantwerpen.be/conll2000/chunking/",
     "ud_ewt/": "UD English EWT (as word, XPOS, UPOS): https://github.com/UniversalDependencies/UD_English-EWT",
@@ -26,7 +26,7 @@ def data_folders() -> list[Path]:
     return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
 
 
-def find(name: str, also: Iterable[Path] = ()) -> Path:
+def find(name: str, also: Sequence[Path] = ()) -> Path:
     """The path of a file given by name.
 
     Args:
@@ -36,16 +36,31 @@ def find(name: str, also: Iterable[Path] = ()) -> Path:
     Raises:
         ConfigError: It is in none of them; says where it was looked for and how to get it.
     """
-    given = Path(name).expanduser()
+    return find_all([name], also)[name]
+
+
+def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]:
+    """The paths of files given by name; arguments and errors as for `find`, all missing files in one error."""
     first, *rest = data_folders()
-    folders = [first] if given.is_absolute() else [first, *also, *rest]
-    for folder in folders:
-        if (folder / given).is_file():
-            return folder / given
-    looked = ", ".join(str(folder.resolve()) for folder in folders)
-    where = "" if given.is_absolute() else f" in any of: {looked}; set NERTOOL_DATA to the folder that holds it"
-    hint = next((f". {text}" for part, text in _HOW_TO_GET.items() if part in name), "")
-    raise ConfigError(f"there is no file {name}{where}{hint}")
+    folders = [first, *also, *rest]
+    found: dict[str, Path] = {}
+    missing: list[str] = []
+    for name in names:
+        given = Path(name).expanduser()
+        # An absolute path swallows the folder before it.
+        place = next((folder / given for folder in folders if (folder / given).is_file()), None)
+        if place is None:
+            missing.append(name)
+        else:
+            found[name] = place
+    if missing:
+        looked = ", ".join(str(folder.resolve()) for folder in folders)
+        problems = [f"there is no file {', nor '.join(missing)}"]
+        if not all(Path(name).expanduser().is_absolute() for name in missing):
+            problems.append(f"looked in {looked}; set NERTOOL_DATA to the folder that holds such files")
+        problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
+        raise ConfigError("; ".join(problems))
+    return found
 
 
 @contextmanager

@@ -33,23 +33,26 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as plain:
+        plain = path.open("rb")
+    except FileNotFoundError:
+        message = f"there is no such file; expected {what}, plain or gzip: check the path"
+        raise CorpusError(message, path) from None
+    except IsADirectoryError:
+        raise CorpusError(f"this is a directory; expected {what}: name a file in it", path) from None
+    except OSError as error:
+        raise CorpusError(f"cannot be read: {error.strerror or error}", path) from None
+    # From here on an OSError may be the caller's own, of what it writes: only gzip's are told apart.
+    with plain:
+        try:
             stream = plain
             if plain.peek(2)[:2] == _GZIP_MAGIC:
                 stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=plain)), 1 << 17)
             if stream.peek(3)[:3] == BYTE_ORDER_MARK:
                 stream.read(3)
             yield stream
-    except FileNotFoundError:
-        message = f"there is no such file; expected {what}, plain or gzip: check the path"
-        raise CorpusError(message, path) from None
-    except IsADirectoryError:
-        raise CorpusError(f"this is a directory; expected {what}: name a file in it", path) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        message = f"the gzip data is damaged or cut short ({error}): fetch or compress the file again"
-        raise CorpusError(message, path) from None
-    except OSError as error:
-        raise CorpusError(f"cannot be read: {error.strerror or error}", path) from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            message = f"the gzip data is damaged or cut short ({error}): fetch or compress the file again"
+            raise CorpusError(message, path) from None
 
 
 def decode(raw: bytes, path: str | Path | None, line: int) -> str:

@@ -1,0 +1,251 @@
+"""What bench.py measures besides training: tagging, latency, reading vectors, starting up, the update."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import spacy
+import torch
+from contenders import Setting, reference_tagger, reference_vocabulary
+from paired import MatrixProducts, Row, Spread, alternate, rate_rows, repeat, time_rows
+from reference import ReferenceTagger, label_sentences, sgd, update
+from reference import read_vectors as read_vectors_plainly
+
+from nertool.data.lexicon import build_lexicon
+from nertool.data.vectors import read_vectors
+from nertool.model.bundle import Model, build_network
+from nertool.model.labeller import Labeller
+from nertool.tagger import Tagger
+from nertool.training.optimization import Optimization
+from nertool.training.run import encode_split
+
+PRODUCTS = "matrix products, 1024 x 1024 fp32"
+TAGGING_WORK = 1.06e-3  # GFLOP of matrix products a token
+SENTENCES_ALONE = 50
+ROWS_SMALL, ROWS_LARGE = 10_000, 400_000
+BATCH = 10
+
+
+def measure_tagging(setting: Setting, model: Model, rounds: int, seconds: float) -> list[Row]:
+    """Tokens per second of labelling the test split, and of raw text."""
+    tokens = _test_tokens(setting)
+    count = sum(map(len, tokens))
+    lines = [" ".join(sentence) for sentence in tokens]
+    plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
+    kept, tagger, products = Labeller(model), Tagger(model), MatrixProducts()
+    tokenizer = spacy.blank(setting.config.language)
+    tokenizer.add_pipe("sentencizer")
+
+    def label(labeller: Labeller) -> int:
+        labeller.label(tokens)
+        return count
+
+    def label_plainly() -> int:
+        label_sentences(plain, vocabulary, tokens)
+        return count
+
+    found = alternate(
+        {
+            "reference, sorted by length": lambda: repeat(label_plainly, seconds),
+            "nertool, every word new to it": lambda: repeat(lambda: label(Labeller(model)), seconds),
+            "nertool, no word new to it": lambda: repeat(lambda: label(kept), seconds),
+            "raw text: nertool with spaCy's tokens": lambda: repeat(
+                lambda: sum(len(tagged.tokens) for tagged in tagger.tag_texts(lines)), seconds
+            ),
+            "raw text: spaCy's tokens alone": lambda: repeat(
+                lambda: sum(map(len, tokenizer.pipe(lines))), seconds
+            ),
+            PRODUCTS: lambda: products.slice(seconds / 4),
+        },
+        rounds,
+    )
+    rows = rate_rows(found, "nertool, every word new to it", "tokens/s", PRODUCTS, TAGGING_WORK)
+    # Only the reference does the same work as nertool does.
+    return [
+        replace(
+            row,
+            nertool_is=row.nertool_is if row.name.startswith("reference") else None,
+            share=None if "alone" in row.name else row.share,
+        )
+        for row in rows
+    ]
+
+
+def measure_latency(setting: Setting, model: Model, rounds: int) -> list[Row]:
+    """Milliseconds for a sentence that comes alone, the median over some sentences."""
+    tokens = _test_tokens(setting)
+    chosen = tokens[:: max(1, len(tokens) // SENTENCES_ALONE)][:SENTENCES_ALONE]
+    plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
+
+    def fresh_labeller() -> Callable[[Sequence[str]], object]:
+        labeller = Labeller(model)
+        return lambda sentence: labeller.label([sentence])
+
+    def fresh_tagger() -> Callable[[Sequence[str]], object]:
+        tagger = Tagger(model)
+        tagger.tag("So that spaCy is there.")
+        return lambda sentence: tagger.tag(" ".join(sentence))
+
+    def milliseconds(label: Callable[[Sequence[str]], object]) -> float:
+        times = []
+        for sentence in chosen:
+            began = time.perf_counter()
+            label(sentence)
+            times.append(time.perf_counter() - began)
+        return 1000 * median(times)
+
+    found = alternate(
+        {
+            "reference, tokens": lambda: milliseconds(lambda each: label_sentences(plain, vocabulary, [each])),
+            "nertool, tokens": lambda: milliseconds(fresh_labeller()),
+        },
+        rounds,
+    )
+    raw = alternate({"nertool, raw text with probabilities": lambda: milliseconds(fresh_tagger())}, rounds)
+    return [
+        *time_rows(found, "nertool, tokens", "ms"),
+        *(Row(name, "ms", Spread.of(times)) for name, times in raw.items()),
+    ]
+
+
+def measure_vectors(path: Path | None, rounds: int) -> list[Row]:
+    """Seconds to read a file of word vectors; an invented one where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        if path is None:
+            path = Path(folder) / "vectors.txt"
+            numbers = np.random.default_rng(1).normal(size=(5000, 50)).round(5)
+            lines = (f"word{row} {' '.join(map(str, values))}\n" for row, values in enumerate(numbers.tolist()))
+            path.write_text("".join(lines), encoding="utf-8")
+        processor: dict[str, list[float]] = {"reference": [], "nertool": []}
+
+        def seconds(name: str, read: Callable[[Path], object]) -> float:
+            before, began = time.process_time(), time.perf_counter()
+            read(path)
+            processor[name].append(time.process_time() - before)
+            return time.perf_counter() - began
+
+        wall = alternate(
+            {
+                "reference": lambda: seconds("reference", read_vectors_plainly),
+                "nertool": lambda: seconds("nertool", read_vectors),
+            },
+            rounds,
+        )
+        count = len(read_vectors(path).words)
+    rows = []
+    for clock, found in (
+        ("processor time", {name: times[1:] for name, times in processor.items()}),
+        ("wall clock", wall),
+    ):
+        named = [replace(row, name=f"{row.name}, {clock}") for row in time_rows(found, "nertool", "s")]
+        rows += named
+    return [Row("rows in the file", "", Spread(count, count, count)), *rows]
+
+
+def measure_help(rounds: int) -> list[Row]:
+    """Seconds of `nertool --help`, and of Python that does nothing."""
+    script = Path(sys.executable).with_name("nertool")
+    nertool = [str(script)] if script.exists() else [sys.executable, "-m", "nertool.cli"]
+
+    def seconds(command: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    found = alternate(
+        {
+            "python -c pass": lambda: seconds([sys.executable, "-c", "pass"]),
+            "nertool --help": lambda: seconds([*nertool, "--help"]),
+        },
+        rounds,
+    )
+    return [Row(name, "s", Spread.of(times)) for name, times in found.items()]
+
+
+def measure_update(setting: Setting, rounds: int, seconds: float) -> list[Row]:
+    """Milliseconds of a step with a small and a large word table, of which it touches the same few rows.
+
+    The update is clipping, the new weights, and clearing the gradient; the step is all that a batch takes.
+    """
+    corpus = setting.corpus.train
+    lexicon = build_lexicon(corpus.tokens, corpus.labels, corpus.label_scheme)
+    random = np.random.default_rng(1)
+    lengths = np.array([len(tokens) for tokens in corpus.tokens])
+    middle = np.argsort(lengths, kind="stable")[len(lengths) // 2 :][:BATCH]
+    dimensions = setting.config.words.dimensions
+    training = setting.config.training
+    steps: dict[str, Callable[[], tuple[float, float]]] = {}
+    for rows in (ROWS_SMALL, ROWS_LARGE):
+        # The table has more rows than there are words here: the lexicon only lends its characters and labels.
+        padded = replace(lexicon, words=[*_invented(lexicon.words, rows - 1)])
+        model = Model(setting.config, padded, build_network(setting.config, padded, dimensions))
+        model.network.words.reset_parameters()
+        batch = encode_split(corpus, model).batch(middle)
+        touched = np.sort(random.choice(ROWS_SMALL, len(batch.rows), replace=False))
+        batch = replace(batch, rows=touched)
+        plain = reference_tagger(model)
+        vocabulary = reference_vocabulary(model)
+        plain_batch = vocabulary.encode(
+            [corpus.tokens[number] for number in middle], [corpus.labels[number] for number in middle]
+        )
+        plain_batch.words = torch.from_numpy(touched)[torch.from_numpy(batch.forms.T.copy())]
+        network, optimization = model.network.train(), Optimization(model.network, training)
+        optimizer = sgd(plain.train(), training.learning_rate, training.momentum)
+        steps[f"nertool, {rows:,} rows"] = _timed(
+            lambda network=network, batch=batch: network.loss(batch),  # type: ignore[misc]
+            optimization.step,
+        )
+        steps[f"reference, {rows:,} rows"] = _timed(
+            lambda plain=plain, batch=plain_batch: plain.loss(batch),  # type: ignore[misc]
+            lambda plain=plain, rule=optimizer: update(plain, rule, training.clip),  # type: ignore[misc]
+        )
+    found: list[Row] = []
+    for number, part in enumerate(("update", "whole step")):
+        times = alternate(
+            {name: lambda step=step: _median(step, number, seconds) for name, step in steps.items()},  # type: ignore[misc]  # noqa: B023
+            rounds,
+        )
+        small, large = f"nertool, {ROWS_SMALL:,} rows", f"nertool, {ROWS_LARGE:,} rows"
+        found += [Row(f"{part}: {name}", "ms", Spread.of(each)) for name, each in times.items()]
+        growth = [more / less for more, less in zip(times[large], times[small], strict=True)]
+        found.append(Row(f"{part}: nertool, {ROWS_LARGE // ROWS_SMALL} times the rows", "x", Spread.of(growth)))
+    return found
+
+
+def _timed(loss: Callable[[], torch.Tensor], then: Callable[[], object]) -> Callable[[], tuple[float, float]]:
+    def step() -> tuple[float, float]:
+        began = time.perf_counter()
+        loss().backward()  # type: ignore[no-untyped-call]
+        middle = time.perf_counter()
+        then()
+        ended = time.perf_counter()
+        return ended - middle, ended - began
+
+    return step
+
+
+def _median(step: Callable[[], tuple[float, float]], part: int, seconds: float) -> float:
+    ends = time.perf_counter() + seconds
+    times = [step()[part] for _ in range(3)]
+    while time.perf_counter() < ends:
+        times.append(step()[part])
+    return 1000 * median(times)
+
+
+def _invented(words: Iterable[str], count: int) -> Iterable[str]:
+    known = list(islice(words, count))
+    return [*known, *(f"\0{number}" for number in range(count - len(known)))]
+
+
+def _test_tokens(setting: Setting) -> list[list[str]]:
+    split = setting.corpus.test or setting.corpus.validation
+    return split.tokens
