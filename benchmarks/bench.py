@@ -14,18 +14,28 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from contenders import Setting, fresh_model, nertool_steps, read_setting, reference_steps, trained_model
-from paired import MatrixProducts, Row, Stepper, alternate, rate_rows
+from contenders import (
+    Setting,
+    fresh_model,
+    nertool_steps,
+    read_setting,
+    reference_steps,
+    trained_model,
+    work_of,
+)
+from paired import PRODUCTS, MatrixProducts, Row, Stepper, alternate, rate_rows
 from pieces import measure_help, measure_latency, measure_tagging, measure_update, measure_vectors
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import nertool
+from nertool.model.bundle import Model
 
-PRODUCTS = "matrix products, 1024 x 1024 fp32"
 TRAINING_WORK = 3.2e-3  # GFLOP of matrix products a token
 SECTIONS = ("training-10", "training-32", "tagging", "latency", "vectors", "help", "update")
 
@@ -38,33 +48,25 @@ class Effort:
     seconds: float
 
 
-def measure_training(setting: Setting, batch_size: int, effort: Effort) -> list[Row]:
+def measure_training(setting: Setting, model: Model, batch_size: int, effort: Effort) -> list[Row]:
     """Tokens per second of training."""
-    model = fresh_model(setting)
     products = MatrixProducts()
-
-    def reference(*, sort: bool, train_words_only: bool) -> Stepper:
-        steps = reference_steps(setting, model, batch_size, sort=sort, train_words_only=train_words_only)
-        return Stepper(steps)
-
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        steps = nertool_steps(setting, batch_size, folder)
-        stack.callback(steps.close)  # type: ignore[attr-defined]
-        steppers = {"reference, random batches": reference(sort=False, train_words_only=False)}
-        if batch_size > 10:
-            steppers["reference, sorted by length"] = reference(sort=True, train_words_only=False)
-        # Two thirds of the words of GloVe are in no training split: what does the reference gain without them?
+        steps = nertool_steps(setting, batch_size, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(steps.close)
+        reference = partial(reference_steps, setting, model, batch_size)
+        steppers = {
+            "reference, random batches": Stepper(reference(sort=False)),
+            "reference, sorted by length": Stepper(reference(sort=True)),
+        }
         if setting.vectors is not None:
-            name = "reference, sorted, words of the training split only"
-            steppers[name] = reference(sort=True, train_words_only=True)
+            # What would the reference gain without the words of GloVe that are in no training sentence?
+            small = reference(sort=True, train_words_only=True)
+            steppers["reference, sorted, small word table"] = Stepper(small)
         steppers["nertool"] = Stepper(steps)
-        slices: dict[str, Callable[[], float]] = {}
-        for name, stepper in steppers.items():
-            slices[name] = lambda stepper=stepper: stepper.slice(effort.seconds)  # type: ignore[misc]
-        slices[PRODUCTS] = lambda: products.slice(effort.seconds / 4)
-        found = alternate(slices, effort.rounds)
-    return rate_rows(found, "nertool", "tokens/s", PRODUCTS, TRAINING_WORK)
+        slices = {name: partial(stepper.slice, effort.seconds) for name, stepper in steppers.items()}
+        found = alternate({**slices, PRODUCTS: partial(products.slice, effort.seconds / 4)}, effort.rounds)
+    return rate_rows(found, "nertool", TRAINING_WORK)
 
 
 def main() -> None:
@@ -79,9 +81,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     effort = Effort(
-        options.rounds or (2 if options.quick else 5), options.seconds or (0.2 if options.quick else 2.0)
+        options.rounds or (2 if options.quick else 5), options.seconds or (0.2 if options.quick else 1.5)
     )
     console = Console()
+    if not console.is_terminal:
+        console.width = 120
     began, load = time.perf_counter(), _load()
     setting = read_setting(options.demo or options.quick)
     for warning in setting.warnings:
@@ -94,32 +98,35 @@ def main() -> None:
             sections[name] = measure()
             _show(console, title, sections[name])
 
+    fresh = fresh_model(setting)
     for size in (10, 32):
         section(
             f"training-{size}",
-            f"training, batches of {size} sentences (share: at 3.2 MFLOP a token)",
-            lambda size=size: measure_training(setting, size, effort),  # type: ignore[misc]
+            f"Training, batches of {size} sentences; share of the floor at 3.2 MFLOP a token",
+            partial(measure_training, setting, fresh, size, effort),
         )
     if {"tagging", "latency"} & set(options.only):
         model = trained_model(setting, 2 * effort.seconds, options.model)
         section(
             "tagging",
-            "tagging the test split (share: at 1.06 MFLOP a token)",
-            lambda: measure_tagging(setting, model, effort.rounds, effort.seconds / 2),
+            "Tagging the test split; share of the floor at 1.06 MFLOP a token",
+            partial(measure_tagging, setting, model, effort.rounds, effort.seconds / 2),
         )
-        section("latency", "one sentence at a time", lambda: measure_latency(setting, model, effort.rounds))
-    section("vectors", "reading word vectors", lambda: measure_vectors(setting.vectors, min(effort.rounds, 3)))
-    section("help", "starting up", lambda: measure_help(effort.rounds))
+        section("latency", "One sentence at a time", partial(measure_latency, setting, model, effort.rounds))
+    section("vectors", "Reading word vectors", partial(measure_vectors, setting.vectors, min(effort.rounds, 3)))
+    section("help", "Starting up", partial(measure_help, effort.rounds))
     section(
         "update",
-        "one step of training, by the size of the word table",
-        lambda: measure_update(setting, effort.rounds, effort.seconds / 4),
+        "One step of training, by the size of the word table",
+        partial(measure_update, setting, effort.rounds, effort.seconds / 4),
     )
     conditions = {
         "corpus": setting.name,
         "word_vectors": None if setting.vectors is None else setting.vectors.name,
         "training_tokens": setting.corpus.train.token_count,
         "quick": options.quick,
+        "word_table_rows": fresh.lexicon.row_count,
+        "mflop_a_token": {"training": 3 * work_of(fresh) / 1e6, "tagging": work_of(fresh) / 1e6},
         "rounds": effort.rounds,
         "seconds_per_slice": effort.seconds,
         "seconds": time.perf_counter() - began,
@@ -132,9 +139,12 @@ def main() -> None:
         "python": platform.python_version(),
     }
     console.print(
-        f"{setting.name}, {effort.rounds} slices of {effort.seconds:g} s of each; torch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads; took {conditions['seconds']:.0f} s",
+        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows, {work_of(fresh) / 1e6:.2f} MFLOP a token "
+        f"for tagging, {3 * work_of(fresh) / 1e6:.2f} for training. {effort.rounds} slices of "
+        f"{effort.seconds:g} s; torch {torch.__version__}, {torch.get_num_threads()} threads; load {load} at the "
+        f"start. Took {conditions['seconds']:.0f} s.",
         highlight=False,
+        soft_wrap=True,
     )
     if options.json is not None:
         figures = {name: [asdict(row) for row in rows] for name, rows in sections.items()}
@@ -142,15 +152,15 @@ def main() -> None:
 
 
 def _show(console: Console, title: str, rows: list[Row]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("what")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("what", no_wrap=True)
     for name in ("median", "lowest to highest", "nertool is faster", "share"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         value, ratio, share = row.value, row.nertool_is, row.share
         times = "" if ratio is None else f"{ratio.median:.2f} x ({ratio.low:.2f} to {ratio.high:.2f})"
         of_all = "" if share is None else f"{100 * share.median:.1f} %"
-        spread = f"{_figure(value.low)} to {_figure(value.high)}"
+        spread = f"{_figure(value.low)} to {_figure(value.high)}" if value.low < value.high else ""
         table.add_row(row.name, f"{_figure(value.median)} {row.unit}", spread, times, of_all)
     console.print(table)
 
@@ -160,7 +170,7 @@ def _figure(value: float) -> str:
 
 
 def _load() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 if __name__ == "__main__":

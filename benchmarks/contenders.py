@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,14 @@ def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Mode
     return model
 
 
-def nertool_steps(setting: Setting, batch_size: int, folder: Path) -> Iterator[int | None]:
+def work_of(model: Model) -> float:
+    """FLOP of matrix products that tagging a token takes; training takes three times as much."""
+    hidden, labels = model.config.model.encoder.hidden, len(model.lexicon.labels)
+    inputs = model.network.words.output_size + model.config.model.characters.filters
+    return 2 * (2 * 4 * hidden * (inputs + hidden) + 2 * hidden * labels)
+
+
+def nertool_steps(setting: Setting, batch_size: int, folder: Path) -> Generator[int | None, None, None]:
     """`nertool train` as it is: yields the tokens of each batch learnt, None for all that is not training."""
     training = setting.config.training.model_copy(update={"batch_size": batch_size})
     tokens = 0

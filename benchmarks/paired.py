@@ -14,6 +14,7 @@ from statistics import median
 import torch
 
 MATRIX = 1024
+PRODUCTS = f"matrix products, {MATRIX} x {MATRIX}"
 
 
 @dataclass(frozen=True)
@@ -59,38 +60,36 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
     return found
 
 
-def rate_rows(
-    found: Mapping[str, Sequence[float]], nertool: str, unit: str, products: str, work: float
-) -> list[Row]:
-    """Rows of rates: the more, the faster.
+def rate_rows(found: Mapping[str, Sequence[float]], nertool: str, work: float) -> list[Row]:
+    """Rows of tokens per second, and the row of matrix products, which has to be among what was found.
 
     Args:
         found: What `alternate` gave.
         nertool: The contender that the others are compared with.
-        unit: Of the rates.
-        products: The contender that is the rate of matrix products, in GFLOP/s.
-        work: GFLOP of matrix products in one unit of the others' rates.
+        work: GFLOP of matrix products that a token takes.
     """
     rows = []
     for name, rates in found.items():
-        if name == products:
+        if name == PRODUCTS:
             rows.append(Row(name, "GFLOP/s", Spread.of(rates)))
             continue
-        ratios = [ours / theirs for ours, theirs in zip(found[nertool], rates, strict=True)]
-        shares = [work * rate / most for rate, most in zip(rates, found[products], strict=True)]
-        rows.append(
-            Row(name, unit, Spread.of(rates), None if name == nertool else Spread.of(ratios), Spread.of(shares))
-        )
+        ratios = None if name == nertool else _quotients(found[nertool], rates)
+        shares = _quotients([work * rate for rate in rates], found[PRODUCTS])
+        rows.append(Row(name, "tokens/s", Spread.of(rates), ratios, shares))
     return rows
 
 
 def time_rows(found: Mapping[str, Sequence[float]], nertool: str, unit: str) -> list[Row]:
     """Rows of times: the less, the faster."""
-    rows = []
-    for name, times in found.items():
-        ratios = [theirs / ours for ours, theirs in zip(found[nertool], times, strict=True)]
-        rows.append(Row(name, unit, Spread.of(times), None if name == nertool else Spread.of(ratios)))
-    return rows
+    return [
+        Row(name, unit, Spread.of(times), None if name == nertool else _quotients(times, found[nertool]))
+        for name, times in found.items()
+    ]
+
+
+def growth_row(name: str, before: Sequence[float], after: Sequence[float]) -> Row:
+    """How many times as long something takes as something else."""
+    return Row(name, "x", _quotients(after, before))
 
 
 class Stepper:
@@ -142,6 +141,10 @@ class MatrixProducts:
     def _product(self) -> int:
         torch.mm(self._factors[0], self._factors[1], out=self._result)
         return 1
+
+
+def _quotients(above: Sequence[float], below: Sequence[float]) -> Spread:
+    return Spread.of([one / other for one, other in zip(above, below, strict=True)])
 
 
 @contextmanager

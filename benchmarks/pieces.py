@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -16,8 +17,8 @@ import numpy as np
 import spacy
 import torch
 from contenders import Setting, reference_tagger, reference_vocabulary
-from paired import MatrixProducts, Row, Spread, alternate, rate_rows, repeat, time_rows
-from reference import ReferenceTagger, label_sentences, sgd, update
+from paired import PRODUCTS, MatrixProducts, Row, Spread, alternate, growth_row, rate_rows, repeat, time_rows
+from reference import label_sentences, sgd, update
 from reference import read_vectors as read_vectors_plainly
 
 from nertool.data.lexicon import build_lexicon
@@ -28,7 +29,6 @@ from nertool.tagger import Tagger
 from nertool.training.optimization import Optimization
 from nertool.training.run import encode_split
 
-PRODUCTS = "matrix products, 1024 x 1024 fp32"
 TAGGING_WORK = 1.06e-3  # GFLOP of matrix products a token
 SENTENCES_ALONE = 50
 ROWS_SMALL, ROWS_LARGE = 10_000, 400_000
@@ -49,6 +49,10 @@ def measure_tagging(setting: Setting, model: Model, rounds: int, seconds: float)
         labeller.label(tokens)
         return count
 
+    def tokenise() -> int:
+        with tokenizer.memory_zone():
+            return sum(map(len, tokenizer.pipe(lines)))
+
     def label_plainly() -> int:
         label_sentences(plain, vocabulary, tokens)
         return count
@@ -61,14 +65,12 @@ def measure_tagging(setting: Setting, model: Model, rounds: int, seconds: float)
             "raw text: nertool with spaCy's tokens": lambda: repeat(
                 lambda: sum(len(tagged.tokens) for tagged in tagger.tag_texts(lines)), seconds
             ),
-            "raw text: spaCy's tokens alone": lambda: repeat(
-                lambda: sum(map(len, tokenizer.pipe(lines))), seconds
-            ),
+            "raw text: spaCy's tokens alone": partial(repeat, tokenise, seconds),
             PRODUCTS: lambda: products.slice(seconds / 4),
         },
         rounds,
     )
-    rows = rate_rows(found, "nertool, every word new to it", "tokens/s", PRODUCTS, TAGGING_WORK)
+    rows = rate_rows(found, "nertool, every word new to it", TAGGING_WORK)
     # Only the reference does the same work as nertool does.
     return [
         replace(
@@ -200,24 +202,22 @@ def measure_update(setting: Setting, rounds: int, seconds: float) -> list[Row]:
         plain_batch.words = torch.from_numpy(touched)[torch.from_numpy(batch.forms.T.copy())]
         network, optimization = model.network.train(), Optimization(model.network, training)
         optimizer = sgd(plain.train(), training.learning_rate, training.momentum)
-        steps[f"nertool, {rows:,} rows"] = _timed(
-            lambda network=network, batch=batch: network.loss(batch),  # type: ignore[misc]
-            optimization.step,
-        )
+        steps[f"nertool, {rows:,} rows"] = _timed(partial(network.loss, batch), optimization.step)
         steps[f"reference, {rows:,} rows"] = _timed(
-            lambda plain=plain, batch=plain_batch: plain.loss(batch),  # type: ignore[misc]
-            lambda plain=plain, rule=optimizer: update(plain, rule, training.clip),  # type: ignore[misc]
+            partial(plain.loss, plain_batch), partial(update, plain, optimizer, training.clip)
         )
+    updates: dict[str, list[float]] = {}
+    wholes: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            update_time, whole_time = _medians(step, seconds)
+            updates.setdefault(name, []).append(update_time)
+            wholes.setdefault(name, []).append(whole_time)
+    small, large = f"nertool, {ROWS_SMALL:,} rows", f"nertool, {ROWS_LARGE:,} rows"
     found: list[Row] = []
-    for number, part in enumerate(("update", "whole step")):
-        times = alternate(
-            {name: lambda step=step: _median(step, number, seconds) for name, step in steps.items()},  # type: ignore[misc]  # noqa: B023
-            rounds,
-        )
-        small, large = f"nertool, {ROWS_SMALL:,} rows", f"nertool, {ROWS_LARGE:,} rows"
+    for part, times in (("update", updates), ("whole step", wholes)):
         found += [Row(f"{part}: {name}", "ms", Spread.of(each)) for name, each in times.items()]
-        growth = [more / less for more, less in zip(times[large], times[small], strict=True)]
-        found.append(Row(f"{part}: nertool, {ROWS_LARGE // ROWS_SMALL} times the rows", "x", Spread.of(growth)))
+        found.append(growth_row(f"{part}: nertool, growth with the rows", times[small], times[large]))
     return found
 
 
@@ -233,12 +233,14 @@ def _timed(loss: Callable[[], torch.Tensor], then: Callable[[], object]) -> Call
     return step
 
 
-def _median(step: Callable[[], tuple[float, float]], part: int, seconds: float) -> float:
+def _medians(step: Callable[[], tuple[float, float]], seconds: float) -> tuple[float, float]:
+    step()
     ends = time.perf_counter() + seconds
-    times = [step()[part] for _ in range(3)]
+    times = [step()]
     while time.perf_counter() < ends:
-        times.append(step()[part])
-    return 1000 * median(times)
+        times.append(step())
+    updates, wholes = zip(*times, strict=True)
+    return 1000 * median(updates), 1000 * median(wholes)
 
 
 def _invented(words: Iterable[str], count: int) -> Iterable[str]:

@@ -113,9 +113,7 @@ class ReferenceTagger(nn.Module):
         if self.training and self.word_dropout > 0:
             words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN_WORD)
         inputs = torch.cat((self.words(words), self.spell(batch.characters)), dim=-1)
-        packed = pack_padded_sequence(
-            self.dropout(inputs), batch.lengths, batch_first=True, enforce_sorted=False
-        )
+        packed = pack_padded_sequence(self.dropout(inputs), batch.lengths, batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         emissions: Tensor = self.scores(self.dropout(hidden))
         return emissions
@@ -165,8 +163,7 @@ def training_steps(
 ) -> Iterator[int]:
     """Trains without end; yields the number of tokens of each batch when it has been learnt.
 
-    Args:
-        sort: Whether a batch is of sentences of about one length, or of any.
+    Batches are of any sentences or, sorted, of sentences of about one length.
     """
     optimizer = sgd(model, learning_rate, momentum)
     shuffler = random.Random(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,8 @@ from nertool.model.bundle import Model, load_bundle
 from nertool.model.labeller import Labeller
 
 TOKENS_AT_ONCE = 20_000
+STRINGS_KEPT = 50_000
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Tagger:
         self.model = model
         self._labeller = Labeller(model)
         self._pipeline: Any = None
+        self._strings = 0
 
     @classmethod
     def load(cls, folder: str | Path) -> Tagger:
@@ -105,40 +109,26 @@ class Tagger:
         Raises:
             ConfigError: spaCy has no such language, or lacks a package for it.
         """
-        pipeline = self._spacy()
-        waiting: list[_Text] = []
-        count = 0
-        # spaCy's string store would otherwise keep every word of the stream (its memory zone forgets them).
-        source = iter(texts)
-        while True:
-            with pipeline.memory_zone():
-                for text in source:
-                    waiting.append(self._tokenise(text))
-                    count += len(waiting[-1].tokens) + 1
-                    if count >= TOKENS_AT_ONCE:
-                        break
-                else:
-                    count = 0
-            yield from self._tag_together(waiting)
-            waiting = []
-            if count == 0:
-                return
-            count = 0
+        yield from self._tag_in_parts(self._tokenise(text) for text in texts)
 
     def tag_tokens(self, sentences: Iterable[Sequence[str]]) -> Iterator[Tagged]:
         """Tags sentences given as tokens, as a stream."""
+        yield from self._tag_in_parts(map(_join, sentences))
+
+    def _tag_in_parts(self, texts: Iterable[_Text]) -> Iterator[Tagged]:
         waiting: list[_Text] = []
         count = 0
-        for tokens in sentences:
-            waiting.append(_join(tokens))
-            count += len(tokens) + 1
+        for text in texts:
+            waiting.append(text)
+            count += len(text.tokens) + 1
             if count >= TOKENS_AT_ONCE:
                 yield from self._tag_together(waiting)
                 waiting, count = [], 0
         yield from self._tag_together(waiting)
 
     def _spacy(self) -> Any:
-        if self._pipeline is None:
+        # spaCy keeps every word that it met for ever; a new pipeline is how a stream without end forgets them.
+        if self._pipeline is None or len(self._pipeline.vocab.strings) > self._strings + STRINGS_KEPT:
             import spacy
 
             language = self.model.config.language
@@ -148,12 +138,14 @@ class Tagger:
             except (ImportError, ValueError) as problem:
                 reason = " ".join(str(problem).split())
                 raise ConfigError(f"language {language!r}: spaCy cannot tokenise it: {reason}") from None
+            self._strings = len(self._pipeline.vocab.strings)
         return self._pipeline
 
     def _tokenise(self, text: str) -> _Text:
+        pipeline = self._spacy()
         # spaCy refuses lone surrogates; a stand-in of the same length keeps the offsets.
-        doc = self._pipeline.tokenizer(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-        for _, pipe in self._pipeline.pipeline:
+        doc = pipeline.tokenizer(_LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
+        for _, pipe in pipeline.pipeline:
             doc = pipe(doc)
         offsets: list[tuple[int, int]] = []
         ends: list[int] = []
