@@ -138,11 +138,12 @@ def main() -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    work = work_of(fresh) / 1e6
     console.print(
-        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows, {work_of(fresh) / 1e6:.2f} MFLOP a token "
-        f"for tagging, {3 * work_of(fresh) / 1e6:.2f} for training. {effort.rounds} slices of "
-        f"{effort.seconds:g} s; torch {torch.__version__}, {torch.get_num_threads()} threads; load {load} at the "
-        f"start. Took {conditions['seconds']:.0f} s.",
+        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows; this network takes {work:.2f} MFLOP a token "
+        f"for tagging, {3 * work:.2f} for training. {effort.rounds} slices of {effort.seconds:g} s; torch "
+        f"{torch.__version__}, {torch.get_num_threads()} threads; load {load} at the start. Took "
+        f"{conditions['seconds']:.0f} s.",
         highlight=False,
         soft_wrap=True,
     )

@@ -25,7 +25,10 @@ class CorpusConfig(Section):
     """Which files hold the words and labels, and how to read them."""
 
     train: str = Field(description="file of labelled sentences to learn from")
-    validation: str = Field(description="file that chooses the best epoch")
+    validation: str | None = Field(None, description="file that chooses the best epoch")
+    held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1, description="share of the training sentences, its last ones, that do so where no file is given"
+    )
     test: str | None = Field(None, description="file scored once, when training has ended")
     columns: tuple[str, ...] | None = Field(
         None, description="names of the columns, left to right; none: first is token, last is label"

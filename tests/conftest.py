@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hypothesis import settings
 
 from nertool.config import Config
 from nertool.configfile import load_config, locate_corpus
+
+# Tests run side by side, and threads of tiny matrix products would mostly wait for each other. Read by torch
+# when it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("nertool", deadline=None)

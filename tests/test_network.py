@@ -220,7 +220,7 @@ class TestDropout:
     def test_it_keeps_the_mean_and_scales_what_it_keeps(self):
         dropout = Dropout(0.3, Noise(1))
         values = dropout(torch.ones(400, 500))
-        assert set(values.unique().tolist()) == {0.0, pytest.approx(1 / 0.7)}
+        assert values.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
         assert values.mean() == pytest.approx(1.0, abs=0.01)
         assert (values == 0).float().mean() == pytest.approx(0.3, abs=0.01)
 
@@ -236,7 +236,7 @@ class TestDropout:
         assert Dropout(0.9, Noise(1)).eval()(values) is values
         noise = Noise(1)
         assert Dropout(0.0, noise)(values) is values
-        assert torch.equal(noise.keep((9,), 0.5), Noise(1).keep((9,), 0.5)), "it drew bits that it does not need"
+        assert (noise.keep((99,), 0.5) == Noise(1).keep((99,), 0.5)).all(), "it drew bits that it does not need"
 
     def test_it_comes_before_and_after_the_encoder_and_between_its_layers(self):
         noise = Noise(1)
@@ -251,17 +251,17 @@ class TestNoise:
     def test_a_seed_has_one_stream(self):
         one, same, other = Noise(1), Noise(1), Noise(2)
         first = one.keep((3, 7), 0.5)
-        assert torch.equal(first, same.keep((3, 7), 0.5))
-        assert torch.equal(one.keep((100,), 0.2), same.keep((100,), 0.2))
-        assert not torch.equal(one.keep((3, 7), 0.5), first)
-        assert not torch.equal(other.keep((3, 7), 0.5), first)
+        assert (first == same.keep((3, 7), 0.5)).all()
+        assert (one.keep((99,), 0.2) == same.keep((99,), 0.2)).all()
+        assert (one.keep((3, 7), 0.5) != first).any()
+        assert (other.keep((3, 7), 0.5) != first).any()
 
     @pytest.mark.parametrize("probability", [0.0, 0.02, 0.5, 0.9, 1.0])
     def test_the_share_that_is_kept(self, probability):
-        kept = Noise(5).keep((300, 400), probability)
-        assert kept.dtype == torch.bool
+        kept = np.asarray(Noise(5).keep((300, 400), probability))
+        assert kept.dtype == bool
         assert kept.shape == (300, 400)
-        assert kept.float().mean() == pytest.approx(probability, abs=0.01)
+        assert kept.mean() == pytest.approx(probability, abs=0.01)
 
 
 class TestWordDropout:

@@ -9,6 +9,7 @@ from pathlib import Path
 from nertool.config import CorpusConfig
 from nertool.data.conll import LabelledSentences, read_conll
 from nertool.data.schemes import Scheme, convert
+from nertool.errors import CorpusError
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,31 @@ def read_corpus(config: CorpusConfig) -> Corpus:
         target = Scheme(config.learn_scheme)
         labels = [convert(row, train.label_scheme, target) for row in train.labels]
         train = replace(train, labels=labels, label_scheme=target)
-    validation = read_split(config.validation, config, train.label_scheme)
+    if config.validation is None:
+        train, validation = _hold_out(train, config.held_out)
+    else:
+        validation = read_split(config.validation, config, train.label_scheme)
     test = None if config.test is None else read_split(config.test, config, train.label_scheme)
     return Corpus(train, validation, test)
+
+
+def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:
+    """Cuts the last sentences off, which keeps most documents whole and is the same for every seed."""
+    first = len(split) - round(share * len(split))
+    if not 0 < first < len(split):
+        raise CorpusError(f"{len(split)} sentences are too few to hold out {share:g} of them", split.path)
+    parts = []
+    for place in (slice(0, first), slice(first, None)):
+        documents = split.documents[place]
+        parts.append(
+            replace(
+                split,
+                tokens=split.tokens[place],
+                labels=split.labels[place],
+                documents=[document - documents[0] for document in documents],
+            )
+        )
+    return parts[0], parts[1]
 
 
 def unseen_labels(split: LabelledSentences, labels: list[str]) -> Counter[str]:

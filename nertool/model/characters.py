@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,5 +67,29 @@ class CharacterCNN(nn.Module):
         kinds = len(vectors)
         offsets = torch.arange(0, self.width * kinds, kinds)
         positions = nn.functional.embedding_bag(windows + offsets, taps.view(self.width * kinds, -1), mode="sum")
-        highest: Tensor = torch.segment_reduce(positions, "max", lengths=lengths, unsafe=True)
+        highest: Tensor = _Highest.apply(positions, lengths)  # type: ignore[no-untyped-call]
         return torch.tanh(highest + self.bias)
+
+
+class _Highest(torch.autograd.Function):
+    """The maximum over the rows of each word; equal maxima share its gradient.
+
+    `segment_reduce` shares only gradients above 0 (seen in torch 2.13): a negative one counts once for each
+    of the equal windows that words such as "1111" or "....." are made of.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, lengths: Tensor) -> Tensor:
+        highest: Tensor = torch.segment_reduce(values, "max", lengths=lengths, unsafe=True)
+        ctx.save_for_backward(values, highest, lengths)
+        return highest
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        values, highest, lengths = (tensor.numpy() for tensor in ctx.saved_tensors)
+        word = np.repeat(np.arange(len(lengths)), lengths)
+        winners = values == highest[word]
+        count = np.add.reduceat(winners, np.cumsum(lengths) - lengths, dtype=values.dtype)
+        shares = (gradient.numpy() / count)[word]
+        shares *= winners
+        return torch.from_numpy(shares), None

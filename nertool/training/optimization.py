@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -109,42 +110,45 @@ class Average:
     Args:
         dense: Parameters that every step changes.
         tables: Parameters of which a step changes the rows in their sparse gradient.
-        decay: Share of the average that a step keeps.
+        decay: Share of the average that a step keeps. Step t keeps (1 + t) / (10 + t) while that is less, so
+            that the first weights, which are random, are soon forgotten.
     """
 
     def __init__(self, dense: Sequence[Tensor], tables: Sequence[Tensor], decay: float) -> None:
         self._decay = decay
         self._steps = 0
+        self._log_kept = 0.0  # log of what is left of the weights at the start, after all steps so far
         self._dense, self._tables = list(dense), list(tables)
         self._means = [parameter.detach().clone() for parameter in dense]
         self._row_means = [table.detach().clone() for table in tables]
-        self._row_steps = [torch.zeros(len(table), dtype=torch.long) for table in tables]
+        self._row_logs = [torch.zeros(len(table), dtype=torch.float64) for table in tables]
 
     @torch.no_grad()
     def before_step(self) -> None:
         """Brings the averages of the rows that are about to change up to date."""
-        for table, means, steps in zip(self._tables, self._row_means, self._row_steps, strict=True):
+        for table, means, logs in zip(self._tables, self._row_means, self._row_logs, strict=True):
             if table.grad is not None:
-                self._catch_up(table, means, steps, table.grad._indices()[0])
+                self._catch_up(table, means, logs, table.grad._indices()[0])
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Takes the new weights into the average."""
+        kept = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
-        torch._foreach_lerp_(self._means, self._dense, 1.0 - self._decay)
+        self._log_kept += math.log(kept)
+        torch._foreach_lerp_(self._means, self._dense, 1.0 - kept)
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchanges the weights with their averages; a second call exchanges them back."""
-        for table, means, steps in zip(self._tables, self._row_means, self._row_steps, strict=True):
-            self._catch_up(table, means, steps, torch.arange(len(table)))
+        for table, means, logs in zip(self._tables, self._row_means, self._row_logs, strict=True):
+            self._catch_up(table, means, logs, torch.arange(len(table)))
         for parameter, mean in zip((*self._dense, *self._tables), (*self._means, *self._row_means), strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(mean)
             mean.copy_(kept)
 
-    def _catch_up(self, table: Tensor, means: Tensor, steps: Tensor, rows: Tensor) -> None:
-        missed = (self._steps - steps[rows]).to(table.dtype)
-        weight = (1.0 - self._decay**missed).unsqueeze(1)
+    def _catch_up(self, table: Tensor, means: Tensor, logs: Tensor, rows: Tensor) -> None:
+        weight = (1.0 - torch.exp(self._log_kept - logs[rows])).to(table.dtype).unsqueeze(1)
         means[rows] = torch.lerp(means[rows], table[rows], weight)
-        steps[rows] = self._steps
+        logs[rows] = self._log_kept

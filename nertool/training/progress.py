@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from nertool.data.corpus import unseen_labels
+from nertool.data.schemes import Scheme
 from nertool.display import duration, evaluation_table, percent
 from nertool.training.run import Finished, Prepared
 from nertool.training.trainer import Epoch, Step
@@ -115,14 +116,17 @@ def show_preparation(console: Console, record: Prepared) -> None:
     """Prints what was read and what will be trained."""
     table = Table(title="Corpus", title_justify="left")
     table.add_column("split")
-    for name in ("documents", "sentences", "tokens", "entities"):
+    spans = record.lexicon.scheme is not Scheme.PLAIN
+    for name in ("documents", "sentences", "tokens", *(["entities"] if spans else [])):
         table.add_column(name, justify="right")
     table.add_column("scheme")
     if record.coverage is not None:
         table.add_column("with vector", justify="right")
     for name, split in record.corpus.splits.items():
         row = [name, *(f"{n:,}" for n in (split.document_count, len(split), split.token_count))]
-        row += [f"{sum(split.entity_counts().values()):,}", split.scheme.value]
+        if spans:
+            row.append(f"{sum(split.entity_counts().values()):,}")
+        row.append(split.scheme.value)
         if record.coverage is not None:
             row.append(f"{100 * record.coverage[name]:.1f} %")
         table.add_row(*row)
