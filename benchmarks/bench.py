@@ -140,8 +140,8 @@ def main() -> None:
     }
     work = work_of(fresh) / 1e6
     console.print(
-        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows; this network takes {work:.2f} MFLOP a token "
-        f"for tagging, {3 * work:.2f} for training. {effort.rounds} slices of {effort.seconds:g} s; torch "
+        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows; this network takes {work:.2f} MFLOP a "
+        f"token for tagging, {3 * work:.2f} for training. {effort.rounds} slices of {effort.seconds:g} s; torch "
         f"{torch.__version__}, {torch.get_num_threads()} threads; load {load} at the start. Took "
         f"{conditions['seconds']:.0f} s.",
         highlight=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from nertool.data.vectors import read_vectors
 from nertool.errors import ConfigError
 from nertool.evaluation import Evaluation, Scores
 from nertool.model.bundle import Model, build_network, load_bundle
-from nertool.model.network import Network
 from nertool.training.run import encode_split, run
 from nertool.training.trainer import Step, train
 
@@ -180,13 +179,12 @@ def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
         config.dropout,
         model.config.words.dropout,
     )
-    tagger.load_state_dict(_weights(model.network, count))
+    tagger.load_state_dict(plain_weights(model.network.state_dict(), count))
     return tagger
 
 
-def _weights(network: Network, rows: int) -> dict[str, torch.Tensor]:
-    """The network's weights under the names and in the shapes that torch's own parts give them."""
-    ours = network.state_dict()
+def plain_weights(ours: Mapping[str, torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
+    """A network's weights, or their gradients, under the names and in the shapes of torch's own parts."""
     weights = {
         "words.weight": ours["words.weight"][:rows],
         "characters.weight": ours["characters.embedding"],

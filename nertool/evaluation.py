@@ -23,6 +23,9 @@ class Scores:
     support: int
 
 
+_NOTHING = dict.fromkeys(("micro avg", "macro avg"), Scores(0.0, 0.0, 0.0, 0))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How well labels were predicted.
@@ -114,10 +117,9 @@ def _report_on_entities(
     gold_rows = [_renamed(row, names) for row in gold]
     predicted_rows = [_renamed(row, names) for row in predicted]
     kind = {Scheme.IOB1: IOB1, Scheme.IOB2: IOB2}.get(scheme, IOBES)
-    nothing = Scores(0.0, 0.0, 0.0, 0)
     # seqeval fails, or warns for want of a B-, where there is no entity at all.
     if all(label == "O" for rows in (gold_rows, predicted_rows) for row in rows for label in row):
-        return {"micro avg": nothing, "macro avg": nothing}, kind.__name__
+        return dict(_NOTHING), kind.__name__
     options: dict[str, Any] = {"mode": "strict", "scheme": kind} if strict else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -131,6 +133,8 @@ def _report_on_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[
 
     wanted = [label for row in gold for label in row]
     found = [label for row in predicted for label in row]
+    if not wanted:
+        return dict(_NOTHING)
     names = sorted({*wanted, *found})
     columns = precision_recall_fscore_support(wanted, found, labels=names, zero_division=0)
     rows = {

@@ -20,7 +20,7 @@ from nertool.configfile import dump_config, load_config
 from nertool.data.lexicon import Lexicon
 from nertool.data.schemes import Scheme, allowed_transitions
 from nertool.errors import BundleError, ConfigError, NertoolError
-from nertool.files import write_whole
+from nertool.files import replaced_when_done, write_whole
 from nertool.model.crf import Constraints
 from nertool.model.network import Network, Sizes
 
@@ -71,7 +71,7 @@ def save_bundle(model: Model, folder: Path) -> None:
         raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
     write_whole(folder / CONFIG, dump_config(model.config).encode())
     write_whole(folder / LEXICON, lexicon)
-    write_whole(folder / WEIGHTS, safetensors.torch.save(tensors, metadata))
+    _write_weights(folder / WEIGHTS, tensors, metadata)
 
 
 def load_bundle(folder: Path) -> Model:
@@ -93,8 +93,11 @@ def load_bundle(folder: Path) -> Model:
     if words is None or words.dim() != 2:
         raise BundleError(f"{folder / WEIGHTS}: the table 'words.weight' is missing")
     # The skeleton has shapes but no memory: absurd sizes are refused before they are built.
-    with torch.device("meta"):
-        expected = _shapes(config, lexicon, words.shape[1])
+    try:
+        with torch.device("meta"):
+            expected = _shapes(config, lexicon, words.shape[1])
+    except (RuntimeError, ValueError) as problem:  # sizes beyond torch's range, labels of another scheme
+        raise BundleError(f"{folder}: {CONFIG} and {LEXICON} describe no possible network: {problem}") from None
     problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
     problems += [f"{name}: unexpected" for name in tensors.keys() - expected.keys()]
     for name in sorted(expected.keys() & tensors.keys()):
@@ -143,6 +146,16 @@ def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
     return lexicon, hashlib.sha256(content).hexdigest()
+
+
+def _write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    content = safetensors.torch.save(tensors, metadata)
+    # safetensors puts the metadata in another order each time; equal models shall make equal files.
+    size = int.from_bytes(content[:8], "little")
+    header = {**json.loads(content[8 : 8 + size]), "__metadata__": metadata}
+    with replaced_when_done(path) as target:
+        target.write(content[:8] + json.dumps(header, separators=(",", ":")).encode().ljust(size))
+        target.write(memoryview(content)[8 + size :])
 
 
 def _read_weights(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:

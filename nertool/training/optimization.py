@@ -85,6 +85,10 @@ class Optimization:
 
     def step(self) -> float:
         """Clips the gradients, updates the weights, and returns the norm before clipping."""
+        for table in self._tables:
+            if table.grad is not None:
+                # Forms without a word of their own share the unknown row, which then stands there repeatedly.
+                table.grad = table.grad.coalesce()
         gradients = [parameter.grad for parameter in self._dense if parameter.grad is not None]
         gradients += [table.grad._values() for table in self._tables if table.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

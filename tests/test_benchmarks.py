@@ -1,0 +1,174 @@
+"""The benchmark compares like with like: both networks compute the same, and every figure can be had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nertool.config import Config
+from nertool.data.corpus import read_corpus
+from nertool.data.schemes import Scheme
+from nertool.model.bundle import Model, build_network
+from nertool.model.labeller import Labeller
+from nertool.training.run import encode_split
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+# Known and unknown words; no character known; equal characters; longer than what is looked at.
+ODD = (["Nobody", "nobody", "NOBODY", "1994", "7.31", "§§", ".....", "Ab" * 60], ["O"] * 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Iterator[None]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def make_setting(tiny_config: Callable[..., Config]) -> Callable[..., object]:
+    from contenders import Setting
+
+    def make(*overrides: str) -> Setting:
+        config = tiny_config("training.epochs=1000", "training.patience=1000", *overrides)
+        return Setting("tiny", config, read_corpus(config.corpus), None, [])
+
+    return make
+
+
+def with_lively_transitions(model: Model) -> Model:
+    """Near 0, where torchcrf starts its transitions, a mistake with them would hardly show."""
+    torch.manual_seed(3)
+    for parameter in model.network.decoder.parameters():
+        nn.init.normal_(parameter)
+    return model
+
+
+def test_reference_has_the_same_loss_gradients_and_labels(make_setting):
+    from contenders import fresh_model, plain_weights, reference_tagger, reference_vocabulary
+    from reference import label_sentences
+
+    setting = make_setting("model.constraints=none")
+    model = with_lively_transitions(fresh_model(setting))
+    plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
+    train = setting.corpus.train
+    tokens, labels = [*train.tokens, ODD[0]], [*train.labels, ODD[1]]
+    split = replace(train, tokens=tokens, labels=labels, documents=[0] * len(tokens))
+    encoded = encode_split(split, model)
+
+    model.network.eval()
+    plain.eval()
+    batch = encoded.batch(torch.arange(len(tokens)).numpy())
+    plain_batch = vocabulary.encode(tokens, labels)
+    assert not batch.mask.all(), "lengths should differ"
+    torch.testing.assert_close(
+        model.network(batch).transpose(0, 1)[plain_batch.mask], plain(plain_batch)[plain_batch.mask]
+    )
+    ours, theirs = model.network.loss(batch), plain.loss(plain_batch)
+    torch.testing.assert_close(ours, theirs)
+
+    ours.backward()
+    theirs.backward()
+    ours_gradients = plain_weights(
+        {name: parameter.grad.to_dense() for name, parameter in model.network.named_parameters()},
+        model.lexicon.row_count,
+    )
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(ours_gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+    assert label_sentences(plain, vocabulary, tokens, 4) == Labeller(model).label(tokens).labels
+
+
+def test_reference_with_fewer_words_scores_training_sentences_the_same(make_setting):
+    from contenders import fresh_model, reference_tagger, reference_vocabulary
+
+    setting = make_setting()
+    model = fresh_model(setting)
+    lexicon = replace(model.lexicon, words=[*model.lexicon.words, "seldom", "hardly"])
+    larger = Model(model.config, lexicon, build_network(model.config, lexicon, 12))
+    larger.network.words.reset_parameters()
+    train, rows = setting.corpus.train, model.lexicon.row_count
+    losses = [
+        reference_tagger(larger, count).eval().loss(vocabulary.encode(train.tokens, train.labels))
+        for count in (rows, rows + 2)
+        for vocabulary in [reference_vocabulary(larger, count)]
+    ]
+    torch.testing.assert_close(*losses)
+
+
+def test_reference_refuses_a_network_that_it_is_not(make_setting):
+    from contenders import fresh_model, reference_tagger
+
+    with pytest.raises(ValueError, match="this model is another"):
+        reference_tagger(fresh_model(make_setting("model.decoder=softmax")))
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_reference_learns(make_setting, sort):
+    from contenders import fresh_model, reference_tagger, reference_vocabulary
+    from reference import training_steps
+
+    setting = make_setting()
+    model = fresh_model(setting)
+    train = setting.corpus.train
+    plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
+    whole = vocabulary.encode(train.tokens, train.labels)
+    torch.manual_seed(1)
+    before = float(plain.eval().loss(whole).detach())
+    steps = training_steps(plain, vocabulary, train.tokens, train.labels, batch_size=4, sort=sort)
+    epoch = [next(steps) for _ in range(3)]
+    assert sum(epoch) == train.token_count
+    for _ in range(60):
+        next(steps)
+    assert float(plain.eval().loss(whole).detach()) < before / 2
+
+
+def test_every_figure_can_be_had(make_setting, monkeypatch):
+    import pieces
+    from bench import Effort, measure_training
+    from contenders import fresh_model, trained_model
+
+    monkeypatch.setattr(pieces, "ROWS_SMALL", 500)
+    monkeypatch.setattr(pieces, "ROWS_LARGE", 1000)
+    setting = make_setting("training.batch_size=4")
+    threads = torch.get_num_threads()
+    model = trained_model(setting, 0.1, None)
+    assert model.lexicon.scheme is Scheme.IOBES
+    rows = [
+        *measure_training(setting, fresh_model(setting), 4, Effort(1, 0.02)),
+        *pieces.measure_tagging(setting, model, 1, 0.02),
+        *pieces.measure_latency(setting, model, 1),
+        *pieces.measure_vectors(None, 1),
+        *pieces.measure_help(1),
+        *pieces.measure_update(setting, 1, 0.02),
+    ]
+    assert all(0 < row.value.low <= row.value.median <= row.value.high for row in rows)
+    assert any(row.nertool_is for row in rows) and any(row.share for row in rows)
+    assert torch.get_num_threads() == threads
+
+
+def test_made_up_lines_hold_words_that_never_come_again():
+    from memory import demo_words, invented_name, made_up_lines
+
+    names = {invented_name(number) for number in range(50_000)}
+    assert len(names) == 50_000 and all(name.isalpha() for name in names)
+    lines = list(made_up_lines(1000, demo_words()))
+    assert {len(line.split()) for line in lines} == {8}
+    assert len({line.split()[2] for line in lines} | {line.split()[5] for line in lines}) == 2000
+
+
+@pytest.mark.slow
+def test_memory_of_tagging_can_be_measured(trained_run, tmp_path):
+    from memory import demo_words, made_up_lines, tag
+
+    source = tmp_path / "lines.txt"
+    source.write_text("".join(made_up_lines(20, demo_words())), encoding="utf-8")
+    run = tag(trained_run, source, 20)
+    assert run.peak_mb > 50 and run.lines_per_second > 0
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        tag(tmp_path, source, 20)

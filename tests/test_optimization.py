@@ -1,0 +1,293 @@
+"""Update rules, clipping and averaging on sparse word vectors, against the same on dense ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nertool.config import ModelConfig, TrainingConfig
+from nertool.model.network import Network, Sizes
+from nertool.training.optimization import Average, Optimization, RowSGD
+
+ROWS = 6
+SMALL = ModelConfig.model_validate(
+    {"characters": {"dimensions": 2, "filters": 2}, "encoder": {"hidden": 2}, "decoder": "crf"}
+)
+
+
+def small_network(train_words: bool = True) -> Network:
+    network = Network(Sizes(ROWS, 3, 4, 3), SMALL, train_words=train_words)
+    torch.manual_seed(1)
+    network.words.reset_parameters()
+    return network
+
+
+def sparse(rows: list[int], values: Tensor, size: int = ROWS) -> Tensor:
+    return torch.sparse_coo_tensor(torch.tensor([rows]), values, (size, values.shape[1]), check_invariants=True)
+
+
+def give_gradients(network: Network, rows: list[int], scale: float = 1.0) -> None:
+    """Random gradients, with these rows of the word table; a row may be there twice, as autograd leaves it."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter is network.words.weight:
+            parameter.grad = sparse(rows, scale * torch.randn(len(rows), parameter.shape[1]))
+        else:
+            parameter.grad = scale * torch.randn(parameter.shape)
+
+
+def dense_copy(network: Network) -> Network:
+    twin = copy.deepcopy(network)
+    for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+        if parameter.grad is not None:
+            other.grad = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad.clone()
+    return twin
+
+
+def copy_gradients(network: Network, twin: Network) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            twin.get_parameter(name).grad = (
+                parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad.clone()
+            )
+
+
+def assert_same_weights(network: Network, twin: Network) -> None:
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter, twin.get_parameter(name), msg=lambda m, n=name: f"{n}: {m}")
+
+
+class TestRowSGD:
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_it_is_sgd_where_every_step_touches_every_row(self, momentum):
+        torch.manual_seed(1)
+        table = nn.Parameter(torch.randn(ROWS, 3))
+        dense = nn.Parameter(table.detach().clone())
+        rule, oracle = RowSGD([table], 0.1, momentum), torch.optim.SGD([dense], 0.1, momentum)
+        for step in range(20):
+            order = torch.randperm(ROWS)
+            values = torch.randn(ROWS, 3)
+            table.grad = sparse(order.tolist(), values)
+            dense.grad = table.grad.to_dense()
+            for group in (rule.param_groups[0], oracle.param_groups[0]):
+                group["lr"] = 0.1 / (1 + step)
+            rule.step()
+            oracle.step()
+            torch.testing.assert_close(table, dense)
+
+    @given(st.lists(st.sets(st.integers(0, ROWS - 1), min_size=1), min_size=1, max_size=8), st.integers(0, 99))
+    def test_a_row_moves_with_the_steps_that_touch_it_and_with_no_other(self, touched, seed):
+        torch.manual_seed(seed)
+        table = nn.Parameter(torch.randn(ROWS, 2))
+        alone = [nn.Parameter(row.clone()) for row in table.detach()]
+        rule = RowSGD([table], 0.1, 0.8)
+        oracles = [torch.optim.SGD([row], 0.1, 0.8) for row in alone]
+        for rows in touched:
+            before = table.detach().clone()
+            values = torch.randn(len(rows), 2)
+            table.grad = sparse(sorted(rows), values)
+            rule.step()
+            for row, value in zip(sorted(rows), values, strict=True):
+                alone[row].grad = value
+                oracles[row].step()
+            others = [row for row in range(ROWS) if row not in rows]
+            assert torch.equal(table.detach()[others], before[others])
+            torch.testing.assert_close(table.detach(), torch.stack([row.detach() for row in alone]))
+
+    def test_a_table_without_a_gradient_stays(self):
+        table = nn.Parameter(torch.randn(ROWS, 2))
+        before = table.detach().clone()
+        RowSGD([table], 0.1, 0.9).step()
+        assert torch.equal(table, before)
+
+
+class TestStep:
+    @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [5, 0, 3, 1, 0, 4, 0, 2, 3]], ids=["once", "repeated"])
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_sgd_is_that_of_torch_on_dense_gradients(self, rows, momentum):
+        # Rare words and hidden words share the row of unknown words, so a row may be in a gradient twice.
+        network = small_network()
+        twin = copy.deepcopy(network)
+        optimization = Optimization(network, TrainingConfig(learning_rate=0.1, momentum=momentum, clip=3.0))
+        oracle = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], 0.1, momentum)
+        for _ in range(6):
+            give_gradients(network, rows)
+            copy_gradients(network, twin)
+            optimization.step()
+            nn.utils.clip_grad_norm_(twin.parameters(), 3.0)
+            oracle.step()
+            assert_same_weights(network, twin)
+
+    @pytest.mark.parametrize("rule", ["adam", "adamw"])
+    def test_adam_is_that_of_torch(self, rule):
+        network = small_network()
+        twin = copy.deepcopy(network)
+        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, clip=0.0, weight_decay=0.01)
+        optimization = Optimization(network, settings)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule]
+        dense = [p for name, p in twin.named_parameters() if p.requires_grad and name != "words.weight"]
+        oracles = [kind(dense, 0.1, weight_decay=0.01), torch.optim.Adam([twin.words.weight], 0.1)]
+        for _ in range(5):
+            give_gradients(network, [2, 1, 0, 5, 4, 3, 0])
+            copy_gradients(network, twin)
+            optimization.step()
+            for oracle in oracles:
+                oracle.step()
+            assert_same_weights(network, twin)
+
+    @pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
+    def test_untouched_word_vectors_stay_as_they_are_to_the_bit(self, rule):
+        network = small_network()
+        before = network.words.weight.detach().clone()
+        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, weight_decay=0.1, averaging=0.9)
+        optimization = Optimization(network, settings)
+        for _ in range(3):
+            give_gradients(network, [1, 4, 1])
+            optimization.step()
+        after = network.words.weight.detach()
+        assert torch.equal(after[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+        assert (after[[1, 4]] != before[[1, 4]]).all()
+
+    def test_weight_decay_spares_the_word_vectors(self):
+        network = small_network()
+        before = copy.deepcopy(network)
+        optimization = Optimization(network, TrainingConfig(learning_rate=0.1, weight_decay=0.5, momentum=0.0))
+        give_gradients(network, [0, 1], scale=0.0)
+        optimization.step()
+        assert torch.equal(network.words.weight, before.words.weight)
+        torch.testing.assert_close(network.scores.weight, 0.95 * before.scores.weight)
+
+    def test_frozen_word_vectors_stay(self):
+        network = small_network(train_words=False)
+        before = network.words.weight.clone()
+        optimization = Optimization(network, TrainingConfig(averaging=0.5))
+        give_gradients(network, [])
+        optimization.step()
+        assert optimization.average is not None
+        optimization.average.swap()
+        assert torch.equal(network.words.weight, before)
+
+    def test_gradients_are_gone_after_the_step(self):
+        network = small_network()
+        optimization = Optimization(network, TrainingConfig())
+        give_gradients(network, [1])
+        optimization.step()
+        assert all(parameter.grad is None for parameter in network.parameters())
+
+    @pytest.mark.parametrize("rule", ["sgd", "adam"])
+    def test_the_learning_rate_falls_as_the_config_says(self, rule):
+        settings = TrainingConfig(optimizer=rule, learning_rate=0.2, decay=0.5, momentum=0.0)
+        network = small_network()
+        optimization = Optimization(network, settings)
+        assert [optimization.start_epoch(epoch) for epoch in range(3)] == [0.2, 0.2 / 1.5, 0.1]
+        before = copy.deepcopy(network)
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter) / 100
+        network.words.weight.grad = sparse([3], torch.ones(1, 3) / 100)
+        optimization.step()
+        step = 0.1 / 100 if rule == "sgd" else 0.1  # the first step of Adam is as long as its rate
+        torch.testing.assert_close(before.scores.weight - network.scores.weight, torch.full((3, 4), step))
+        torch.testing.assert_close((before.words.weight - network.words.weight)[3], torch.full((3,), step))
+
+
+class TestClipping:
+    @pytest.mark.parametrize("rows", [[1, 4], [0, 3, 0, 0, 3]], ids=["once", "repeated"])
+    @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+    def test_it_is_that_of_torch_on_dense_gradients(self, scale, rows):
+        network = small_network()
+        before = copy.deepcopy(network)
+        optimization = Optimization(network, TrainingConfig(learning_rate=1.0, momentum=0.0, clip=2.0))
+        give_gradients(network, rows, scale)
+        twin = dense_copy(network)
+        wanted = nn.utils.clip_grad_norm_(twin.parameters(), 2.0)
+        assert optimization.step() == pytest.approx(float(wanted), rel=1e-5)
+        for name, parameter in network.named_parameters():
+            taken = before.get_parameter(name) - parameter
+            torch.testing.assert_close(taken, twin.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
+
+    def test_zero_means_no_limit(self):
+        network = small_network()
+        before = network.scores.weight.detach().clone()
+        optimization = Optimization(network, TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.0))
+        give_gradients(network, [2], 1000.0)
+        gradient = network.scores.weight.grad
+        assert optimization.step() > 1000.0
+        torch.testing.assert_close(network.scores.weight, before - gradient)
+
+
+def kept(step: int, decay: float) -> float:
+    """Share of the average that a step, counted from 0, keeps: the first steps forget the start."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+touches = st.one_of(st.just("swap"), st.sets(st.integers(0, ROWS - 1)))
+
+
+class TestAverage:
+    @settings(max_examples=50)
+    @given(st.lists(touches, max_size=25), st.sampled_from([0.5, 0.9, 0.999]), st.integers(0, 99))
+    def test_it_is_the_average_of_all_weights_at_all_steps(self, events, decay, seed):
+        torch.manual_seed(seed)
+        dense = nn.Parameter(torch.randn(4, dtype=torch.float64))
+        table = nn.Parameter(torch.randn(ROWS, 2, dtype=torch.float64))
+        average = Average([dense], [table], decay)
+        means = [each.detach().clone() for each in (dense, table)]
+        steps = 0
+        for event in [*events, "swap"]:
+            if event == "swap":
+                weights = [each.detach().clone() for each in (dense, table)]
+                average.swap()
+                torch.testing.assert_close([dense.detach(), table.detach()], means)
+                average.swap()
+                assert torch.equal(dense, weights[0])
+                assert torch.equal(table, weights[1])
+                continue
+            rows = sorted(event)
+            table.grad = sparse(rows, torch.randn(len(rows), 2, dtype=torch.float64)) if rows else None
+            average.before_step()
+            with torch.no_grad():
+                dense.sub_(torch.randn(4, dtype=torch.float64))
+                if rows:
+                    table.sub_(table.grad.to_dense())
+            average.after_step()
+            share = kept(steps, decay)
+            means = [share * m + (1 - share) * w.detach() for m, w in zip(means, (dense, table), strict=True)]
+            steps += 1
+
+    def test_single_precision_keeps_up_over_a_thousand_steps(self):
+        torch.manual_seed(1)
+        table = nn.Parameter(torch.randn(ROWS, 2))
+        average = Average([nn.Parameter(torch.zeros(1))], [table], 0.99)
+        mean = table.detach().double()
+        for step in range(1000):
+            rows = [step % 5] if step % 3 else [0, 4]  # the last row is never touched
+            table.grad = sparse(rows, 0.1 * torch.randn(len(rows), 2))
+            average.before_step()
+            with torch.no_grad():
+                table.sub_(table.grad.to_dense())
+            average.after_step()
+            mean = torch.lerp(table.detach().double(), mean, kept(step, 0.99))
+        average.swap()
+        torch.testing.assert_close(table.detach().double(), mean, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("rule", ["sgd", "adam"])
+    def test_an_optimization_averages_what_it_steps(self, rule):
+        network = small_network()
+        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, averaging=0.8)
+        optimization = Optimization(network, settings)
+        means = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        for step in range(7):
+            give_gradients(network, [step % 4, 0, 5, 0])
+            optimization.step()
+            for name, parameter in network.named_parameters():
+                means[name] = torch.lerp(parameter.detach(), means[name], kept(step, 0.8))
+        assert optimization.average is not None
+        optimization.average.swap()
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(parameter.detach(), means[name])
