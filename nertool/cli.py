@@ -123,10 +123,10 @@ def evaluate(data: str, model: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from nertool.display import evaluation_table
+    from nertool.display import show_evaluation
 
     console = Console()
-    console.print(evaluation_table(result, f"{path} by {folder}"))
+    show_evaluation(console, result, f"{path} by {folder}")
     console.print(f"{speed:,.0f} tokens/s", highlight=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -29,15 +30,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def evaluation_table(evaluation: Evaluation, title: str) -> Table:
-    """Precision, recall and F1, for each type and over all."""
-    caption = (
-        f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens, "
-        f"token accuracy {percent(evaluation.accuracy)}; scored by seqeval, {evaluation.mode}"
-        if evaluation.mode != "tokens"
-        else f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens; plain tags, token by token"
-    )
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
+    """Prints precision, recall and F1, for each type and over all, and how they were computed."""
+    table = Table(title=title, title_justify="left")
     table.add_column("type")
     for name in ("precision", "recall", "F1", "support"):
         table.add_column(name, justify="right")
@@ -51,7 +46,14 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
     table.add_section()
     add("macro", evaluation.macro)
     add("micro", evaluation.micro, style="bold")
-    return table
+    console.print(table)
+    counts = f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens"
+    how = (
+        "plain tags, scored token by token"
+        if evaluation.mode == "tokens"
+        else f"token accuracy {percent(evaluation.accuracy)}; entities scored by seqeval, {evaluation.mode}"
+    )
+    console.print(f"{counts}, {how}", highlight=False, soft_wrap=True)
 
 
 def marked(tagged: Tagged, plain_tags: bool) -> str:

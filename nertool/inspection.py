@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nertool.display import duration, evaluation_table, percent
+from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
 from nertool.evaluation import Evaluation
 from nertool.model.bundle import WEIGHTS, load_bundle
@@ -58,7 +58,7 @@ def show_model(folder: Path, console: Console) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:<{width}}[/]  {text}", highlight=False, soft_wrap=True)
     if results is not None and results["test"] is not None:
-        console.print(evaluation_table(Evaluation.from_json(results["test"]), "Test split, scored once"))
+        show_evaluation(console, Evaluation.from_json(results["test"]), "Test split, scored once")
 
 
 def _read_results(folder: Path) -> dict[str, Any] | None:

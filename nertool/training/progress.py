@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from nertool.data.corpus import unseen_labels
 from nertool.data.schemes import Scheme
-from nertool.display import duration, evaluation_table, percent
+from nertool.display import duration, percent, show_evaluation
 from nertool.training.run import Finished, Prepared
 from nertool.training.trainer import Epoch, Step
 
@@ -38,8 +39,9 @@ class Watcher:
             disable=not console.is_terminal,
         )
         self._best: Epoch | None = None
-        self._validation_seconds = 0.0
         self._epochs = 0
+        self._began = 0.0
+        self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
     @property
     def best(self) -> Epoch | None:
@@ -62,8 +64,8 @@ class Watcher:
     def _prepared(self, record: Prepared) -> None:
         self._epochs = record.config.training.epochs
         show_preparation(self._console, record)
-        if not self._console.is_terminal:
-            self._console.print("epoch      loss   valid F1   tokens/s   seconds")
+        self._began = time.perf_counter()
+        self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
         self._task = self._progress.add_task(
             "", epoch=1, epochs=self._epochs, loss=0.0, f1="  –  ", speed=0.0, left="–", all_left="–"
         )
@@ -73,7 +75,7 @@ class Watcher:
             return
         speed = record.tokens / record.seconds
         left = (record.total - record.tokens) / speed
-        whole = record.total / speed + self._validation_seconds
+        whole = self._epoch_seconds or record.total / speed
         self._progress.update(
             self._task,
             total=record.total,
@@ -88,6 +90,7 @@ class Watcher:
     def _epoch(self, record: Epoch) -> None:
         if record.improved:
             self._best = record
+        self._epoch_seconds = (time.perf_counter() - self._began) / record.number
         f1 = percent(record.validation.micro.f1)
         best = percent(self._best.validation.micro.f1) if self._best else "–"
         mark = "  best" if record.improved else ""
@@ -108,7 +111,7 @@ class Watcher:
             highlight=False,
         )
         if record.test is not None:
-            self._console.print(evaluation_table(record.test, "Test split, scored once"))
+            show_evaluation(self._console, record.test, "Test split, scored once")
         self._console.print(f"The model is in {self._folder}", highlight=False, soft_wrap=True)
 
 
@@ -148,4 +151,5 @@ def show_preparation(console: Console, record: Prepared) -> None:
         f"{len(lexicon.characters)} characters; {dense:,} weights and {rows:,} in word vectors; "
         f"seed {record.config.training.seed}; ready after {record.seconds:.1f} s",
         highlight=False,
+        soft_wrap=True,
     )
