@@ -52,7 +52,8 @@ def read_setting(demo: bool) -> Setting:
         try:
             return _setting(name, file, overrides, warnings)
         except ConfigError as problem:
-            warnings.append(str(problem))
+            # The first message names all that is missing.
+            warnings = warnings or [str(problem)]
     if warnings:
         warnings.append("CoNLL-2003 is not to be had: the small demonstration corpus stands in for it")
     return _setting("demonstration corpus", "demo.yaml", ("words.dimensions=100",), warnings)

@@ -15,11 +15,12 @@ from nertool.data.batching import Batch, EncodedCorpus, Forms
 from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.schemes import Scheme
 from nertool.evaluation import evaluate
-from nertool.model.bundle import build_network
+from nertool.model.bundle import Model, build_network, load_bundle
 from nertool.model.characters import CharacterCNN
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoder import Encoder
+from nertool.model.labeller import Labeller
 from nertool.model.network import Network, Sizes
 from nertool.model.words import WordEmbedding
 from nertool.training.trainer import train
@@ -359,8 +360,8 @@ def test_building_a_network_leaves_the_random_numbers_of_others_alone():
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("concurrent", [False, True])
-def test_the_same_seed_gives_the_same_bits(tiny_config: Callable[..., Config], tiny_train, concurrent):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_gives_the_same_bits(tiny_config: Callable[..., Config], tiny_train, threads):
     def trained(seed: int) -> dict[str, Tensor]:
         config = tiny_config(
             f"training.seed={seed}", "training.epochs=3", "words.dropout=0.2", "model.dropout=0.5"
@@ -368,7 +369,6 @@ def test_the_same_seed_gives_the_same_bits(tiny_config: Callable[..., Config], t
         tokens, labels = zip(*tiny_train, strict=True)
         lexicon = build_lexicon(tokens, labels, Scheme.IOB2)
         network = build_network(config, lexicon, config.words.dimensions)
-        network.encoder.concurrent = concurrent
         torch.manual_seed(1)
         network.words.reset_parameters()
         torch.manual_seed(np.random.default_rng().integers(1000))  # nothing may depend on the global state
@@ -381,3 +381,54 @@ def test_the_same_seed_gives_the_same_bits(tiny_config: Callable[..., Config], t
     one, same, other = trained(1), trained(1), trained(2)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["scores.weight"], other["scores.weight"])
+
+
+class TestLabeller:
+    def sentences(self, tiny_train, tiny_test) -> list[list[str]]:
+        tokens = [tokens for tokens, _ in [*tiny_train, *tiny_test]]
+        return [[], *tokens, ["Oslo"], [], [f"word{number}" for number in range(40)]]
+
+    def alone(self, model: Model, sentence: list[str]) -> tuple[list[str], np.ndarray]:
+        """Labels of a sentence and the probability of each label, from a batch of one."""
+        if not sentence:
+            return [], np.zeros(0)
+        corpus = EncodedCorpus(Forms(model.lexicon, 3, 64), [sentence])
+        batch = corpus.batch(np.array([0]))
+        best = np.asarray(model.network.best_labels(batch))[:, 0]
+        marginals = np.asarray(model.network.posterior(batch).marginals())[:, 0]
+        return [model.lexicon.labels[n] for n in best], marginals[np.arange(len(best)), best]
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_it_gives_what_the_network_gives_each_sentence(self, trained_run, tiny_train, tiny_test, workers):
+        model = load_bundle(trained_run)
+        sentences = self.sentences(tiny_train, tiny_test)
+        before = torch.get_num_threads()
+        torch.set_num_threads(workers)
+        try:
+            found = Labeller(model).label(sentences, probabilities=True)
+            assert torch.get_num_threads() == workers
+        finally:
+            torch.set_num_threads(before)
+        for place, sentence in enumerate(sentences):
+            labels, probabilities = self.alone(model, sentence)
+            assert found.labels[place] == labels
+            own = [found.probability(place, t, t + 1) for t in range(len(sentence))]
+            np.testing.assert_allclose(own, probabilities, atol=1e-5)
+
+    def test_what_it_remembers_changes_nothing(self, trained_run, tiny_train, tiny_test, monkeypatch):
+        model = load_bundle(trained_run)
+        sentences = self.sentences(tiny_train, tiny_test)
+        wanted = Labeller(model).label(sentences).labels
+        monkeypatch.setattr("nertool.model.labeller.FORMS_KEPT", 20)  # so that it forgets, too
+        labeller = Labeller(model)
+        assert [labeller.label([sentence]).labels[0] for sentence in sentences * 2] == wanted * 2
+
+    def test_a_span_is_as_probable_as_all_its_labels_together(self, trained_run, tiny_train):
+        found = Labeller(load_bundle(trained_run)).label([tiny_train[0][0]], probabilities=True)
+        pair = found.probability(0, 0, 2)
+        assert 0 < pair <= min(found.probability(0, 0, 1), found.probability(0, 1, 2)) <= 1
+        assert found.probability(0, 0, 9) <= pair
+
+    def test_probabilities_must_be_asked_for(self, trained_run):
+        with pytest.raises(ValueError, match="not asked for"):
+            Labeller(load_bundle(trained_run)).label([["Oslo"]]).probability(0, 0, 1)

@@ -156,9 +156,7 @@ def test_errors_say_where_and_what(write, content, message):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(
-        CorpusError, match="there is no such file; expected a file with a word and its numbers"
-    ):
+    with pytest.raises(CorpusError, match="there is no such file; expected a file with a word and its numbers"):
         read_vectors(tmp_path / "absent.txt")
 
 

@@ -88,9 +88,15 @@ def predict(
                 for table, part in zip(logs, parts, strict=True):
                     table[places[mask]] = part[mask]
 
+    batches = list(reading_order(lengths, TOKENS_PER_BATCH))
+    workers = min(workers or torch.get_num_threads(), len(batches))
     # Batches side by side use the cores better than threads inside operations this small.
-    workers = workers or torch.get_num_threads()
-    with threads(1), ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(label, reading_order(lengths, TOKENS_PER_BATCH)):
-            pass
+    with threads(1):
+        if workers <= 1:
+            for sentences in batches:
+                label(sentences)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                for _ in pool.map(label, batches):
+                    pass
     return Prediction(labels, *logs)
