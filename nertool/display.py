@@ -87,13 +87,20 @@ def coloured(tagged: Tagged, plain_tags: bool) -> Text:
 def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:
     """DisplaCy's page, in pieces, so that a long text need not fit in memory."""
     from spacy import displacy
+    from spacy.displacy.render import DEFAULT_LABEL_COLORS
     from spacy.displacy.templates import TPL_FIGURE, TPL_PAGE
 
     mark = "\0"
     before, after = TPL_PAGE.format(content=mark, lang=language, dir="ltr").split(mark)
+    # displaCy parts its figures as whole documents; here they are the lines of one text.
+    figure = TPL_FIGURE.replace("6rem", "1rem")
+    # It knows the colours of OntoNotes' types, and not those of CoNLL.
+    options = {"colors": {"PER": DEFAULT_LABEL_COLORS["PERSON"], "MISC": DEFAULT_LABEL_COLORS["LANGUAGE"]}}
     yield before.replace("<head>", '<head>\n        <meta charset="utf-8">', 1)
     for tagged in results:
         ents = [{"start": e.start, "end": e.end, "label": e.label} for e in tagged.entities]
-        content = displacy.render({"text": tagged.text, "ents": ents}, style="ent", manual=True, jupyter=False)
-        yield TPL_FIGURE.format(content=content)
+        content = displacy.render(
+            {"text": tagged.text, "ents": ents}, style="ent", manual=True, jupyter=False, options=options
+        )
+        yield figure.format(content=content)
     yield after

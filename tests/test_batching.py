@@ -166,6 +166,11 @@ class TestTrainingOrder:
             meetings.update(frozenset(batch.tolist()) for batch in batches)
         assert max(meetings.values()) == 1
 
+    def test_even_sentences_of_lengths_of_their_own_do_not_always_meet_the_same(self):
+        lengths = np.arange(1, 31)
+        epochs = [training_order(lengths, 10, np.random.default_rng((1, epoch))) for epoch in range(5)]
+        assert len({frozenset(map(frozenset, (batch.tolist() for batch in batches))) for batches in epochs}) > 1
+
 
 class TestReadingOrder:
     @given(st.lists(st.integers(1, 40), max_size=150), st.integers(1, 120))

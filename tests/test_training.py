@@ -272,7 +272,7 @@ class TestLoop:
     def test_the_network_holds_the_average_while_an_epoch_is_scored_and_handled(
         self, tiny_config: Make, tiny_train
     ):
-        config = tiny_config("training.averaging=0.6", "training.epochs=3", "words.dropout=0.2")
+        config = tiny_config("training.averaging=0.3", "training.epochs=3", "words.dropout=0.2")
         network, corpus = fresh(config, tiny_train)
         own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         means = {name: tensor.clone() for name, tensor in own.items()}
@@ -289,7 +289,7 @@ class TestLoop:
         for record in train(network, corpus, validate, config.training):
             weights = network.state_dict()
             if isinstance(record, Step):
-                share = min(0.6, (1 + steps) / (10 + steps))
+                share = min(0.3, (1 + steps) / (10 + steps))
                 own = {name: tensor.clone() for name, tensor in weights.items()}
                 means = {name: torch.lerp(own[name], means[name], share) for name in means}
                 steps += 1
