@@ -32,13 +32,16 @@ def lexicon() -> Lexicon:
 
 
 def naive_windows(form: str, known: Lexicon, width: int, maximum: int) -> list[list[int]]:
-    """The characters around each character, border where there are none."""
+    """The characters around each character, border where there are none; each once, in the order met."""
     kinds = [known.kinds.get(character, UNKNOWN_CHARACTER) for character in form[:maximum]] or [BORDER]
     half = width // 2
     places = range(len(kinds))
-    return [
-        [kinds[at] if at in places else BORDER for at in range(place - half, place + half + 1)] for place in places
-    ]
+    found: list[list[int]] = []
+    for place in places:
+        window = [kinds[at] if at in places else BORDER for at in range(place - half, place + half + 1)]
+        if window not in found:
+            found.append(window)
+    return found
 
 
 def spellings(windows: np.ndarray, lengths: np.ndarray) -> list[list[list[int]]]:
@@ -110,7 +113,7 @@ class TestEncodedCorpus:
         assert batch.mask.shape == (max(len(sentences[place]) for place in chosen), len(chosen))
         assert batch.mask.sum(0).tolist() == [len(sentences[place]) for place in chosen]
         assert batch.token_count == sum(len(sentences[place]) for place in chosen)
-        found = spellings(batch.windows, batch.characters)
+        found = spellings(batch.windows, batch.window_counts)
         for column, place in enumerate(chosen):
             for step in range(len(batch.mask)):
                 inside = step < len(sentences[place])

@@ -332,7 +332,7 @@ def test_form_vectors_are_what_the_network_computes_of_a_batch(monkeypatch):
     seen = []
     monkeypatch.setattr(network, "encode", lambda inputs, mask: seen.append(inputs))
     network(batch)
-    tables = (torch.from_numpy(each) for each in (batch.rows, batch.windows, batch.characters))
+    tables = (torch.from_numpy(each) for each in (batch.rows, batch.windows, batch.window_counts))
     torch.testing.assert_close(network.form_vectors(*tables)[torch.from_numpy(batch.forms)], seen[0])
 
 

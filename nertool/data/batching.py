@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -31,35 +32,31 @@ class Forms(dict[str, int]):
         self._lexicon = lexicon
         self._maximum = maximum
         self._kinds = lexicon.kinds
-        self._half = width // 2
+        self._width = width
         self._rows: list[int] = []
-        self._spellings: list[list[int]] = []
+        self._windows: list[list[tuple[int, ...]]] = []
         self[""]  # form 0 pads: the unknown row, and a border as its only character
 
     def __missing__(self, form: str) -> int:
         number = self[form] = len(self)
         self._rows.append(self._lexicon.row(form))
         get = self._kinds.get
-        kinds = [get(character, UNKNOWN_CHARACTER) for character in form[: self._maximum]]
-        self._spellings.append(kinds or [BORDER])
+        kinds = [get(character, UNKNOWN_CHARACTER) for character in form[: self._maximum]] or [BORDER]
+        border = [BORDER] * (self._width // 2)
+        spelling = [*border, *kinds, *border]
+        # Of equal windows one is enough: the maximum over all does not ask how often.
+        self._windows.append(list(dict.fromkeys(zip(*(spelling[i:] for i in range(self._width)), strict=False))))
         return number
 
     def drain(self) -> FormTables:
         """The forms added since the last call, as arrays; their numbers follow those of the call before."""
-        spellings, rows = self._spellings, self._rows
-        self._spellings, self._rows = [], []
-        lengths = np.fromiter(map(len, spellings), dtype=np.int64, count=len(spellings))
-        half = self._half
-        # Each spelling stands between borders, so that a window never sees the neighbouring word.
+        windows, rows = self._windows, self._rows
+        self._windows, self._rows = [], []
+        offsets = np.concatenate(([0], np.cumsum([len(each) for each in windows], dtype=np.int64)))
         flat = np.fromiter(
-            (kind for kinds in spellings for kind in (*[BORDER] * half, *kinds, *[BORDER] * half)),
-            dtype=np.int32,
-            count=int(lengths.sum()) + 2 * half * len(spellings),
+            chain.from_iterable(chain.from_iterable(windows)), np.int32, int(offsets[-1]) * self._width
         )
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        middles = np.arange(offsets[-1]) + np.repeat(np.arange(len(spellings)) * 2 * half + half, lengths)
-        windows = flat[middles[:, None] + np.arange(-half, half + 1)]
-        return FormTables(np.array(rows, dtype=np.int64), windows, offsets)
+        return FormTables(np.array(rows, dtype=np.int64), flat.reshape(-1, self._width), offsets)
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ class FormTables:
 
     Attributes:
         rows: Word row of each form, (forms,).
-        windows: Kinds of the characters around each character of each form, (characters, width).
+        windows: Kinds of the characters around each character of each form, no two alike within a form,
+            (windows, width).
         offsets: Where the windows of each form begin, and their total, (forms + 1,).
     """
 
@@ -77,7 +75,7 @@ class FormTables:
     offsets: np.ndarray
 
     def select(self, forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows (characters, width) and number of characters (forms,) of some forms."""
+        """Windows (windows, width) of some forms, and how many each has (forms,)."""
         lengths = self.offsets[forms + 1] - self.offsets[forms]
         begins = np.repeat(self.offsets[forms] - (np.cumsum(lengths) - lengths), lengths)
         return self.windows[begins + np.arange(len(begins))], lengths
@@ -89,8 +87,8 @@ class Batch:
 
     Attributes:
         rows: Word rows of the distinct forms, (forms,).
-        windows: Character windows of the distinct forms, (characters, width).
-        characters: Number of characters of each distinct form, (forms,).
+        windows: Character windows of the distinct forms, (windows, width).
+        window_counts: Number of windows of each distinct form, (forms,).
         forms: The form of each token, as an index into the three above, (time, batch).
         mask: True for tokens, False for padding, boolean (time, batch).
         labels: Label of each token, 0 in padding, (time, batch); None where they are not known.
@@ -99,7 +97,7 @@ class Batch:
 
     rows: np.ndarray
     windows: np.ndarray
-    characters: np.ndarray
+    window_counts: np.ndarray
     forms: np.ndarray
     mask: np.ndarray
     labels: np.ndarray | None
@@ -154,11 +152,11 @@ class EncodedCorpus:
         mask = steps < lengths
         places = np.where(mask, self.offsets[sentences] + steps, 0)
         numbers, forms = np.unique(np.where(mask, self.tokens[places], 0), return_inverse=True)
-        windows, characters = self.tables.select(numbers)
+        windows, window_counts = self.tables.select(numbers)
         return Batch(
             self.tables.rows[numbers],
             windows,
-            characters,
+            window_counts,
             forms.reshape(mask.shape),
             mask,
             None if self.labels is None else np.where(mask, self.labels[places], 0).astype(np.int64),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,12 +47,14 @@ class CharacterCNN(nn.Module):
         with torch.no_grad():
             self.embedding[0] = 0.0
 
-    def forward(self, windows: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, counts: Tensor) -> Tensor:
         """Vectors of words.
 
         Args:
-            windows: Kinds of the characters around each character, (characters of all words, width).
-            lengths: Number of characters of each word, at least 1, (words,).
+            windows: Kinds of the characters around each character, (windows of all words, width). No two
+                windows of a word may be alike: `segment_reduce` (torch 2.13) counts a negative gradient once
+                for each of several equal maxima.
+            counts: Number of windows of each word, at least 1, (words,).
 
         Returns:
             (words, filters).
@@ -67,29 +67,5 @@ class CharacterCNN(nn.Module):
         kinds = len(vectors)
         offsets = torch.arange(0, self.width * kinds, kinds)
         positions = nn.functional.embedding_bag(windows + offsets, taps.view(self.width * kinds, -1), mode="sum")
-        highest: Tensor = _Highest.apply(positions, lengths)  # type: ignore[no-untyped-call]
+        highest: Tensor = torch.segment_reduce(positions, "max", lengths=counts, unsafe=True)
         return torch.tanh(highest + self.bias)
-
-
-class _Highest(torch.autograd.Function):
-    """The maximum over the rows of each word; equal maxima share its gradient.
-
-    `segment_reduce` shares only gradients above 0 (seen in torch 2.13): a negative one counts once for each
-    of the equal windows that words such as "1111" or "....." are made of.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, lengths: Tensor) -> Tensor:
-        highest: Tensor = torch.segment_reduce(values, "max", lengths=lengths, unsafe=True)
-        ctx.save_for_backward(values, highest, lengths)
-        return highest
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        values, highest, lengths = (tensor.numpy() for tensor in ctx.saved_tensors)
-        word = np.repeat(np.arange(len(lengths)), lengths)
-        winners = values == highest[word]
-        count = np.add.reduceat(winners, np.cumsum(lengths) - lengths, dtype=values.dtype)
-        shares = (gradient.numpy() / count)[word]
-        shares *= winners
-        return torch.from_numpy(shares), None

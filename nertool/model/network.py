@@ -91,19 +91,19 @@ class Network(nn.Module):
                 always=config.constraints == "always",
             )
 
-    def form_vectors(self, rows: Tensor, windows: Tensor, characters: Tensor) -> Tensor:
+    def form_vectors(self, rows: Tensor, windows: Tensor, counts: Tensor) -> Tensor:
         """What goes into the encoder for each form, without dropout.
 
         Args:
             rows: Word rows, (forms,).
-            windows: Character windows, (characters, width).
-            characters: Number of characters of each form, (forms,).
+            windows: Character windows, (windows, width).
+            counts: Number of windows of each form, (forms,).
 
         Returns:
             (forms, inputs).
         """
         words = self.words(rows)
-        return words if self.characters is None else torch.cat((words, self.characters(windows, characters)), -1)
+        return words if self.characters is None else torch.cat((words, self.characters(windows, counts)), -1)
 
     def encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Label scores (time, batch, labels) of input vectors (time, batch, inputs)."""
@@ -122,7 +122,7 @@ class Network(nn.Module):
             forms = torch.where(hidden, len(rows) - 1, forms)
         inputs = nn.functional.embedding(forms, self.words(rows))
         if self.characters is not None:
-            spellings = self.characters(torch.from_numpy(batch.windows), torch.from_numpy(batch.characters))
+            spellings = self.characters(torch.from_numpy(batch.windows), torch.from_numpy(batch.window_counts))
             inputs = torch.cat((inputs, nn.functional.embedding(spelled, spellings)), -1)
         return self.encode(inputs, torch.from_numpy(batch.mask))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 
 from nertool.config import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
+from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation
 from nertool.model.concurrency import threads
 from nertool.model.network import Network
@@ -76,6 +78,9 @@ def train(
         corpus: Labelled training sentences.
         validate: Scores the network as it stands on the validation split.
         config: Rule, rates and limits.
+
+    Raises:
+        NertoolError: The loss is no longer a finite number.
     """
     optimization = Optimization(network, config)
     count = config.threads or torch.get_num_threads()
@@ -96,7 +101,13 @@ def train(
                 loss = network.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm_sum += optimization.step()
-                loss_sum += float(loss.detach()) * len(chosen)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise NertoolError(
+                        f"training diverged: the loss of a batch in epoch {epoch + 1} is {value}; "
+                        "try a smaller training.learning_rate or training.clip"
+                    )
+                loss_sum += value * len(chosen)
                 sentences += len(chosen)
                 tokens += batch.token_count
                 yield Step(
