@@ -48,6 +48,9 @@ def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(nertool.__version__)
 def main() -> None:
     """Named-entity tagging with BiLSTM-CNN-CRF: train, evaluate, tag."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the locale lacks a character, a substitute is better than a traceback.
+        sys.stdout.reconfigure(errors="replace")
 
 
 @main.command()
@@ -71,23 +74,25 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
     settings = locate_corpus(load_config(path, overrides), path)
     folder = Path(output) if output else RUNS / path.stem
     console = Console()
-    with console.status("reading corpus and vectors") if console.is_terminal else contextlib.nullcontext():
-        from nertool.training.progress import Watcher
-        from nertool.training.run import run
-
-        records = run(settings, folder)
-        prepared = next(records)
-    watcher = Watcher(console, folder)
+    watcher = None
     try:
+        with console.status("reading corpus and vectors") if console.is_terminal else contextlib.nullcontext():
+            from nertool.training.progress import Watcher
+            from nertool.training.run import run
+
+            records = run(settings, folder)
+            prepared = next(records)
+        watcher = Watcher(console, folder)
         watcher.watch(_chain(prepared, records))
     except KeyboardInterrupt:
-        if watcher.best is None:
+        best = watcher.best if watcher else None
+        if best is None:
             click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
             sys.exit(130)
         _point_latest(folder)
         click.echo(
-            f"\nStopped. The best model so far, epoch {watcher.best.number} with validation F1 "
-            f"{100 * watcher.best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
+            f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
+            f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
             err=True,
         )
         sys.exit(130)
@@ -162,6 +167,9 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
         tagger = Tagger.load(folder)
         results = _tagged(tagger, lines, kind)
         if output is None:
+            if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+                # UTF-8 as the input is, and as --output writes, whatever the locale.
+                sys.stdout.reconfigure(encoding="utf-8", newline="\n")
             _write(results, form, tagger, sys.stdout)
         else:
             from nertool.files import replaced_when_done
@@ -232,8 +240,9 @@ def _write(results: Iterator[Tagged], form: str, tagger: Any, target: IO[str]) -
 def _model_folder(given: str | None) -> Path:
     named = given or os.environ.get("NERTOOL_MODEL")
     folder = Path(named) if named else RUNS / "latest"
-    if folder.is_dir():
-        return folder
+    with contextlib.suppress(OSError):  # a name too long for a folder
+        if folder.is_dir():
+            return folder
     if named:
         origin = "" if given else " (from NERTOOL_MODEL)"
         raise NertoolError(f"there is no model folder {folder}{origin}; train one with: nertool train CONFIG")
@@ -245,11 +254,17 @@ def _model_folder(given: str | None) -> Path:
 
 def _point_latest(folder: Path) -> None:
     """Lets runs/latest point to a run directory; a system without links does without."""
-    with contextlib.suppress(OSError, NotImplementedError):
+    latest, beside = RUNS / "latest", RUNS / f".latest-{os.getpid()}"
+    try:
+        if latest.resolve() == folder.resolve():
+            return
         RUNS.mkdir(exist_ok=True)
-        beside = RUNS / f".latest-{os.getpid()}"
         beside.symlink_to(os.path.relpath(folder.resolve(), RUNS.resolve()), target_is_directory=True)
-        beside.replace(RUNS / "latest")
+        beside.replace(latest)
+    except (OSError, NotImplementedError):
+        click.echo(f"{latest} cannot be made to point to it; name it: --model {folder}", err=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nertool.config import Config, Section
 from nertool.errors import ConfigError
-from nertool.files import find_all
+from nertool.files import find_all, is_file
 
 _SPLITS = ("train", "validation", "test")
 
@@ -28,9 +28,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: The file is missing or is no YAML mapping, or settings are wrong; all are listed.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"not valid YAML: {_one_line(problem)}", path) from None
+        tree = _parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except ConfigError as problem:
+        raise ConfigError(problem.problems, path) from None
     except UnicodeDecodeError:
         raise ConfigError("not a UTF-8 text file", path) from None
     except OSError as problem:
@@ -57,14 +57,14 @@ def find_config(name: str) -> Path:
         ConfigError: There is neither; lists the shipped names.
     """
     given = Path(name)
-    if given.is_file():
+    if is_file(given):
         return given
     shipped = {path.name: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
     for candidate in (name, f"{name}.yaml"):
         if candidate in shipped:
             return shipped[candidate]
-    near = difflib.get_close_matches(name, shipped, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(given.stem, [path.stem for path in shipped.values()], n=1)
+    hint = f" Did you mean {near[0]}.yaml?" if near else ""
     raise ConfigError(f"no config {name!r} here, and none ships under that name ({', '.join(shipped)}).{hint}")
 
 
@@ -110,6 +110,9 @@ def _dump(section: Section, depth: int, lines: list[str]) -> None:
         else:
             plain = list(value) if isinstance(value, tuple) else value
             text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10**9)
+            if len(text.splitlines()) > 2:
+                # Only this style writes line ends as escapes.
+                text = yaml.safe_dump(plain, default_flow_style=True, default_style='"', width=10**9)
             text = text.removesuffix("\n").removesuffix("\n...")
             lines.append(f"{indent}{key}: {text}  # {field.description}")
 
@@ -126,6 +129,10 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or mapping cannot be a key", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is written twice", key.start_mark
@@ -134,15 +141,23 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _parse_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    # The others leave PyYAML where a date or number is impossible (2024-13-45) or lists are nested too deep.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
+        raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())}") from None
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"--set {override}: expected something like training.epochs=5")
     try:
-        value = yaml.load(text, Loader=_StrictLoader) if text.strip() else None
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"--set {override}: not valid YAML: {_one_line(problem)}") from None
+        value = _parse_yaml(text)
+    except ConfigError as problem:
+        raise ConfigError(f"--set {override}: {problem}") from None
     for name in names[:-1]:
         branch = tree.setdefault(name, {})
         if branch is None:
@@ -170,10 +185,6 @@ def _explain(error: Mapping[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(found, dict | Section) else f", found {found!r}"
     return f"{where}: {message[0].lower() + message[1:]}{shown}"
-
-
-def _one_line(problem: Exception) -> str:
-    return " ".join(str(problem).split())
 
 
 def _config_folders() -> list[Path]:

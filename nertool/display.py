@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -32,14 +33,14 @@ def duration(seconds: float) -> str:
 
 def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
     """Prints precision, recall and F1, for each type and over all, and how they were computed."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("type")
     for name in ("precision", "recall", "F1", "support"):
         table.add_column(name, justify="right")
 
     def add(name: str, scores: Scores, **options: Any) -> None:
         figures = (percent(share) for share in (scores.precision, scores.recall, scores.f1))
-        table.add_row(name, *figures, f"{scores.support:,}", **options)
+        table.add_row(escape(name), *figures, f"{scores.support:,}", **options)
 
     for name, scores in evaluation.per_type.items():
         add(name, scores)
@@ -89,9 +90,15 @@ def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:
     from spacy import displacy
     from spacy.displacy.render import DEFAULT_LABEL_COLORS
     from spacy.displacy.templates import TPL_FIGURE, TPL_PAGE
+    from spacy.util import get_lang_class
 
+    try:
+        direction = get_lang_class(language).Defaults.writing_system["direction"]
+    except (ImportError, AttributeError):  # tokens given may be in a language that spaCy does not know
+        direction = "ltr"
+    settings = {"lang": language, "direction": direction}
     mark = "\0"
-    before, after = TPL_PAGE.format(content=mark, lang=language, dir="ltr").split(mark)
+    before, after = TPL_PAGE.format(content=mark, lang=language, dir=direction).split(mark)
     # displaCy parts its figures as whole documents; here they are the lines of one text.
     figure = TPL_FIGURE.replace("6rem", "1rem")
     # It knows the colours of OntoNotes' types, and not those of CoNLL.
@@ -99,8 +106,7 @@ def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:
     yield before.replace("<head>", '<head>\n        <meta charset="utf-8">', 1)
     for tagged in results:
         ents = [{"start": e.start, "end": e.end, "label": e.label} for e in tagged.entities]
-        content = displacy.render(
-            {"text": tagged.text, "ents": ents}, style="ent", manual=True, jupyter=False, options=options
-        )
+        shown = {"text": tagged.text, "ents": ents, "settings": settings}
+        content = displacy.render(shown, style="ent", manual=True, jupyter=False, options=options)
         yield figure.format(content=content)
     yield after

@@ -41,8 +41,8 @@ class CorpusError(NertoolError):
     def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
         self.path = path
         self.line = line
-        place = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
-        super().__init__(place + message)
+        place = [*([] if path is None else [str(path)]), *([] if line is None else [f"line {line}"])]
+        super().__init__(f"{', '.join(place)}: {message}" if place else message)
 
 
 class BundleError(NertoolError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +22,7 @@ _HOW_TO_GET = {
 def data_folders() -> list[Path]:
     """The folders in which named files are looked for, first to last."""
     named = os.environ.get("NERTOOL_DATA", "")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nertool"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache")) / "nertool"
     return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
 
 
@@ -46,9 +46,9 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
     found: dict[str, Path] = {}
     missing: list[str] = []
     for name in names:
-        given = Path(name).expanduser()
+        given = _expanded(name)
         # An absolute path swallows the folder before it.
-        place = next((folder / given for folder in folders if (folder / given).is_file()), None)
+        place = next((folder / given for folder in folders if is_file(folder / given)), None)
         if place is None:
             missing.append(name)
         else:
@@ -56,29 +56,54 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
     if missing:
         looked = ", ".join(str(folder.resolve()) for folder in folders)
         problems = [f"there is no file {', nor '.join(missing)}"]
-        if not all(Path(name).expanduser().is_absolute() for name in missing):
+        if not all(_expanded(name).is_absolute() for name in missing):
             problems.append(f"looked in {looked}; set NERTOOL_DATA to the folder that holds such files")
         problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
         raise ConfigError("; ".join(problems))
     return found
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have, or in a closed folder, is not one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody has that name, or this user has no home
+        return Path(name)
+
+
 @contextmanager
 def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears under its name when it is whole, and not at all after an error.
 
+    A link stays a link. A pipe or a device such as /dev/null is written to directly.
+
     Raises:
         NertoolError: It cannot be written there.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = None
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("wb") as target:
+                yield target
+            return
+        place = path.resolve()
+        beside = place.with_name(f".{place.name}.{os.getpid()}.part")
         with beside.open("wb") as target:
             yield target
-        beside.replace(path)
+        beside.replace(place)
     except OSError as problem:
         raise NertoolError(f"{path}: cannot be written: {problem.strerror or problem}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        if beside is not None:
+            with suppress(OSError):  # where it could not be made, it need not be removed
+                beside.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

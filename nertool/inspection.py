@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
@@ -45,33 +45,27 @@ def show_model(folder: Path, console: Console) -> None:
         "weights": f"{dense:,} and {table.numel():,} in word vectors",
         "trained on": config.corpus.train,
     }
-    results = _read_results(folder)
-    if results is None:
-        lines["training"] = f"not finished; see {METRICS} for the epochs so far"
-    else:
-        lines["training"] = (
-            f"seed {results['seed']}, {results['epochs']} epochs in {duration(results['seconds'])}, "
-            f"best: {results['best_epoch']}, validation F1 {percent(results['validation']['f1'])}"
-        )
-        lines["versions"] = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    about_training, test = _read_results(folder / RESULTS)
+    lines |= about_training
     width = max(map(len, lines))
     for name, text in lines.items():
-        console.print(f"[bold]{name:<{width}}[/]  {text}", highlight=False, soft_wrap=True)
-    if results is not None and results["test"] is not None:
-        show_evaluation(console, Evaluation.from_json(results["test"]), "Test split, scored once")
+        console.print(f"[bold]{name:<{width}}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+    if test is not None:
+        show_evaluation(console, test, "Test split, scored once")
 
 
-def _read_results(folder: Path) -> dict[str, Any] | None:
-    path = folder / RESULTS
+def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
+    """Lines about the training, and the scores of the test split where there are any."""
     if not path.is_file():
-        return None
+        return {"training": f"not finished; see {METRICS} for the epochs so far"}, None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(tree["test"], dict):
-            Evaluation.from_json(tree["test"])
-        for key in ("seed", "epochs", "seconds", "best_epoch", "validation", "versions"):
-            tree[key]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        lines = {
+            "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
+            f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}",
+            "versions": ", ".join(f"{name} {version}" for name, version in tree["versions"].items()),
+        }
+        test = None if tree["test"] is None else Evaluation.from_json(tree["test"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise BundleError(f"{path}: damaged ({problem!r})") from None
-    result: dict[str, Any] = tree
-    return result
+    return lines, test

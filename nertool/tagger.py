@@ -133,12 +133,14 @@ class Tagger:
 
             language = self.model.config.language
             try:
-                self._pipeline = spacy.blank(language)
-                self._pipeline.add_pipe("sentencizer")
-            except (ImportError, ValueError) as problem:
+                pipeline = spacy.blank(language)
+                pipeline.add_pipe("sentencizer")
+            except (ImportError, ValueError, AttributeError) as problem:  # the last where it is another module
                 reason = " ".join(str(problem).split())
                 raise ConfigError(f"language {language!r}: spaCy cannot tokenise it: {reason}") from None
-            self._strings = len(self._pipeline.vocab.strings)
+            # Another thread may be waiting for it, so it is not shown before it is whole.
+            self._strings = len(pipeline.vocab.strings)
+            self._pipeline = pipeline
         return self._pipeline
 
     def _tokenise(self, text: str) -> _Text:

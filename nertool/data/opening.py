@@ -83,5 +83,10 @@ def open_lines(path: str | Path | None, what: str) -> Iterator[Iterator[str]]:
         CorpusError: As for `open_bytes`, or the bytes are not UTF-8.
     """
     name = "standard input" if path is None else path
-    with nullcontext(sys.stdin.buffer) if path is None else open_bytes(path, what) as stream:
+    with nullcontext(_standard_input()) if path is None else open_bytes(path, what) as stream:
         yield (decode(raw, name, number).rstrip("\r\n") for number, raw in enumerate(stream, 1))
+
+
+def _standard_input() -> Iterator[bytes]:
+    for number, raw in enumerate(sys.stdin.buffer):
+        yield raw if number else raw.removeprefix(BYTE_ORDER_MARK)

@@ -82,5 +82,12 @@ def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")
-    others = [_pool.submit(task) for task in tasks[1:]]
+    operation = torch.get_num_threads()
+    others = [_pool.submit(_with_threads, operation, task) for task in tasks[1:]]
     return [tasks[0](), *(other.result() for other in others)]
+
+
+def _with_threads(operation: int, task: Callable[[], Result]) -> Result:
+    # The number of threads inside an operation belongs to a thread too: a new one would take all cores.
+    torch.set_num_threads(operation)
+    return task()

@@ -96,7 +96,7 @@ def predict(
             for sentences in batches:
                 label(sentences)
         else:
-            with ThreadPoolExecutor(workers) as pool:
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for _ in pool.map(label, batches):
                     pass
     return Prediction(labels, *logs)

@@ -1,0 +1,505 @@
+"""Configs: what is refused and how it is told, overrides, written and read back, and where files are found."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nertool.config import Config, Section
+from nertool.configfile import dump_config, find_config, load_config, locate_corpus, parse_config
+from nertool.data.corpus import read_corpus
+from nertool.errors import ConfigError, CorpusError
+from nertool.files import data_folders, find, find_all
+
+SMALLEST = {"corpus": {"train": "train.txt"}}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, with no other folder to find files in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("NERTOOL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def written(folder: Path, text: str | bytes, name: str = "config.yaml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(*arguments, of=load_config) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        of(*arguments)
+    return caught.value
+
+
+class TestProblems:
+    def test_all_are_reported_at_once(self, tmp_path):
+        path = written(
+            tmp_path,
+            """
+            corpus: {train: 5, columns: [word, ner], held_out: 1.0, strip: "("}
+            words: {dimension: 50, dropout: 1.5, vectors: glove.txt}
+            model:
+              characters: {width: 4, filtres: 10}
+              encoder: gru
+              decoder: viterbi
+            training: {epochs: 0, learning_rate: 0, seed: -1, clip: .nan, weight_decay: .inf, threads: many}
+            modle: {}
+            """,
+        )
+        error = refusal(path)
+        places = {problem.partition(":")[0] for problem in error.problems}
+        assert places == {
+            "corpus.train",
+            "corpus.columns",
+            "corpus.held_out",
+            "corpus.strip",
+            "words.dimension",
+            "words.dropout",
+            "words.vectors",
+            "model.characters.width",
+            "model.characters.filtres",
+            "model.encoder",
+            "model.decoder",
+            "training.epochs",
+            "training.learning_rate",
+            "training.seed",
+            "training.clip",
+            "training.weight_decay",
+            "training.threads",
+            "modle",
+        }
+        assert error.source == path
+        lines = str(error).splitlines()
+        assert lines[0] == f"{path}: {len(error.problems)} problems"
+        assert lines[1:] == [f"  - {problem}" for problem in error.problems]
+
+    @pytest.mark.parametrize(
+        ("tree", "message"),
+        [
+            ({}, "corpus: is missing and has no default"),
+            ({"corpus": {}}, "corpus.train: is missing and has no default"),
+            (
+                {**SMALLEST, "training": {"learning_rat": 1}},
+                "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, optimizer, "
+                "learning_rate, decay, momentum, weight_decay, clip, averaging, threads. "
+                "Did you mean 'learning_rate'?",
+            ),
+            (
+                {**SMALLEST, "model": {"encoder": {"units": 1}}},
+                "model.encoder.units: no such setting; model.encoder has kind, hidden, layers, bidirectional.",
+            ),
+            (
+                {**SMALLEST, "trainng": {}},
+                "trainng: no such setting; the config has language, corpus, words, model, training. "
+                "Did you mean 'training'?",
+            ),
+            (
+                {**SMALLEST, "training": {"optimizer": "lion"}},
+                "training.optimizer: input should be 'sgd', 'adam' or 'adamw', found 'lion'",
+            ),
+            (
+                {**SMALLEST, "model": {"characters": {"width": 2}}},
+                "model.characters.width: must be odd, so that a filter has a middle, found 2",
+            ),
+            (
+                {"corpus": {"train": "t", "columns": ["token", "ner"]}},
+                "corpus: label: no column is called 'label' (columns: token, ner)",
+            ),
+            (
+                {"corpus": {"train": "t", "columns": ["token", "a", "a"]}},
+                "corpus.columns: each column needs a name of its own, found ['token', 'a', 'a']",
+            ),
+            ({**SMALLEST, 5: 1}, "5: keys should be strings, found 5"),
+        ],
+    )
+    def test_messages(self, tree, message):
+        assert refusal(tree, "c.yaml", of=parse_config).problems == [message]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "expected settings such as 'corpus:', found none"),
+            ("# nothing but a comment\n", "expected settings such as 'corpus:', found none"),
+            ("- corpus\n", "expected settings such as 'corpus:', found none"),
+            ("corpus\n", "expected settings such as 'corpus:', found none"),
+            ("corpus:\n\ttrain: a\n", r"not valid YAML: .*'\\t' that cannot start any token.*line 2"),
+            ("corpus: {train: a\n", r"not valid YAML: .*line 2"),
+            (
+                "corpus: {train: a}\ncorpus: {train: b}\n",
+                r"not valid YAML: the key 'corpus' is written twice.*line 2",
+            ),
+            ("corpus:\n  train: a\n  test: b\n  train: c\n", r"the key 'train' is written twice.*line 4"),
+            ("a: &x 1\nb: *x\n", r"aliases \(\*name\) are not used here.*line 2"),
+            ("a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases"),
+            ("corpus: {train: a}\n? [x]\n: 1\n", r"a list or mapping cannot be a key.*line 2"),
+            ("corpus: {train: a}\n{a: b}: 1\n", r"cannot be a key.*line 2"),
+            ("corpus: {train: a}\n---\nlanguage: de\n", "expected a single document"),
+            ("corpus: {train: !!python/object/apply:os.getcwd []}\n", "could not determine a constructor"),
+            ("corpus: {train: a}\nlanguage: 2024-13-45\n", "not valid YAML: month must be in 1..12"),
+            ("corpus: {train: a}\nlanguage: 0b_\n", "not valid YAML: invalid literal"),
+            ("corpus: {train: a}\nlanguage: !!bool maybe\n", "not valid YAML"),
+            ("corpus: {train: a}\nlanguage: !!timestamp noon\n", "not valid YAML"),
+            (f"corpus: {{train: a}}\nlanguage: {'1' * 5000}\n", "not valid YAML"),
+            ("[" * 5000, "not valid YAML"),
+            ("corpus: {train: 'a\0'}\n", "not valid YAML: unacceptable character"),
+            ("corpus: {train: caf\xe9}\n".encode("latin-1"), "not a UTF-8 text file"),
+        ],
+    )
+    def test_files_that_are_no_settings(self, tmp_path, text, message):
+        path = written(tmp_path, text)
+        error = refusal(path)
+        assert re.search(message, str(error)), str(error)
+        assert str(error).startswith(f"{path}: ")
+        assert "\n" not in str(error)
+
+    def test_files_that_cannot_be_read(self, tmp_path):
+        assert "No such file" in str(refusal(tmp_path / "none.yaml"))
+        assert "directory" in str(refusal(tmp_path))
+
+    def test_a_byte_order_mark_and_windows_lines_are_no_problem(self, tmp_path):
+        path = written(tmp_path, b"\xef\xbb\xbfcorpus:\r\n  train: a\r\n")
+        assert load_config(path).corpus.train == "a"
+
+    def test_a_config_cannot_be_changed(self):
+        config = parse_config(SMALLEST)
+        with pytest.raises(ValueError, match="frozen"):
+            config.training.epochs = 3
+
+
+class TestOverrides:
+    @pytest.mark.parametrize(
+        ("override", "place", "value"),
+        [
+            ("training.epochs=2", "training.epochs", 2),
+            (" training.epochs = 2 ", "training.epochs", 2),
+            ("training.learning_rate=1e-3", "training.learning_rate", 0.001),
+            ("corpus.train=a=b.txt", "corpus.train", "a=b.txt"),
+            ("corpus.validation=null", "corpus.validation", None),
+            ("corpus.validation=", "corpus.validation", None),
+            ("words.vectors=[a.txt, b.txt]", "words.vectors", ("a.txt", "b.txt")),
+            ("words.vectors=[]", "words.vectors", ()),
+            ("model.characters.kind=none", "model.characters.kind", "none"),
+            ("model.encoder={hidden: 7, layers: 2}", "model.encoder.hidden", 7),
+            ("model.encoder.bidirectional=no", "model.encoder.bidirectional", False),
+            ("corpus.strip=(?<=.)[0-9]+$", "corpus.strip", "(?<=.)[0-9]+$"),
+            ("corpus={train: c}", "corpus.train", "c"),
+        ],
+    )
+    def test_they_replace_what_the_file_says(self, tmp_path, override, place, value):
+        path = written(
+            tmp_path, "corpus: {train: a, validation: v}\nwords:\n  vectors: [x]\nmodel:\ntraining: {epochs: 9}\n"
+        )
+        config = load_config(path, ["model.dropout=0.25", override])
+        found = config
+        for name in place.split("."):
+            found = getattr(found, name)
+        assert found == value
+        assert config.model.dropout == 0.25
+
+    def test_the_last_one_counts(self, tmp_path):
+        path = written(tmp_path, "corpus: {train: a}\n")
+        assert load_config(path, ["training.seed=1", "training.seed=2"]).training.seed == 2
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("epochs", "--set epochs: expected something like training.epochs=5"),
+            ("=5", "--set =5: expected something like training.epochs=5"),
+            ("training..epochs=5", "--set training..epochs=5: expected something like"),
+            (".=5", "--set .=5: expected something like"),
+            ("language.code=de", "--set language.code=de: 'language' is a single setting, not a group"),
+            ("training.epochs=[", "--set training.epochs=[: not valid YAML: "),
+            ("training.epochs=2024-13-45", "--set training.epochs=2024-13-45: not valid YAML: month"),
+            ("corpus={a: 1, a: 2}", "the key 'a' is written twice"),
+            ("training.epochs=few", "training.epochs: input should be a valid integer, unable to parse"),
+            ("training=5", "training: input should be a valid dictionary"),
+            ("epochs=5", "epochs: no such setting; the config has language, corpus"),
+            ("training.epoch=5", "Did you mean 'epochs'?"),
+        ],
+    )
+    def test_wrong_ones(self, tmp_path, override, message):
+        path = written(tmp_path, "corpus: {train: a}\nlanguage: en\n")
+        assert message in str(refusal(path, [override]))
+
+
+NEWLINES = ["a\nb", "a\n\nb\n", "\r\n", "\u2028", "\x85 x", "a\n..."]
+LIKE_YAML = [
+    "",
+    " ",
+    "yes",
+    "null",
+    "~",
+    "1",
+    "1e5",
+    "0x1F",
+    "2024-01-01",
+    "a: b",
+    "a #b",
+    "- a",
+    "...",
+    "---",
+    "#",
+]
+SPECIAL = ["\ufeff", "\ud800", "🎈", "'", '"', "%a", "&a", "*a", "!a", "=", "<<", "?", "[a", "{a"]
+text = st.text(st.characters(), max_size=12) | st.sampled_from(NEWLINES + LIKE_YAML + SPECIAL)
+share = st.floats(0, 1, exclude_max=True)
+rate = st.floats(0, allow_infinity=False)
+count = st.integers(1, 10**9)
+columns = st.none() | st.lists(text, unique=True, max_size=3).map(lambda names: ("token", "label", *names)).filter(
+    lambda names: len(set(names)) == len(names)
+)
+configs = st.fixed_dictionaries(
+    {
+        "language": text,
+        "corpus": st.fixed_dictionaries(
+            {
+                "train": text,
+                "validation": st.none() | text,
+                "held_out": st.floats(0, 1, exclude_min=True, exclude_max=True),
+                "test": st.none() | text,
+                "columns": columns,
+                "scheme": st.sampled_from(["detect", "IOB1", "IOB2", "IOBES", "BILOU", "BMES", "plain"]),
+                "stray": st.sampled_from(["repair", "refuse"]),
+                "strip": st.none() | text.map(re.escape),
+            }
+        ),
+        "words": st.fixed_dictionaries(
+            {
+                "vectors": st.lists(text, max_size=3).map(tuple),
+                "extra_rows": st.integers(0, 10**9),
+                "dropout": share,
+                "trainable": st.booleans(),
+            }
+        ),
+        "model": st.fixed_dictionaries(
+            {
+                "characters": st.fixed_dictionaries(
+                    {"kind": st.sampled_from(["cnn", "none"]), "width": st.sampled_from([1, 3, 9])}
+                ),
+                "encoder": st.fixed_dictionaries({"hidden": count, "bidirectional": st.booleans()}),
+                "decoder": st.sampled_from(["crf", "softmax"]),
+                "dropout": share,
+            }
+        ),
+        "training": st.fixed_dictionaries(
+            {
+                "seed": st.integers(0, 2**32 - 1),
+                "epochs": count,
+                "learning_rate": st.floats(0, exclude_min=True, allow_infinity=False),
+                "decay": rate,
+                "clip": rate,
+            }
+        ),
+    }
+).map(Config.model_validate)
+
+
+def leaves(section: Section, depth: int = 0) -> list[tuple[int, str, str | None]]:
+    """Depth, key and description of every line that a dump should have, in order."""
+    found: list[tuple[int, str, str | None]] = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            found += [(depth, key, None), *leaves(value, depth + 1)]
+        else:
+            found.append((depth, key, field.description))
+    return found
+
+
+class TestWriting:
+    @given(configs)
+    @settings(max_examples=60)
+    def test_what_is_written_is_read_back(self, tmp_path_factory, config):
+        folder = tmp_path_factory.getbasetemp() / "configs"
+        path = written(folder, dump_config(config))
+        assert load_config(path) == config
+
+    @given(configs)
+    @settings(max_examples=20)
+    def test_each_line_is_one_setting_with_its_description(self, config):
+        lines = dump_config(config).split("\n")
+        assert lines.pop() == ""
+        expected = leaves(config)
+        assert len(lines) == len(expected)
+        for line, (depth, key, description) in zip(lines, expected, strict=True):
+            assert line.startswith(f"{'  ' * depth}{key}:")
+            assert line.endswith(":" if description is None else f"  # {description}")
+            assert description != ""
+
+    def test_defaults_are_written_out(self, tmp_path):
+        text = dump_config(parse_config(SMALLEST))
+        assert "  hidden: 200  # units in each direction" in text.replace("    ", "  ")
+        assert "train: train.txt  #" in text
+        assert "vectors: []  #" in text
+        assert "validation: null  #" in text
+        assert load_config(written(tmp_path, text)) == parse_config(SMALLEST)
+
+
+class TestFindConfig:
+    def test_by_path(self, here):
+        path = written(here, "", "own.yaml")
+        assert find_config("own.yaml").resolve() == path
+        assert find_config(str(path)) == path
+
+    @pytest.mark.parametrize("name", ["demo.yaml", "demo", "ewt-pos", "conll03.yaml"])
+    def test_by_the_name_of_one_that_ships(self, here, name):
+        found = find_config(name)
+        assert found.name == f"{name.removesuffix('.yaml')}.yaml"
+        load_config(found)
+
+    def test_a_file_here_comes_before_one_that_ships(self, here):
+        path = written(here, "", "demo.yaml")
+        assert find_config("demo.yaml").resolve() == path
+        (here / "conll03.yaml").mkdir()
+        assert find_config("conll03.yaml").resolve().parent != here, "a folder is no config"
+
+    @pytest.mark.parametrize(
+        ("name", "hint"), [("conl03.yaml", "conll03"), ("wiebo", "weibo"), ("configs/demo", "demo")]
+    )
+    def test_a_misspelt_name(self, here, name, hint):
+        message = str(refusal(name, of=find_config))
+        assert message.startswith(f"no config '{name}' here")
+        assert message.endswith(f"Did you mean {hint}.yaml?")
+        for shipped in ("conll03.yaml", "conll2000.yaml", "demo.yaml", "ewt-pos.yaml", "weibo.yaml"):
+            assert shipped in message
+
+    @pytest.mark.parametrize("name", ["", ".", "qqq", "x" * 5000, "demo.yaml/x", ".."])
+    def test_names_of_nothing(self, here, name):
+        assert "Did you mean" not in str(refusal(name, of=find_config))
+
+
+class TestLocating:
+    def config(self, **corpus) -> Config:
+        return parse_config({"corpus": {"train": "train.txt", **corpus}})
+
+    def test_first_here_then_beside_the_config_then_in_the_data_folders_then_in_the_cache(
+        self, here, tmp_path, monkeypatch
+    ):
+        source = written(tmp_path / "configs", "", "c.yaml")
+        one, two = tmp_path / "one", tmp_path / "two"
+        monkeypatch.setenv("NERTOOL_DATA", f"{one}{os.pathsep}{os.pathsep}{two}")
+        order = [tmp_path / "cache" / "nertool", two, one, tmp_path / "configs", here]
+        for folder in order:
+            path = written(folder, "", "sets/train.txt")
+            found = locate_corpus(self.config(train="sets/train.txt"), source).corpus.train
+            assert Path(found).resolve() == path, folder
+
+    def test_every_split_and_vector_file_is_found_and_all_else_stays(self, here, tmp_path, monkeypatch):
+        monkeypatch.setenv("NERTOOL_DATA", str(tmp_path / "data"))
+        written(here, "", "train.txt")
+        written(tmp_path / "data", "", "dev/valid.txt")
+        absolute = written(tmp_path / "elsewhere", "", "test.txt")
+        vectors = [written(tmp_path / "data", "", f"{name}.vec") for name in "ab"]
+        config = parse_config(
+            {
+                "language": "de",
+                "corpus": {
+                    "train": "train.txt",
+                    "validation": "dev/valid.txt",
+                    "test": str(absolute),
+                    "label": "x",
+                },
+                "words": {"vectors": ["b.vec", "a.vec"], "dropout": 0.5},
+            }
+        )
+        found = locate_corpus(config, None)
+        assert found.corpus.train == "train.txt"
+        assert found.corpus.validation == str(tmp_path / "data/dev/valid.txt")
+        assert found.corpus.test == str(absolute)
+        assert found.words.vectors == (str(vectors[1]), str(vectors[0]))
+        assert (found.language, found.corpus.label, found.words.dropout) == ("de", "x", 0.5)
+        assert locate_corpus(found, None) == found
+
+    def test_one_file_may_serve_twice_and_a_split_may_be_missing(self, here):
+        written(here, "", "train.txt")
+        found = locate_corpus(self.config(test="train.txt"), None).corpus
+        assert (found.train, found.validation, found.test) == ("train.txt", None, "train.txt")
+
+    def test_home_is_understood(self, here, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+        path = written(tmp_path / "home", "", "sets/train.txt")
+        assert locate_corpus(self.config(train="~/sets/train.txt"), None).corpus.train == str(path)
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        assert data_folders()[-1] == tmp_path / "home" / ".cache" / "nertool"
+
+    def test_what_is_missing_and_where_it_was_looked_for(self, here, tmp_path, monkeypatch):
+        source = written(tmp_path / "configs", "", "c.yaml")
+        monkeypatch.setenv("NERTOOL_DATA", os.pathsep.join([str(tmp_path / "one"), str(tmp_path / "two")]))
+        written(here, "", "test.txt")
+        config = parse_config(
+            {
+                "corpus": {"train": "conll03/train.txt", "validation": "conll03/valid.txt", "test": "test.txt"},
+                "words": {"vectors": ["vectors/glove.6B.50d.txt"]},
+            }
+        )
+        error = refusal(config, source, of=locate_corpus)
+        message = str(error)
+        assert error.source == source
+        assert message.startswith(
+            f"{source}: there is no file conll03/train.txt, nor conll03/valid.txt, nor vectors/glove.6B.50d.txt; "
+        )
+        folders = [here, tmp_path / "configs", tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "nertool"]
+        assert f"looked in {', '.join(map(str, folders))}; set NERTOOL_DATA" in message
+        assert "nlp.stanford.edu" in message and "conll2003/ner" in message
+        assert "test.txt" not in message.replace("conll03", "")
+
+    def test_an_absolute_name_was_looked_for_nowhere_else(self, here, tmp_path):
+        message = str(refusal(str(tmp_path / "none.txt"), of=find))
+        assert message == f"there is no file {tmp_path / 'none.txt'}"
+
+    @pytest.mark.parametrize("name", ["x" * 300, "train.txt/x", "~nobody-of-this-name/x", ".", "\ud800"])
+    def test_names_that_no_file_can_have(self, here, name):
+        written(here, "", "train.txt")
+        assert "there is no file" in str(refusal([name], of=find_all))
+
+
+class TestHeldOut:
+    def test_the_last_training_sentences_validate_where_no_file_is_given(self, tiny_config, tiny_train):
+        whole = read_corpus(tiny_config().corpus).train
+        corpus = read_corpus(tiny_config("corpus.validation=null", "corpus.held_out=0.25").corpus)
+        assert (len(corpus.train), len(corpus.validation)) == (9, 3)
+        assert (
+            corpus.train.tokens + corpus.validation.tokens == whole.tokens == [tokens for tokens, _ in tiny_train]
+        )
+        assert corpus.train.labels + corpus.validation.labels == whole.labels
+        assert len(corpus.train.documents) == 9 and len(corpus.validation.documents) == 3
+        again = read_corpus(
+            tiny_config("corpus.validation=null", "corpus.held_out=0.25", "training.seed=5").corpus
+        )
+        assert again == corpus
+
+    def test_documents_are_counted_anew(self, tmp_path):
+        path = written(
+            tmp_path, "-DOCSTART- O\n\na O\n\n-DOCSTART- O\n\nb O\n\nc O\n\n-DOCSTART- O\n\nd O\n", "t.txt"
+        )
+        settings = {"corpus": {"train": str(path), "held_out": 0.5, "scheme": "IOB2"}}
+        corpus = read_corpus(parse_config(settings).corpus)
+        assert (corpus.train.documents, corpus.validation.documents) == ([0, 1], [0, 1])
+        assert (corpus.train.document_count, corpus.validation.document_count) == (2, 2)
+
+    def test_a_file_that_is_given_is_used(self, tiny_config):
+        corpus = read_corpus(tiny_config("corpus.held_out=0.5", "corpus.validation=test.txt").corpus)
+        assert (len(corpus.train), len(corpus.validation)) == (12, 4)
+
+    @pytest.mark.parametrize("amount", ["0.01", "0.99"])
+    def test_too_few_sentences(self, tiny_config, amount):
+        config = tiny_config("corpus.validation=null", f"corpus.held_out={amount}")
+        with pytest.raises(CorpusError, match=r"train\.txt: 12 sentences are too few to hold out"):
+            read_corpus(config.corpus)
+
+    @pytest.mark.parametrize("amount", ["0", "1", "-0.1", ".nan"])
+    def test_shares_that_leave_nothing(self, tiny_yaml, amount):
+        assert "corpus.held_out" in str(refusal(tiny_yaml, [f"corpus.held_out={amount}"]))
