@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
+from itertools import repeat, tee
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import nertool
 from nertool.errors import NertoolError
 
 if TYPE_CHECKING:
-    from nertool.tagger import Tagged
+    from nertool.tagger import Tagged, Tagger
 
 RUNS = Path("runs")
 _BLANKS = re.compile("[ \\t]+")
@@ -194,38 +195,46 @@ def info(model: str | None) -> None:
     show_model(folder, Console())
 
 
-def _tagged(tagger: Any, lines: Iterator[str], kind: str) -> Iterator[Tagged]:
-    if kind == "text":
-        return iter(tagger.tag_texts(lines))
+def _tagged(tagger: Tagger, lines: Iterator[str], kind: str) -> Iterator[tuple[int | None, Tagged]]:
+    """Tags the input; with each result the number of its document, where the input marks documents."""
+    if kind == "conll":
+        from nertool.data.conll import iterate_documents
+
+        corpus = tagger.model.config.corpus
+        pairs = iterate_documents(lines, columns=corpus.columns, strip=corpus.strip)
+        # The two copies are never further apart than the tagger reads ahead.
+        numbered, bare = tee(pairs)
+        results = tagger.tag_tokens(tokens for _, tokens in bare)
+        return zip((number or None for number, _ in numbered), results, strict=False)
     if kind == "tokens":
-        return iter(tagger.tag_tokens([token for token in _BLANKS.split(line) if token] for line in lines))
-    from nertool.data.conll import iterate_sentences
-
-    corpus = tagger.model.config.corpus
-    return iter(tagger.tag_tokens(iterate_sentences(lines, columns=corpus.columns, strip=corpus.strip)))
+        split = ([token for token in _BLANKS.split(line) if token] for line in lines)
+        return zip(repeat(None), tagger.tag_tokens(split), strict=False)
+    return zip(repeat(None), tagger.tag_texts(lines), strict=False)
 
 
-def _write(results: Iterator[Tagged], form: str, tagger: Any, target: IO[str]) -> None:
+def _write(numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, target: IO[str]) -> None:
+    if form == "conll":
+        from nertool.data.conll import write_conll
+
+        sentences, documents = tee(
+            (number, tagged.tokens[start:end], tagged.labels[start:end])
+            for number, tagged in numbered
+            for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False)
+        )
+        write_conll(
+            target, ((tokens, labels) for _, tokens, labels in sentences), (number for number, _, _ in documents)
+        )
+        return
     from nertool.data.schemes import Scheme
     from nertool.display import coloured, html_page, marked
 
+    results = (tagged for _, tagged in numbered)
     plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
     if form == "html":
         target.writelines(html_page(results, tagger.model.config.language))
     elif form == "jsonl":
         for tagged in results:
             target.write(json.dumps(tagged.to_json(), ensure_ascii=False) + "\n")
-    elif form == "conll":
-        from nertool.data.conll import write_conll
-
-        write_conll(
-            target,
-            (
-                (tagged.tokens[start:end], tagged.labels[start:end])
-                for tagged in results
-                for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False)
-            ),
-        )
     elif target.isatty():
         from rich.console import Console
 

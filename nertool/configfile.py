@@ -109,12 +109,15 @@ def _dump(section: Section, depth: int, lines: list[str]) -> None:
             _dump(value, depth + 1, lines)
         else:
             plain = list(value) if isinstance(value, tuple) else value
-            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10**9)
-            if len(text.splitlines()) > 2:
-                # Only this style writes line ends as escapes.
-                text = yaml.safe_dump(plain, default_flow_style=True, default_style='"', width=10**9)
-            text = text.removesuffix("\n").removesuffix("\n...")
+            text = _flow(plain)
+            if len(text.splitlines()) > 1:
+                text = _flow(plain, default_style='"')  # only this style writes line ends as escapes
             lines.append(f"{indent}{key}: {text}  # {field.description}")
+
+
+def _flow(value: Any, **options: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, **options)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _StrictLoader(yaml.SafeLoader):

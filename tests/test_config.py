@@ -92,8 +92,8 @@ class TestProblems:
             ({"corpus": {}}, "corpus.train: is missing and has no default"),
             (
                 {**SMALLEST, "training": {"learning_rat": 1}},
-                "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, optimizer, "
-                "learning_rate, decay, momentum, weight_decay, clip, averaging, threads. "
+                "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, "
+                "optimizer, learning_rate, decay, momentum, weight_decay, clip, averaging, threads. "
                 "Did you mean 'learning_rate'?",
             ),
             (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.data.conll import iterate_sentences, read_conll, write_conll
+from nertool.data.conll import iterate_documents, iterate_sentences, read_conll, write_conll
 from nertool.data.schemes import Scheme
 from nertool.errors import CorpusError
 
@@ -228,6 +228,8 @@ def test_iterating_needs_no_labels(write):
     assert list(iterate_sentences(str(write("1\ta\n\n2\tb\tO\n")), columns=["id", "token"])) == [["a"], ["b"]]
     assert list(iterate_sentences(io.BytesIO(b"a\r\n\r\nb"))) == [["a"], ["b"]]
     assert list(iterate_sentences(io.StringIO("a\n\n-DOCSTART-\n\nb"))) == [["a"], ["b"]]
+    marked = io.StringIO("a\n\n-DOCSTART-\n\nb\n\nc\n\n# newdoc\nd\n")
+    assert list(iterate_documents(marked)) == [(0, ["a"]), (1, ["b"]), (1, ["c"]), (2, ["d"])]
     assert list(iterate_sentences(io.StringIO(""))) == []
     with pytest.raises(CorpusError, match=r"line 2: found 1 column in '2'; expected 2 \(id, token, x\)"):
         list(iterate_sentences(write("1 a\n2\n"), columns=["id", "token", "x"]))
@@ -245,8 +247,8 @@ def test_iterating_a_stream_takes_only_what_it_needs():
             yield f"{given_out}\n"
             yield "\n"
 
-    sentences = iterate_sentences(endless())
-    assert [next(sentences) for _ in range(3)] == [["1"], ["2"], ["3"]]
+    sentences = iterate_documents(endless())
+    assert [next(sentences) for _ in range(3)] == [(0, ["1"]), (0, ["2"]), (0, ["3"])]
     assert given_out < 6
     [next(sentences) for _ in range(150_000)]
     assert sum(map(sys.getsizeof, sentences.gi_frame.f_locals["forms"])) < 20_000_000

@@ -86,14 +86,27 @@ def iterate_sentences(
     Raises:
         CorpusError: The file cannot be read; a stream without a sentence is no error.
     """
+    return (tokens for _, tokens in iterate_documents(source, columns=columns, strip=strip))
+
+
+def iterate_documents(
+    source: str | Path | Iterable[Any], *, columns: Sequence[str] | None = None, strip: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """As `iterate_sentences`, with the document of each sentence.
+
+    Yields:
+        The number of document marks met so far (0: none), and the tokens of each sentence.
+    """
+    document = 0
     path = Path(source) if isinstance(source, str | Path) else None
     layout = find_columns(columns, None, path)
     forms = Forms(strip, path)
     with open_bytes(path, _WHAT) if path is not None else nullcontext(cast(Iterable[Any], source)) as stream:
-        for _, start, rows in group_sentences(decode_lines(stream, path), layout):
+        for new_document, start, rows in group_sentences(decode_lines(stream, path), layout):
             if len(forms) > _MOST_FORMS:
                 forms = Forms(strip, path)
-            yield _tokens(rows, start, layout, forms)
+            document += new_document
+            yield document, _tokens(rows, start, layout, forms)
 
 
 def _tokens(rows: list[list[str]], start: int, layout: Layout, forms: Forms) -> list[str]:
@@ -216,7 +229,7 @@ def _check_writable(text: str) -> None:
 def write_conll(
     target: str | Path | IO[str],
     sentences: Iterable[tuple[Sequence[str], Sequence[str]]],
-    documents: Iterable[int] | None = None,
+    documents: Iterable[int | None] | None = None,
 ) -> None:
     """Write sentences as `read_conll` reads them: a token and its label to a line.
 
@@ -226,7 +239,8 @@ def write_conll(
     Args:
         target: The file to write, or an open stream of text.
         sentences: The tokens and the labels of each sentence.
-        documents: For each sentence the index of its document; a `-DOCSTART-` line begins each document.
+        documents: For each sentence the index of its document; a `-DOCSTART-` line begins each document but
+            one of index None.
 
     Raises:
         CorpusError: A token or label would not be read back as it is: it is empty, begins or ends with a

@@ -1,0 +1,434 @@
+"""The tagger: exact offsets on any text, exact scores, a stream that stays one, company that changes nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import combinations, count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nertool import tagger as tagger_module
+from nertool.configfile import load_config, locate_corpus
+from nertool.data.batching import EncodedCorpus, Forms
+from nertool.data.schemes import Scheme, spans
+from nertool.errors import BundleError, ConfigError
+from nertool.model import labeller, prediction
+from nertool.model.bundle import Model
+from nertool.tagger import Tagged, Tagger
+from nertool.training.run import run
+
+# Known words, words of none, and what makes offsets go wrong: marks that combine, characters of two UTF-16
+# units, right-to-left letters, separators of lines, NUL, half of a surrogate pair, spaces of all kinds.
+KNOWN = ["Ada Byron", "Babbage", "London", "New Haven", "Granite Bank", "Malmö", "Oslo", "in", "hired", ".", "Mr."]
+ODD = [
+    "\0",
+    "e\u0301",
+    "🎈",
+    "👩\u200d🚀",
+    "שלום",
+    "\u202eabc",
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\r\n",
+    "\n\n",
+    "\t",
+    "\x1c",
+]
+ODD += [
+    "\ud800",
+    "\udfff",
+    "\ufeff",
+    "\xa0",
+    "\u3000",
+    "\u200b",
+    "'s",
+    "n't",
+    "--",
+    "…",
+    '"',
+    "don't",
+    "3 %",
+    "a/b",
+]
+pieces = st.sampled_from(KNOWN) | st.sampled_from(ODD) | st.text(st.characters(), max_size=8)
+texts = st.lists(pieces | st.just(" "), max_size=14).map("".join) | st.lists(pieces, max_size=8).map(" ".join)
+
+SAMPLES = [
+    "Ada Byron moved to New Haven . Nobody came .",
+    "Rain fell on Oslo .",
+    "",
+    "Otto Lind hired Babbage at Granite Bank in 1987 .",
+    "x",
+    "   ",
+    "Okoye , Okoye and Mina Okoye met at Blue Door Theatre in London . " * 3,
+    "Rain fell on Oslo .",
+    "Zyx qwv 12 3.4 Malmö !",
+]
+
+
+@pytest.fixture(scope="module")
+def tagger(trained_run) -> Tagger:
+    return Tagger.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def model(tagger) -> Model:
+    return tagger.model
+
+
+def in_language(model: Model, language: str) -> Model:
+    return replace(model, config=model.config.model_copy(update={"language": language}))
+
+
+def check(found: Tagged, text: str, scheme: Scheme = Scheme.IOB2) -> None:
+    """Everything that holds for any text that was tagged."""
+    assert found.text == text
+    assert len(found.tokens) == len(found.offsets) == len(found.labels)
+    assert found.tokens == [text[start:end] for start, end in found.offsets]
+    assert found.sentences == sorted(set(found.sentences))
+    assert found.sentences[-1:] == ([len(found.tokens)] if found.tokens else [])
+    assert all(0 < end for end in found.sentences)
+    # Entities are what the labels say, sentence by sentence.
+    expected = []
+    for first, last in zip([0, *found.sentences], found.sentences, strict=False):
+        for span in spans(found.labels[first:last], scheme):
+            start, end = found.offsets[first + span.start][0], found.offsets[first + span.end - 1][1]
+            expected.append((start, end, span.type))
+    assert [(entity.start, entity.end, entity.label) for entity in found.entities] == expected
+    for entity in found.entities:
+        assert text[entity.start : entity.end] == entity.text
+        assert entity.text
+        assert 0.0 <= entity.score <= 1.0
+    assert json.loads(json.dumps(found.to_json()))["text"] == text
+
+
+def same(found: Tagged, wanted: Tagged) -> None:
+    """Equal, but for rounding in the scores."""
+    assert replace(found, entities=[]) == replace(wanted, entities=[])
+    assert [replace(entity, score=0) for entity in found.entities] == [
+        replace(entity, score=0) for entity in wanted.entities
+    ]
+    scores = [entity.score for entity in found.entities]
+    assert scores == pytest.approx([entity.score for entity in wanted.entities], abs=1e-5)
+
+
+class TestOffsets:
+    @given(texts)
+    @settings(max_examples=200)
+    def test_any_text(self, tagger, text):
+        found = tagger.tag(text)
+        check(found, text)
+        assert all(token and not token.isspace() for token in found.tokens)
+        # Tokens and blanks between them are the whole text.
+        ends = [0, *(end for _, end in found.offsets)]
+        starts = [*(start for start, _ in found.offsets), len(text)]
+        between = [text[end:start] for end, start in zip(ends, starts, strict=True)]
+        assert all(not gap or gap.isspace() for gap in between)
+        assert "".join(a + b for a, b in zip(between, [*found.tokens, ""], strict=True)) == text
+
+    @given(st.lists(pieces.filter(bool), max_size=10))
+    def test_any_tokens(self, tagger, tokens):
+        (found,) = tagger.tag_tokens([tokens])
+        check(found, " ".join(tokens))
+        assert found.tokens == tokens
+        assert found.sentences == ([len(tokens)] if tokens else [])
+
+    def test_every_sample_has_what_it_takes_to_fail(self, tagger):
+        found = list(tagger.tag_texts(SAMPLES))
+        for each, text in zip(found, SAMPLES, strict=True):
+            check(each, text)
+        assert sum(len(each.entities) for each in found) > 10
+        assert any(len(each.sentences) > 1 for each in found)
+
+    def test_training_sentences_come_back_with_their_entities(self, tagger, tiny_train):
+        for (tokens, labels), found in zip(
+            tiny_train, tagger.tag_tokens(tokens for tokens, _ in tiny_train), strict=True
+        ):
+            assert (found.tokens, found.labels) == (tokens, labels)
+
+    def test_a_character_of_two_units_counts_as_one(self, tagger):
+        found = tagger.tag("🎈🎈 Babbage lived in London .")
+        babbage, london = found.entities
+        assert (babbage.start, babbage.end, babbage.label, babbage.text) == (3, 10, "PER", "Babbage")
+        assert (london.start, london.end, london.label, london.text) == (20, 26, "LOC", "London")
+
+    def test_sentences_end_where_the_rules_say(self, tagger):
+        found = tagger.tag("Nobody came. Rain fell!  She met him?\nYes")
+        assert [found.tokens[end - 1] for end in found.sentences] == [".", "!", "?", "Yes"]
+
+    @pytest.mark.parametrize("text", ["", " ", "\n", " \t\r\n\u3000\u2028 "])
+    def test_nothing_in_gives_nothing_out(self, tagger, text):
+        assert tagger.tag(text) == Tagged(text, [], [], [], [], [])
+
+    def test_no_texts_and_no_tokens(self, tagger):
+        assert list(tagger.tag_texts([])) == list(tagger.tag_tokens([])) == []
+        assert list(tagger.tag_tokens([[]])) == [Tagged("", [], [], [], [], [])]
+
+    def test_a_token_of_ten_thousand_characters(self, tagger):
+        text = "Oslo " + "y" * 10_000 + " Oslo"
+        found = tagger.tag(text)
+        check(found, text)
+        assert len(found.tokens) == 3
+
+
+class TestScores:
+    def brute_force(self, model: Model, tokens: list[str], start: int, end: int, labels: list[int]) -> float:
+        """Share of the mass of all label paths that carries these labels from start to end."""
+        network, settings = model.network, model.config.model.characters
+        corpus = EncodedCorpus(Forms(model.lexicon, settings.width, settings.maximum), [tokens])
+        with torch.inference_mode():
+            emissions = network(corpus.batch(np.array([0])))[:, 0].double().numpy()
+        decoder = network.decoder
+        first = (decoder.start_transitions + decoder.start_penalty).detach().double().numpy()
+        step = (decoder.transitions + decoder.transitions_penalty).detach().double().numpy()
+        last = (decoder.end_transitions + decoder.end_penalty).detach().double().numpy()
+        paths = np.indices((len(first),) * len(tokens)).reshape(len(tokens), -1).T  # (paths, time)
+        score = first[paths[:, 0]] + last[paths[:, -1]] + emissions[np.arange(len(tokens)), paths].sum(1)
+        score += step[paths[:, :-1], paths[:, 1:]].sum(1)
+        mass = np.exp(score - score.max())
+        return float(mass[(paths[:, start:end] == labels).all(1)].sum() / mass.sum())
+
+    @pytest.mark.parametrize("text", ["Oslo", "Mina Lind", "Ada beat Oslo", "Babbage lived in London ."])
+    def test_they_are_the_share_of_all_label_paths(self, tagger, model, text):
+        tokens = text.split()
+        labelled = labeller.Labeller(model).label([["Nobody", "came"], tokens], probabilities=True)
+        numbers = [model.lexicon.labels.index(label) for label in labelled.labels[1]]
+        wanted = {}
+        for start, end in combinations(range(len(tokens) + 1), 2):
+            wanted[start, end] = self.brute_force(model, tokens, start, end, numbers[start:end])
+            assert labelled.probability(1, start, end) == pytest.approx(wanted[start, end], abs=1e-6)
+            assert 0 < wanted[start, end] < 1
+        (found,) = tagger.tag_tokens([tokens])
+        for span, entity in zip(spans(found.labels, Scheme.IOB2), found.entities, strict=True):
+            assert entity.score == pytest.approx(wanted[span.start, span.end], abs=2e-6)
+        assert len(found.entities) == 2 or len(tokens) < 5
+
+
+class TestStream:
+    def test_it_takes_no_more_than_it_needs_and_keeps_the_order(self, tagger, monkeypatch):
+        monkeypatch.setattr(tagger_module, "TOKENS_AT_ONCE", 20)
+        taken: list[str] = []
+
+        def endless() -> Iterator[str]:
+            for number in count():
+                taken.append(f"Oslo is {number} .")
+                yield taken[-1]
+
+        results = tagger.tag_texts(endless())
+        assert taken == []
+        for number in range(30):
+            assert next(results).text == f"Oslo is {number} ."
+            assert len(taken) <= number + 20 // 5
+        assert len(taken) < 35
+
+    def test_blank_texts_do_not_hold_it_up(self, tagger, monkeypatch):
+        monkeypatch.setattr(tagger_module, "TOKENS_AT_ONCE", 20)
+        results = tagger.tag_texts("" for _ in count())
+        assert [next(results).text for _ in range(50)] == [""] * 50
+
+    def test_tokens_stream_too(self, tagger, monkeypatch):
+        monkeypatch.setattr(tagger_module, "TOKENS_AT_ONCE", 20)
+        results = tagger.tag_tokens(["Oslo", str(number)] for number in count())
+        assert [next(results).text for _ in range(30)] == [f"Oslo {number}" for number in range(30)]
+
+
+class TestCompany:
+    @pytest.fixture
+    def alone(self, model) -> list[Tagged]:
+        """Each sample tagged by a tagger that met nothing else."""
+        fresh = [Tagger(model) for _ in SAMPLES]
+        for each in fresh[1:]:
+            each._pipeline, each._strings = fresh[0]._spacy(), fresh[0]._strings
+        return [each.tag(text) for each, text in zip(fresh, SAMPLES, strict=True)]
+
+    @pytest.mark.parametrize(
+        "sizes",
+        [
+            {},
+            {"TOKENS_AT_ONCE": 1},
+            {"TOKENS_AT_ONCE": 12, "FORMS_KEPT": 0},
+            {"TOKENS_PER_BATCH": 1},
+            {"TOKENS_PER_BATCH": 15, "TOKENS_AT_ONCE": 30, "FORMS_KEPT": 5},
+        ],
+        ids=str,
+    )
+    def test_it_changes_neither_labels_nor_scores(self, model, alone, monkeypatch, sizes):
+        homes = {
+            "TOKENS_AT_ONCE": tagger_module,
+            "TOKENS_PER_BATCH": prediction,
+            "FORMS_KEPT": labeller,
+        }
+        for name, value in sizes.items():
+            monkeypatch.setattr(homes[name], name, value)
+        tagger = Tagger(model)
+        for order in (SAMPLES, SAMPLES[::-1]):
+            wanted = dict(zip(SAMPLES, alone, strict=True))
+            for found in tagger.tag_texts(order):
+                same(found, wanted[found.text])
+
+    @given(st.lists(texts, max_size=5), st.integers(1, 30), st.integers(1, 30), st.integers(0, 20))
+    @settings(max_examples=30)
+    def test_on_any_texts(self, model, tagger, batch, at_once, per_batch, kept):
+        wanted = [tagger.tag(text) for text in batch]
+        with ExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(tagger_module, "TOKENS_AT_ONCE", at_once)
+            patch.setattr(prediction, "TOKENS_PER_BATCH", per_batch)
+            patch.setattr(labeller, "FORMS_KEPT", kept)
+            for found, each in zip(tagger.tag_texts(batch), wanted, strict=True):
+                same(found, each)
+
+    def test_a_new_pipeline_changes_nothing_and_keeps_the_store_small(self, model, monkeypatch):
+        model = in_language(model, "xx")  # whose pipeline is quick to make
+        texts = [f"Ada Byron met Nobody{number} in Oslo . Rain{number} fell ." for number in range(40)]
+        wanted = list(Tagger(model).tag_texts(texts))
+        made = []
+        blank = spacy.blank
+
+        def spy(language):
+            made.append(blank(language))
+            return made[-1]
+
+        monkeypatch.setattr(spacy, "blank", spy)
+        monkeypatch.setattr(tagger_module, "STRINGS_KEPT", 60)
+        tagger = Tagger(model)
+        for found, each in zip(tagger.tag_texts(texts), wanted, strict=True):
+            same(found, each)
+        assert 4 < len(made) < 30
+        fewest = min(len(each.vocab.strings) for each in made)
+        assert max(len(each.vocab.strings) for each in made) < fewest + 100
+
+    def test_texts_and_tokens_agree(self, tagger):
+        (given,) = tagger.tag_tokens([SAMPLES[1].split(" ")])
+        same(given, tagger.tag(SAMPLES[1]))
+
+
+class TestThreads:
+    def test_one_tagger_for_several_threads(self, model, tagger, monkeypatch):
+        monkeypatch.setattr(labeller, "FORMS_KEPT", 8)
+        shared = Tagger(model)
+        wanted = [tagger.tag(text) for text in SAMPLES]
+        together = threading.Barrier(4)
+        found: dict[int, list[Tagged]] = {}
+
+        def work(number: int) -> None:
+            together.wait()
+            order = SAMPLES[number:] + SAMPLES[:number]
+            results = [each for _ in range(3) for each in map(shared.tag, order)]
+            found[number] = results
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert found.keys() == set(range(4))
+        for number, results in found.items():
+            for result, each in zip(results, (wanted[number:] + wanted[:number]) * 3, strict=True):
+                same(result, each)
+
+    def test_no_thread_sees_a_pipeline_that_is_half_made(self, model, monkeypatch):
+        blank = spacy.blank
+
+        def slow(language):
+            pipeline = blank(language)
+            add = pipeline.add_pipe
+
+            def add_late(name):
+                time.sleep(0.05)
+                return add(name)
+
+            pipeline.add_pipe = add_late
+            return pipeline
+
+        monkeypatch.setattr(spacy, "blank", slow)
+        shared = Tagger(in_language(model, "xx"))
+        sentences: list[int] = []
+
+        def work(wait: float) -> None:
+            time.sleep(wait)
+            sentences.append(len(shared.tag("Nobody came . Rain fell .").sentences))
+
+        workers = [threading.Thread(target=work, args=(0.02 * number,)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert sentences == [2] * 4
+
+
+class TestLanguages:
+    @pytest.mark.parametrize("language", ["qq", "", "en.fr", "../en", "punctuation"])
+    def test_unknown_ones(self, model, language):
+        tagger = Tagger(in_language(model, language))
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=f"language '{language}': spaCy cannot tokenise it"):
+                tagger.tag("Ada Byron")
+        (found,) = tagger.tag_tokens([["Babbage", "lived", "in", "London", "."]])
+        assert [entity.text for entity in found.entities] == ["Babbage", "London"]
+
+    def test_chinese(self, tmp_path):
+        rows = {
+            "[王小明]PER住在[北京]LOC。": "",
+            "[李华]PER去[上海]LOC了。": "",
+            "昨天下雨。": "",
+            "[北京]LOC离[上海]LOC很远。": "",
+            "[王小明]PER见了[李华]PER。": "",
+            "没有人来。": "",
+        }
+        text = "\n".join(self.columns(row) for row in rows)
+        (tmp_path / "zh.txt").write_text(text, encoding="utf-8")
+        (tmp_path / "zh.yaml").write_text(
+            "language: zh\n"
+            "corpus: {train: zh.txt, validation: zh.txt, columns: [token, ner], label: ner}\n"
+            "words: {dimensions: 12}\n"
+            "model: {characters: {kind: none}, encoder: {hidden: 12}, dropout: 0.0}\n"
+            "training: {epochs: 25, batch_size: 3, optimizer: adam, learning_rate: 0.03, threads: 1}\n",
+            encoding="utf-8",
+        )
+        config = locate_corpus(load_config(tmp_path / "zh.yaml"), tmp_path / "zh.yaml")
+        *_, finished = run(config, tmp_path / "run")
+        assert finished.best.validation.micro.f1 == 1.0
+        text = "王小明住在北京。昨天下雨。 李华去上海了。"
+        found = Tagger.load(tmp_path / "run").tag(text)
+        check(found, text)
+        assert found.tokens == [character for character in text if character != " "]
+        assert found.sentences == [8, 13, 20]
+        assert [(entity.text, entity.label) for entity in found.entities] == [
+            ("王小明", "PER"),
+            ("北京", "LOC"),
+            ("李华", "PER"),
+            ("上海", "LOC"),
+        ]
+
+    def columns(self, row: str) -> str:
+        """A line for each character, from text with [entities]TYPE."""
+        lines = []
+        label, rest = "O", row
+        while rest:
+            if rest[0] == "[":
+                kind = rest.partition("]")[2][:3]
+                entity = rest[1 : rest.index("]")]
+                lines += [f"{c} {'I' if place else 'B'}-{kind}" for place, c in enumerate(entity)]
+                rest = rest[len(entity) + 5 :]
+            else:
+                lines.append(f"{rest[0]} {label}")
+                rest = rest[1:]
+        return "\n".join(lines) + "\n"
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path):
+    with pytest.raises(BundleError, match="is not a model"):
+        Tagger.load(tmp_path)
