@@ -99,7 +99,7 @@ def check(found: Tagged, text: str, scheme: Scheme = Scheme.IOB2) -> None:
     assert found.tokens == [text[start:end] for start, end in found.offsets]
     assert found.sentences == sorted(set(found.sentences))
     assert found.sentences[-1:] == ([len(found.tokens)] if found.tokens else [])
-    assert all(0 < end for end in found.sentences)
+    assert all(end > 0 for end in found.sentences)
     # Entities are what the labels say, sentence by sentence.
     expected = []
     for first, last in zip([0, *found.sentences], found.sentences, strict=False):

@@ -14,7 +14,7 @@ from nertool.data.batching import Forms
 from nertool.model.bundle import Model
 from nertool.model.prediction import Prediction, predict, vectors_of
 
-FORMS_KEPT = 50_000
+FORMS_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Labelled:
 class Labeller:
     """Labels tokens; remembers the vectors of the forms that it met, up to a number.
 
+    Several threads may share one.
+
     Args:
         model: In evaluation mode, and not to be trained while this exists.
     """
@@ -52,6 +54,8 @@ class Labeller:
         self._model = model
         self._names = np.array(model.lexicon.labels, dtype=object)
         self._lock = threading.Lock()
+        # Read here, for while another thread tags it is not to be trusted.
+        self._workers = torch.get_num_threads()
         self._forget()
 
     def label(self, sentences: Sequence[Sequence[str]], *, probabilities: bool = False) -> Labelled:
@@ -71,7 +75,12 @@ class Labeller:
             )
             vectors = self._known_vectors()
         prediction = predict(
-            self._model.network, vectors, tokens, lengths[lengths > 0], probabilities=probabilities
+            self._model.network,
+            vectors,
+            tokens,
+            lengths[lengths > 0],
+            probabilities=probabilities,
+            workers=self._workers,
         )
         names = self._names[prediction.labels].tolist()
         labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]

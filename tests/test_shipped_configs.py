@@ -1,0 +1,156 @@
+"""Every config that ships: it says how to run it, and trains on its corpus, or on a few lines that look like it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import nertool
+from nertool.config import Config
+from nertool.configfile import find_config, load_config, locate_corpus
+from nertool.data.conll import read_conll
+from nertool.errors import ConfigError
+from nertool.files import find
+from nertool.tagger import Tagger
+from nertool.training.run import Finished, Prepared, run
+from nertool.training.trainer import Epoch, Step
+
+ROOT = Path(nertool.__file__).parent.parent
+SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
+SENTENCES = {"train": 120, "validation": 30, "test": 30}
+# A token and its label, in IOB2 or, for plain tags, a word class.
+ENTITIES = [
+    ("Mina", "B-PER"),
+    ("Lind", "I-PER"),
+    ("left", "O"),
+    ("Oslo", "B-LOC"),
+    ("in", "O"),
+    ("May", "O"),
+    (".", "O"),
+]
+TAGS = [("Rain", "NOUN"), ("fell", "VERB"), ("on", "ADP"), ("Oslo", "PROPN"), ("all", "DET"), ("week", "NOUN")]
+CHARACTERS = [
+    ("李", "B-PER.NAM"),
+    ("华", "I-PER.NAM"),
+    ("去", "O"),
+    ("北", "B-GPE.NAM"),
+    ("京", "I-GPE.NAM"),
+    ("。", "O"),
+]
+
+shipped = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+
+
+def first_sentences(source: Path, number: int) -> str:
+    """The beginning of a corpus, as it stands."""
+    lines: list[str] = []
+    found = 0
+    with source.open(encoding="utf-8") as stream:
+        for line in stream:
+            found += not line.strip()
+            if found == number:
+                break
+            lines.append(line)
+    return "".join(lines)
+
+
+def own_sentences(config: Config, number: int) -> str:
+    """Sentences in a config's columns, whose others are filled with X."""
+    corpus = config.corpus
+    assert corpus.columns is not None
+    rows = TAGS if corpus.scheme == "plain" else CHARACTERS if config.language == "zh" else ENTITIES
+    place = {"token": 0, corpus.label: 1}
+    separator = "\t" if corpus.scheme == "plain" else " "
+    sentence = "".join(
+        separator.join(row[place[name]] if name in place else "X" for name in corpus.columns) + "\n"
+        for row in rows
+    )
+    if corpus.strip:
+        sentence = "".join(line[0] + "0" + line[1:] + "\n" for line in sentence.splitlines())
+    return "\n".join([sentence] * number)
+
+
+def small(path: Path, folder: Path, *, real: bool) -> Config:
+    """A shipped config over corpora and vectors cut to be quick; raises ConfigError where they are not here."""
+    whole = load_config(path)
+    overrides = ["training.epochs=1", "training.threads=1"]
+    for split, number in SENTENCES.items():
+        name = getattr(whole.corpus, split)
+        if name is not None:
+            source = find(name, [path.parent]) if real else None
+            text = first_sentences(source, number) if source else own_sentences(whole, number)
+            (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+            overrides.append(f"corpus.{split}={folder / split}.txt")
+    if whole.words.vectors:
+        cut = []
+        for number, name in enumerate(whole.words.vectors):
+            if real:
+                with find(name, [path.parent]).open(encoding="utf-8") as stream:
+                    text = "".join(islice(stream, 2000))
+            else:
+                text = "oslo 0.1 0.2 0.3\nrain 0.4 0.5 0.6\n"
+            cut.append(folder / f"vectors{number}.txt")
+            cut[-1].write_text(text, encoding="utf-8")
+        overrides.append(f"words.vectors=[{', '.join(map(str, cut))}]")
+    return locate_corpus(load_config(path, overrides), path)
+
+
+def test_there_are_those_that_the_documentation_names():
+    assert {path.stem for path in SHIPPED} >= {"conll03", "conll2000", "demo", "ewt-pos", "weibo"}
+
+
+@shipped
+def test_its_head_says_what_it_is_and_how_to_run_it(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = []
+    for line in lines:
+        if line and not line.startswith("#"):
+            break
+        head.append(line)
+    assert lines[0].startswith("# ") and len(lines[0]) > 10
+    assert any("nertool train" in line for line in head)
+
+
+@shipped
+def test_its_name_is_enough(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (path.name, path.stem):
+        assert find_config(name).samefile(path)
+    config = load_config(path)
+    assert config.corpus.columns is not None, "a shipped config names the columns of its corpus"
+    assert config.corpus.test is not None
+
+
+@shipped
+def test_it_builds_and_trains(path, tmp_path):
+    try:
+        config = small(path, tmp_path, real=True)
+    except ConfigError:
+        config = small(path, tmp_path, real=False)
+    prepared, *records, finished = run(config, tmp_path / "run")
+    assert isinstance(prepared, Prepared)
+    assert prepared.corpus.train.strays < 5
+    assert (prepared.coverage is not None) == bool(config.words.vectors)
+    assert prepared.coverage is None or all(0 < share < 1 for share in prepared.coverage.values())
+    assert prepared.lexicon.scheme == ("plain" if config.corpus.scheme == "plain" else config.corpus.learn_scheme)
+    assert sum(isinstance(record, Step) for record in records) >= 2
+    assert isinstance(finished, Finished) and isinstance(finished.best, Epoch)
+    assert finished.best.loss > 0
+    assert finished.test is not None and finished.test.sentences == len(read_conll(config.corpus.test))
+    # Raw text goes through the tokeniser of its language.
+    text = "李华去北京。" if config.language == "zh" else "Mina Lind left Oslo in May."
+    tagged = Tagger.load(tmp_path / "run").tag(text)
+    assert (tagged.text, len(tagged.tokens)) == (text, 6 if config.language == "zh" else 7)
+
+
+@shipped
+def test_lines_that_look_like_its_corpus_will_do_too(path, tmp_path):
+    config = small(path, tmp_path, real=False)
+    prepared = next(run(config, tmp_path / "run"))
+    assert isinstance(prepared, Prepared)
+    assert all(" " not in token for tokens in prepared.corpus.train.tokens for token in tokens)
+    assert len(prepared.corpus.train.tokens[0]) == 6 + (
+        config.language == "en" and config.corpus.scheme != "plain"
+    )
