@@ -31,6 +31,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the right form."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
     """Prints precision, recall and F1, for each type and over all, and how they were computed."""
     table = Table(title=escape(title), title_justify="left")
@@ -48,7 +53,7 @@ def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> Non
     add("macro", evaluation.macro)
     add("micro", evaluation.micro, style="bold")
     console.print(table)
-    counts = f"{evaluation.sentences:,} sentences, {evaluation.tokens:,} tokens"
+    counts = f"{counted(evaluation.sentences, 'sentence')}, {counted(evaluation.tokens, 'token')}"
     how = (
         "plain tags, scored token by token"
         if evaluation.mode == "tokens"
