@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from contenders import (
     Setting,
-    fresh_model,
     nertool_steps,
     read_setting,
     reference_steps,
     trained_model,
+    untrained_model,
     work_of,
 )
 from paired import PRODUCTS, MatrixProducts, Row, Stepper, alternate, rate_rows
@@ -98,7 +98,7 @@ def main() -> None:
             sections[name] = measure()
             _show(console, title, sections[name])
 
-    fresh = fresh_model(setting)
+    fresh = untrained_model(setting)
     for size in (10, 32):
         section(
             f"training-{size}",

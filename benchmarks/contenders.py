@@ -13,11 +13,11 @@ from reference import ReferenceTagger, Vocabulary, training_steps
 from nertool.config import Config
 from nertool.configfile import find_config, load_config, locate_corpus
 from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.lexicon import build_lexicon, initial_rows
+from nertool.data.lexicon import build_lexicon
 from nertool.data.vectors import read_vectors
 from nertool.errors import ConfigError
 from nertool.evaluation import Evaluation, Scores
-from nertool.model.bundle import Model, build_network, load_bundle
+from nertool.model.bundle import Model, fresh_model, load_bundle
 from nertool.training.run import encode_split, run
 from nertool.training.trainer import Step, train
 
@@ -68,26 +68,21 @@ def _setting(name: str, file: str, overrides: tuple[str, ...], warnings: list[st
     return Setting(name, config, read_corpus(config.corpus), vectors, warnings)
 
 
-def fresh_model(setting: Setting) -> Model:
+def untrained_model(setting: Setting) -> Model:
     """The model that `nertool train` begins with."""
     words, train = setting.config.words, setting.corpus.train
     vectors = [read_vectors(path) for path in words.vectors]
     lexicon = build_lexicon(
         train.tokens, train.labels, train.label_scheme, vectors, words.minimum_count, words.extra_rows
     )
-    network = build_network(setting.config, lexicon, sum(each.dimensions for each in vectors) or words.dimensions)
-    network.words.reset_parameters()
-    if vectors:
-        table, _ = initial_rows(lexicon, vectors, network.words.weight.detach().numpy())
-        network.words.weight.data.copy_(torch.from_numpy(table))
-    return Model(setting.config, lexicon, network)
+    return fresh_model(setting.config, lexicon, vectors)
 
 
 def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Model:
     """A model to tag with: that in the folder, or one that was trained for so many seconds."""
     if folder is not None:
         return load_bundle(folder)
-    model = fresh_model(setting)
+    model = untrained_model(setting)
     nothing = Scores(0.0, 0.0, 0.0, 0)
     unscored = Evaluation(nothing, nothing, {}, 0.0, 0, 0, "")
     ends = time.perf_counter() + seconds

@@ -232,9 +232,7 @@ def read_documents(folder: Path | None = None) -> list[Document]:
 
 def render(documents: Iterable[Document]) -> str:
     """Write documents in two columns, token and IOB2 label."""
-    numbered = [
-        (number, sentence) for number, document in enumerate(documents) for sentence in document.sentences
-    ]
+    numbered = [(number, sentence) for number, document in enumerate(documents) for sentence in document.sentences]
     stream = io.StringIO()
     write_conll(
         stream,

@@ -6,24 +6,20 @@ import contextlib
 import io
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
-from itertools import repeat, tee
+from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import nertool
 from nertool.errors import NertoolError
 
-if TYPE_CHECKING:
-    from nertool.tagger import Tagged, Tagger
-
 RUNS = Path("runs")
-_BLANKS = re.compile("[ \\t]+")
+LATEST = "latest"
 _MODEL = click.option(
     "--model",
     metavar="DIR",
@@ -38,7 +34,13 @@ def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-        except NertoolError as problem:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise  # whoever read has seen enough; click ends quietly
+        except (NertoolError, OSError) as problem:
+            if isinstance(problem, OSError):  # such as a full disk: do not try again when Python ends
+                with contextlib.suppress(OSError):
+                    sys.stdout.close()
             click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
             sys.exit(1)
 
@@ -74,6 +76,8 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
         overrides = (*overrides, f"training.seed={seed}")
     settings = locate_corpus(load_config(path, overrides), path)
     folder = Path(output) if output else RUNS / path.stem
+    if output is None and folder == RUNS / LATEST:
+        raise NertoolError(f"{path.name}: {folder} is where the last model is found; choose another with --output")
     console = Console()
     watcher = None
     try:
@@ -84,18 +88,21 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
             records = run(settings, folder)
             prepared = next(records)
         watcher = Watcher(console, folder)
-        watcher.watch(_chain(prepared, records))
-    except KeyboardInterrupt:
+        watcher.watch(chain([prepared], records))
+    except (KeyboardInterrupt, NertoolError) as problem:
+        stopped = isinstance(problem, KeyboardInterrupt)
         best = watcher.best if watcher else None
-        if best is None:
+        if best is not None:
+            _point_latest(folder)
+            click.echo(
+                f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
+                f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
+                err=True,
+            )
+        elif stopped:
             click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
-            sys.exit(130)
-        _point_latest(folder)
-        click.echo(
-            f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
-            f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
-            err=True,
-        )
+        if not stopped:
+            raise
         sys.exit(130)
     _point_latest(folder)
 
@@ -104,13 +111,21 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
 @click.argument("data")
 @_MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="A.B=C",
+    multiple=True,
+    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
+)
 @_explains_errors
-def evaluate(data: str, model: str | None, as_json: bool) -> None:
+def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Score a model on DATA: labelled sentences in the columns that it was trained on."""
     folder = _model_folder(model)
     import time
 
-    from nertool.data.corpus import read_split
+    from nertool.configfile import override
+    from nertool.data.corpus import read_split, unseen_labels
     from nertool.evaluation import evaluate as score
     from nertool.files import find
     from nertool.model.bundle import load_bundle
@@ -118,14 +133,16 @@ def evaluate(data: str, model: str | None, as_json: bool) -> None:
 
     path = find(data)
     loaded = load_bundle(folder)
-    split = read_split(path, loaded.config.corpus, loaded.lexicon.scheme)
+    split = read_split(path, override(loaded.config, overrides).corpus, loaded.lexicon.scheme)
+    unseen = unseen_labels(split, loaded.lexicon.labels)
     began = time.perf_counter()
     found = Labeller(loaded).label(split.tokens).labels
     seconds = time.perf_counter() - began
     result = score(split.labels, found, loaded.lexicon.scheme)
     speed = split.token_count / seconds
     if as_json:
-        click.echo(json.dumps({**result.to_json(), "tokens_per_second": speed}))
+        notes = {"scheme": split.scheme.value, "strays": split.strays, "unseen_labels": dict(unseen)}
+        click.echo(json.dumps({**result.to_json(), **notes, "tokens_per_second": speed}))
         return
     from rich.console import Console
 
@@ -133,7 +150,13 @@ def evaluate(data: str, model: str | None, as_json: bool) -> None:
 
     console = Console()
     show_evaluation(console, result, f"{path} by {folder}")
-    console.print(f"{speed:,.0f} tokens/s", highlight=False)
+    console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
+    if split.strays:
+        click.echo(f"{split.strays} labels that {split.scheme.value} does not allow there were repaired")
+    if unseen:
+        click.echo(
+            f"{unseen.total()} tokens have labels that the model does not know: {', '.join(sorted(unseen))}"
+        )
 
 
 @main.command()
@@ -160,18 +183,19 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
     """Find the entities in INPUT, a file or - for standard input."""
     folder = _model_folder(model)
     from nertool.data.opening import open_lines
+    from nertool.formats import tag_lines, write_results
     from nertool.tagger import Tagger
 
     with contextlib.ExitStack() as stack:
         # The input is opened first: a missing file should not cost the time that a model takes to load.
         lines = stack.enter_context(open_lines(None if input == "-" else input, "a text"))
         tagger = Tagger.load(folder)
-        results = _tagged(tagger, lines, kind)
+        results = tag_lines(tagger, lines, kind, "standard input" if input == "-" else input)
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
                 # UTF-8 as the input is, and as --output writes, whatever the locale.
                 sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-            _write(results, form, tagger, sys.stdout)
+            write_results(results, form, tagger, sys.stdout)
         else:
             from nertool.files import replaced_when_done
 
@@ -179,7 +203,7 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
                 replaced_when_done(Path(output)) as raw,
                 io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target,
             ):
-                _write(results, form, tagger, target)
+                write_results(results, form, tagger, target)
 
 
 @main.command()
@@ -193,57 +217,6 @@ def info(model: str | None) -> None:
     from nertool.inspection import show_model
 
     show_model(folder, Console())
-
-
-def _tagged(tagger: Tagger, lines: Iterator[str], kind: str) -> Iterator[tuple[int | None, Tagged]]:
-    """Tags the input; with each result the number of its document, where the input marks documents."""
-    if kind == "conll":
-        from nertool.data.conll import iterate_documents
-
-        corpus = tagger.model.config.corpus
-        pairs = iterate_documents(lines, columns=corpus.columns, strip=corpus.strip)
-        # The two copies are never further apart than the tagger reads ahead.
-        numbered, bare = tee(pairs)
-        results = tagger.tag_tokens(tokens for _, tokens in bare)
-        return zip((number or None for number, _ in numbered), results, strict=False)
-    if kind == "tokens":
-        split = ([token for token in _BLANKS.split(line) if token] for line in lines)
-        return zip(repeat(None), tagger.tag_tokens(split), strict=False)
-    return zip(repeat(None), tagger.tag_texts(lines), strict=False)
-
-
-def _write(numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, target: IO[str]) -> None:
-    if form == "conll":
-        from nertool.data.conll import write_conll
-
-        sentences, documents = tee(
-            (number, tagged.tokens[start:end], tagged.labels[start:end])
-            for number, tagged in numbered
-            for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False)
-        )
-        write_conll(
-            target, ((tokens, labels) for _, tokens, labels in sentences), (number for number, _, _ in documents)
-        )
-        return
-    from nertool.data.schemes import Scheme
-    from nertool.display import coloured, html_page, marked
-
-    results = (tagged for _, tagged in numbered)
-    plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
-    if form == "html":
-        target.writelines(html_page(results, tagger.model.config.language))
-    elif form == "jsonl":
-        for tagged in results:
-            target.write(json.dumps(tagged.to_json(), ensure_ascii=False) + "\n")
-    elif target.isatty():
-        from rich.console import Console
-
-        console = Console(file=target, highlight=False)
-        for tagged in results:
-            console.print(coloured(tagged, plain_tags), soft_wrap=True)
-    else:
-        for tagged in results:
-            target.write(marked(tagged, plain_tags) + "\n")
 
 
 def _model_folder(given: str | None) -> Path:
@@ -274,11 +247,6 @@ def _point_latest(folder: Path) -> None:
         click.echo(f"{latest} cannot be made to point to it; name it: --model {folder}", err=True)
         with contextlib.suppress(OSError):
             beside.unlink()
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 if __name__ == "__main__":

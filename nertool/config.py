@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _as_list(given: object) -> object:
+    return (given,) if isinstance(given, str) else given
 
 
 class Section(BaseModel):
@@ -67,6 +71,8 @@ class CorpusConfig(Section):
 
     @model_validator(mode="after")
     def _label_is_a_column(self) -> CorpusConfig:
+        if self.columns is None and self.label != "label":
+            raise ValueError(f"label: {self.label!r} is no column's name while columns are not named; name them")
         if self.columns is not None and self.label not in self.columns:
             raise ValueError(f"label: no column is called {self.label!r} (columns: {', '.join(self.columns)})")
         return self
@@ -75,14 +81,14 @@ class CorpusConfig(Section):
 class WordsConfig(Section):
     """The word vectors."""
 
-    vectors: tuple[str, ...] = Field(
+    vectors: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
         (), description="files of pretrained vectors (GloVe or word2vec); several are concatenated"
     )
     dimensions: Size = Field(100, description="size of a word vector where no file is given")
     minimum_count: Size = Field(
         1, description="training words rarer than this, and without a pretrained vector, are unknown words"
     )
-    extra_rows: Annotated[int, Field(ge=0)] = Field(
+    extra_rows: Annotated[int, Field(strict=True, ge=0)] = Field(
         100_000, description="how many pretrained words outside the training split keep their vectors"
     )
     dropout: Fraction = Field(0.0, description="share of tokens whose word is hidden during training")
@@ -95,7 +101,7 @@ class CharactersConfig(Section):
     kind: Literal["cnn", "none"] = Field("cnn", description="a convolution over the characters, or nothing")
     dimensions: Size = Field(30, description="size of a character vector")
     filters: Size = Field(50, description="number of convolution filters, which is the size of the result")
-    width: Annotated[int, Field(ge=1, le=9)] = Field(3, description="characters that a filter sees")
+    width: Annotated[int, Field(strict=True, ge=1, le=9)] = Field(3, description="characters that a filter sees")
     dropout: Fraction = Field(0.0, description="dropout on the character vectors")
     maximum: Size = Field(64, description="characters of a word that are looked at, counted from its start")
 
@@ -112,7 +118,7 @@ class EncoderConfig(Section):
 
     kind: Literal["lstm"] = Field("lstm", description="recurrent cell")
     hidden: Size = Field(200, description="units in each direction")
-    layers: Annotated[int, Field(ge=1, le=8)] = Field(1, description="layers, one above the other")
+    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="layers, one above the other")
     bidirectional: bool = Field(True, description="read the sentence from both ends")
 
 
@@ -134,7 +140,9 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How the network learns."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(1, description="same seed, same machine: same model")
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
+        1, description="same seed, same machine: same model"
+    )
     epochs: Size = Field(50, description="passes over the training split, at most")
     patience: Size = Field(10, description="epochs without a better validation F1 before training ends")
     batch_size: Size = Field(10, description="sentences in a batch")
@@ -151,13 +159,17 @@ class TrainingConfig(Section):
     averaging: Fraction = Field(
         0.0, description="decay per step of an exponential moving average of the weights; 0: none"
     )
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="processor threads; 0: all there are")
+    threads: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="processor threads; 0: all there are, up to 4"
+    )
 
 
 class Config(Section):
     """A whole run: what to read, what to build, how to train it."""
 
-    language: str = Field("en", description="language of the tokeniser for raw text (a spaCy code)")
+    language: str = Field(
+        "en", pattern="^[a-z]{2,3}$", description="language of the tokeniser for raw text (a spaCy code)"
+    )
     corpus: CorpusConfig
     words: WordsConfig = Field(default_factory=WordsConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)

@@ -37,9 +37,17 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"cannot be read: {problem.strerror}", path) from None
     if not isinstance(tree, dict):
         raise ConfigError("expected settings such as 'corpus:', found none", path)
-    for override in overrides:
-        _apply(tree, override)
+    for each in overrides:
+        _apply(tree, each)
     return parse_config(tree, path)
+
+
+def override(config: Config, overrides: Iterable[str]) -> Config:
+    """A config with some settings replaced; arguments and errors as for `load_config`."""
+    tree = config.model_dump(mode="json")
+    for each in overrides:
+        _apply(tree, each)
+    return parse_config(tree)
 
 
 def parse_config(tree: Mapping[str, Any], source: str | Path | None = None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,8 @@ def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:
     options = {"colors": {"PER": DEFAULT_LABEL_COLORS["PERSON"], "MISC": DEFAULT_LABEL_COLORS["LANGUAGE"]}}
     yield before.replace("<head>", '<head>\n        <meta charset="utf-8">', 1)
     for tagged in results:
-        ents = [{"start": e.start, "end": e.end, "label": e.label} for e in tagged.entities]
+        # displaCy escapes the text but not the labels, which are a model's and may be a stranger's.
+        ents = [{"start": e.start, "end": e.end, "label": html.escape(e.label)} for e in tagged.entities]
         shown = {"text": tagged.text, "ents": ents, "settings": settings}
         content = displacy.render(shown, style="ent", manual=True, jupyter=False, options=options)
         yield figure.format(content=content)

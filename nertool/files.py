@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,23 +88,33 @@ def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         NertoolError: It cannot be written there.
     """
-    beside = None
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            with path.open("wb") as target:
-                yield target
-            return
-        place = path.resolve()
-        beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-        with beside.open("wb") as target:
-            yield target
-        beside.replace(place)
+        special = path.exists() and not path.is_file() and not path.is_dir()
+        place = path if special else path.resolve()
+        beside = place if special else place.with_name(f".{place.name}.{os.getpid()}.part")
+        target = beside.open("wb")
     except OSError as problem:
-        raise NertoolError(f"{path}: cannot be written: {problem.strerror or problem}") from None
+        raise _unwritable(path, problem) from None
+    try:
+        with target:
+            yield target
+        if not special:
+            if place.exists():
+                shutil.copymode(place, beside)
+            beside.replace(place)
+    except OSError as problem:
+        # One that names another file is the caller's own.
+        if problem.filename not in (None, str(beside), str(place)):
+            raise
+        raise _unwritable(path, problem) from None
     finally:
-        if beside is not None:
-            with suppress(OSError):  # where it could not be made, it need not be removed
+        if not special:
+            with suppress(OSError):
                 beside.unlink()
+
+
+def _unwritable(path: Path, problem: OSError) -> NertoolError:
+    return NertoolError(f"{path}: cannot be written: {problem.strerror or problem}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -60,9 +60,14 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
         return {"training": f"not finished; see {METRICS} for the epochs so far"}, None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
+        how = tree["config"]["training"]
         lines = {
+            "recipe": f"{how['optimizer']}, batches of {how['batch_size']}, learning rate {how['learning_rate']}, "
+            f"decay {how['decay']}, momentum {how['momentum']}, clip {how['clip']}, averaging {how['averaging']}, "
+            f"dropout {tree['config']['model']['dropout']}, word dropout {tree['config']['words']['dropout']}",
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
-            f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}",
+            f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
+            f"{tree['tokens_per_second']:,.0f} tokens/s on {tree['threads']} threads",
             "versions": ", ".join(f"{name} {version}" for name, version in tree["versions"].items()),
         }
         test = None if tree["test"] is None else Evaluation.from_json(tree["test"])

@@ -43,7 +43,7 @@ class Tagged:
 
     Attributes:
         text: As it was given; for tokens, these joined by blanks.
-        tokens: Blank ones left out.
+        tokens: As given; those of a text without blank ones.
         offsets: Where each token begins and ends in the text.
         labels: Of each token, in IOB2; plain tags where the model was trained on such.
         entities: In order; empty for plain tags.

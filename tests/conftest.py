@@ -12,7 +12,7 @@ from hypothesis import settings
 from nertool.config import Config
 from nertool.configfile import load_config, locate_corpus
 
-# Tests run side by side, and threads of tiny matrix products would mostly wait for each other. Read by torch
+# Threads of tiny matrix products mostly wait for each other. Read by torch
 # when it is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -50,11 +50,11 @@ def with_lively_transitions(model: Model) -> Model:
 
 
 def test_reference_has_the_same_loss_gradients_and_labels(make_setting):
-    from contenders import fresh_model, plain_weights, reference_tagger, reference_vocabulary
+    from contenders import plain_weights, reference_tagger, reference_vocabulary, untrained_model
     from reference import label_sentences
 
     setting = make_setting("model.constraints=none")
-    model = with_lively_transitions(fresh_model(setting))
+    model = with_lively_transitions(untrained_model(setting))
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
     train = setting.corpus.train
     tokens, labels = [*train.tokens, ODD[0]], [*train.labels, ODD[1]]
@@ -85,10 +85,10 @@ def test_reference_has_the_same_loss_gradients_and_labels(make_setting):
 
 
 def test_reference_with_fewer_words_scores_training_sentences_the_same(make_setting):
-    from contenders import fresh_model, reference_tagger, reference_vocabulary
+    from contenders import reference_tagger, reference_vocabulary, untrained_model
 
     setting = make_setting()
-    model = fresh_model(setting)
+    model = untrained_model(setting)
     lexicon = replace(model.lexicon, words=[*model.lexicon.words, "seldom", "hardly"])
     larger = Model(model.config, lexicon, build_network(model.config, lexicon, 12))
     larger.network.words.reset_parameters()
@@ -102,19 +102,19 @@ def test_reference_with_fewer_words_scores_training_sentences_the_same(make_sett
 
 
 def test_reference_refuses_a_network_that_it_is_not(make_setting):
-    from contenders import fresh_model, reference_tagger
+    from contenders import reference_tagger, untrained_model
 
     with pytest.raises(ValueError, match="this model is another"):
-        reference_tagger(fresh_model(make_setting("model.decoder=softmax")))
+        reference_tagger(untrained_model(make_setting("model.decoder=softmax")))
 
 
 @pytest.mark.parametrize("sort", [False, True])
 def test_reference_learns(make_setting, sort):
-    from contenders import fresh_model, reference_tagger, reference_vocabulary
+    from contenders import reference_tagger, reference_vocabulary, untrained_model
     from reference import training_steps
 
     setting = make_setting()
-    model = fresh_model(setting)
+    model = untrained_model(setting)
     train = setting.corpus.train
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
     whole = vocabulary.encode(train.tokens, train.labels)
@@ -131,7 +131,7 @@ def test_reference_learns(make_setting, sort):
 def test_every_figure_can_be_had(make_setting, monkeypatch):
     import pieces
     from bench import Effort, measure_training
-    from contenders import fresh_model, trained_model
+    from contenders import trained_model, untrained_model
 
     monkeypatch.setattr(pieces, "ROWS_SMALL", 500)
     monkeypatch.setattr(pieces, "ROWS_LARGE", 1000)
@@ -140,7 +140,7 @@ def test_every_figure_can_be_had(make_setting, monkeypatch):
     model = trained_model(setting, 0.1, None)
     assert model.lexicon.scheme is Scheme.IOBES
     rows = [
-        *measure_training(setting, fresh_model(setting), 4, Effort(1, 0.02)),
+        *measure_training(setting, untrained_model(setting), 4, Effort(1, 0.02)),
         *pieces.measure_tagging(setting, model, 1, 0.02),
         *pieces.measure_latency(setting, model, 1),
         *pieces.measure_vectors(None, 1),

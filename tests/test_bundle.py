@@ -193,7 +193,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing tensor": (change_weights(lambda tensors: tensors.pop("scores.bias")), r"scores\.bias: missing"),
     "missing word table": (
         change_weights(lambda tensors: tensors.pop("words.weight")),
-        r"'words.weight' is missing",
+        r"'words.weight' or 'decoder.transitions' is missing",
     ),
     "extra tensor": (change_weights(lambda tensors: tensors.update(extra=torch.zeros(2))), r"extra: unexpected"),
     "other shape": (shorten("scores.bias"), r"scores\.bias: shape \(\d+,\), expected \(\d+,\)"),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nertool.config import Config, Section
@@ -49,7 +49,7 @@ class TestProblems:
             tmp_path,
             """
             corpus: {train: 5, columns: [word, ner], held_out: 1.0, strip: "("}
-            words: {dimension: 50, dropout: 1.5, vectors: glove.txt}
+            words: {dimension: 50, dropout: 1.5, vectors: 7}
             model:
               characters: {width: 4, filtres: 10}
               encoder: gru
@@ -223,7 +223,7 @@ class TestOverrides:
             ("training.epochs=[", "--set training.epochs=[: not valid YAML: "),
             ("training.epochs=2024-13-45", "--set training.epochs=2024-13-45: not valid YAML: month"),
             ("corpus={a: 1, a: 2}", "the key 'a' is written twice"),
-            ("training.epochs=few", "training.epochs: input should be a valid integer, unable to parse"),
+            ("training.epochs=few", "training.epochs: input should be a valid integer, found 'few'"),
             ("training=5", "training: input should be a valid dictionary"),
             ("epochs=5", "epochs: no such setting; the config has language, corpus"),
             ("training.epoch=5", "Did you mean 'epochs'?"),
@@ -262,7 +262,7 @@ columns = st.none() | st.lists(text, unique=True, max_size=3).map(lambda names: 
 )
 configs = st.fixed_dictionaries(
     {
-        "language": text,
+        "language": st.sampled_from(["en", "zh", "xx"]),
         "corpus": st.fixed_dictionaries(
             {
                 "train": text,
@@ -320,6 +320,11 @@ def leaves(section: Section, depth: int = 0) -> list[tuple[int, str, str | None]
 
 class TestWriting:
     @given(configs)
+    @example(
+        parse_config(
+            {"corpus": {"train": "\x85\\ x", "validation": "a\n\n b", "columns": ["token", "label", "\n"]}}
+        )
+    )
     @settings(max_examples=60)
     def test_what_is_written_is_read_back(self, tmp_path_factory, config):
         folder = tmp_path_factory.getbasetemp() / "configs"
@@ -409,6 +414,7 @@ class TestLocating:
                     "train": "train.txt",
                     "validation": "dev/valid.txt",
                     "test": str(absolute),
+                    "columns": ["token", "x"],
                     "label": "x",
                 },
                 "words": {"vectors": ["b.vec", "a.vec"], "dropout": 0.5},
@@ -487,8 +493,21 @@ class TestHeldOut:
         )
         settings = {"corpus": {"train": str(path), "held_out": 0.5, "scheme": "IOB2"}}
         corpus = read_corpus(parse_config(settings).corpus)
-        assert (corpus.train.documents, corpus.validation.documents) == ([0, 1], [0, 1])
-        assert (corpus.train.document_count, corpus.validation.document_count) == (2, 2)
+        # Half would be two sentences, but no document is cut in two.
+        assert (corpus.train.documents, corpus.validation.documents) == ([0], [0, 0, 1])
+        assert (corpus.train.document_count, corpus.validation.document_count) == (1, 2)
+
+    def test_a_label_needs_the_names_of_the_columns(self):
+        with pytest.raises(ConfigError, match="'chunk' is no column's name while columns are not named"):
+            parse_config({"corpus": {"train": "a", "label": "chunk"}})
+
+    def test_one_file_of_vectors_needs_no_list(self):
+        config = parse_config({"corpus": {"train": "a"}, "words": {"vectors": "glove.txt"}})
+        assert config.words.vectors == ("glove.txt",)
+
+    def test_yes_is_no_number(self):
+        with pytest.raises(ConfigError, match=r"training\.epochs"):
+            parse_config({"corpus": {"train": "a"}, "training": {"epochs": True}})
 
     def test_a_file_that_is_given_is_used(self, tiny_config):
         corpus = read_corpus(tiny_config("corpus.held_out=0.5", "corpus.validation=test.txt").corpus)

@@ -28,10 +28,13 @@ ROWS = [
     ["model"],
     ["training"],
     ["tagger", "inspection"],
+    ["formats"],
     ["cli"],
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.name.startswith("__")
+)
 # What makes a program slow to start or is of no concern to it.
 HEAVY = {"torch", "torchcrf", "safetensors", "spacy", "seqeval", "sklearn", "numpy", "pydantic", "yaml", "rich"}
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations, count
 from pathlib import Path
@@ -122,6 +122,17 @@ def same(found: Tagged, wanted: Tagged) -> None:
     ]
     scores = [entity.score for entity in found.entities]
     assert scores == pytest.approx([entity.score for entity in wanted.entities], abs=1e-5)
+
+
+@contextmanager
+def working(count: int) -> Iterator[None]:
+    """So many threads for torch, and for the taggers made in this block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TestOffsets:
@@ -264,7 +275,8 @@ class TestCompany:
         ],
         ids=str,
     )
-    def test_it_changes_neither_labels_nor_scores(self, model, alone, monkeypatch, sizes):
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_it_changes_neither_labels_nor_scores(self, model, alone, monkeypatch, sizes, threads):
         homes = {
             "TOKENS_AT_ONCE": tagger_module,
             "TOKENS_PER_BATCH": prediction,
@@ -272,11 +284,12 @@ class TestCompany:
         }
         for name, value in sizes.items():
             monkeypatch.setattr(homes[name], name, value)
-        tagger = Tagger(model)
-        for order in (SAMPLES, SAMPLES[::-1]):
-            wanted = dict(zip(SAMPLES, alone, strict=True))
-            for found in tagger.tag_texts(order):
-                same(found, wanted[found.text])
+        wanted = dict(zip(SAMPLES, alone, strict=True))
+        with working(threads):
+            tagger = Tagger(model)
+            for order in (SAMPLES, SAMPLES[::-1]):
+                for found in tagger.tag_texts(order):
+                    same(found, wanted[found.text])
 
     @given(st.lists(texts, max_size=5), st.integers(1, 30), st.integers(1, 30), st.integers(0, 20))
     @settings(max_examples=30)
@@ -318,7 +331,6 @@ class TestCompany:
 class TestThreads:
     def test_one_tagger_for_several_threads(self, model, tagger, monkeypatch):
         monkeypatch.setattr(labeller, "FORMS_KEPT", 8)
-        shared = Tagger(model)
         wanted = [tagger.tag(text) for text in SAMPLES]
         together = threading.Barrier(4)
         found: dict[int, list[Tagged]] = {}
@@ -330,10 +342,13 @@ class TestThreads:
             found[number] = results
 
         workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        with working(2):
+            shared = Tagger(model)
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert torch.get_num_threads() == 2
         assert found.keys() == set(range(4))
         for number, results in found.items():
             for result, each in zip(results, (wanted[number:] + wanted[:number]) * 3, strict=True):

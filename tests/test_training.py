@@ -73,7 +73,7 @@ class TestRun:
         assert Evaluation.from_json(results["validation"]).micro.f1 == 1.0
         assert Evaluation.from_json(results["test"]).sentences == 4
         assert Config.model_validate(results["config"]) == load_bundle(trained_run).config
-        assert results["versions"].keys() == {"nertool", "python", "torch", "numpy"}
+        assert results["versions"].keys() == {"nertool", "python", "torch", "numpy", "spacy"}
 
     def test_the_records_come_in_order(self, tiny_config: Make, tmp_path):
         config = tiny_config("training.epochs=2", "training.batch_size=5")

@@ -38,14 +38,18 @@ class Forms(dict[str, int]):
         self[""]  # form 0 pads: the unknown row, and a border as its only character
 
     def __missing__(self, form: str) -> int:
-        number = self[form] = len(self)
-        self._rows.append(self._lexicon.row(form))
+        row = self._lexicon.row(form)
         get = self._kinds.get
         kinds = [get(character, UNKNOWN_CHARACTER) for character in form[: self._maximum]] or [BORDER]
         border = [BORDER] * (self._width // 2)
         spelling = [*border, *kinds, *border]
         # Of equal windows one is enough: the maximum over all does not ask how often.
-        self._windows.append(list(dict.fromkeys(zip(*(spelling[i:] for i in range(self._width)), strict=False))))
+        windows = list(dict.fromkeys(zip(*(spelling[i:] for i in range(self._width)), strict=False)))
+        # Registered last, so that whatever interrupts this leaves no number without a row.
+        number = len(self)
+        self._rows.append(row)
+        self._windows.append(windows)
+        self[form] = number
         return number
 
     def drain(self) -> FormTables:

@@ -131,7 +131,7 @@ def group_sentences(lines: Iterator[str], layout: Layout) -> Iterator[tuple[bool
         yield new_document, number + 1 - len(rows), rows
 
 
-class Forms(dict[str, str]):
+class Interned(dict[str, str]):
     """Maps a token to what is kept of it, the same object each time: a corpus holds each string once.
 
     Args:

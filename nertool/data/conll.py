@@ -13,7 +13,7 @@ from typing import IO, Any, Literal, cast
 
 from nertool.data.columns import (
     DOCUMENT_MARK,
-    Forms,
+    Interned,
     Layout,
     decode_lines,
     find_columns,
@@ -90,26 +90,37 @@ def iterate_sentences(
 
 
 def iterate_documents(
-    source: str | Path | Iterable[Any], *, columns: Sequence[str] | None = None, strip: str | None = None
+    source: str | Path | Iterable[Any],
+    *,
+    columns: Sequence[str] | None = None,
+    strip: str | None = None,
+    name: str | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
     """As `iterate_sentences`, with the document of each sentence.
+
+    Args:
+        source: As there.
+        columns: As there.
+        strip: As there.
+        name: What errors call the source where it is no file.
 
     Yields:
         The number of document marks met so far (0: none), and the tokens of each sentence.
     """
     document = 0
-    path = Path(source) if isinstance(source, str | Path) else None
+    is_file = isinstance(source, str | Path)
+    path = Path(cast(str, source)) if is_file else Path(name) if name is not None else None
     layout = find_columns(columns, None, path)
-    forms = Forms(strip, path)
-    with open_bytes(path, _WHAT) if path is not None else nullcontext(cast(Iterable[Any], source)) as stream:
+    forms = Interned(strip, path)
+    with open_bytes(cast(Path, path), _WHAT) if is_file else nullcontext(cast(Iterable[Any], source)) as stream:
         for new_document, start, rows in group_sentences(decode_lines(stream, path), layout):
             if len(forms) > _MOST_FORMS:
-                forms = Forms(strip, path)
+                forms = Interned(strip, path)
             document += new_document
             yield document, _tokens(rows, start, layout, forms)
 
 
-def _tokens(rows: list[list[str]], start: int, layout: Layout, forms: Forms) -> list[str]:
+def _tokens(rows: list[list[str]], start: int, layout: Layout, forms: Interned) -> list[str]:
     tokens = [forms[row[layout.token]] for row in rows]
     if "" in tokens:
         message = "the token is empty; expected a token in each line of a sentence"
@@ -151,7 +162,7 @@ def read_conll(
     """
     path = Path(path)
     layout = find_columns(columns, label, path)
-    forms, known = Forms(strip, path), Forms(None, path)
+    forms, known = Interned(strip, path), Interned(None, path)
     tokens: list[list[str]] = []
     labels: list[list[str]] = []
     documents: list[int] = []

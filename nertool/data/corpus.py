@@ -69,8 +69,11 @@ def read_corpus(config: CorpusConfig) -> Corpus:
 
 
 def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:
-    """Cuts the last sentences off, which keeps most documents whole and is the same for every seed."""
+    """Cuts the last sentences off, between two documents where there are several."""
     first = len(split) - round(share * len(split))
+    borders = [n for n in range(1, len(split)) if split.documents[n] != split.documents[n - 1]]
+    if borders:  # no document shall be learnt from and scored as well
+        first = min(borders, key=lambda border: abs(border - first))
     if not 0 < first < len(split):
         raise CorpusError(f"{len(split)} sentences are too few to hold out {share:g} of them", split.path)
     parts = []

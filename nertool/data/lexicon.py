@@ -91,11 +91,13 @@ def build_lexicon(
                 known.add(word)
                 extra.append(word)
     characters = sorted({character for word in counts for character in word})
-    names = sorted({label for row in labels for label in row}, key=lambda label: (label != "O", label))
+    # O belongs to every scheme of spans, seen or not: without it some sentences would have no legal labels.
+    seen_labels = {label for row in labels for label in row} | (set() if scheme is Scheme.PLAIN else {"O"})
+    names = sorted(seen_labels, key=lambda label: (label != "O", label))
     return Lexicon(words + extra, characters, names, scheme)
 
 
-def initial_rows(lexicon: Lexicon, vectors: Sequence[Vectors], random: np.ndarray) -> tuple[np.ndarray, int]:
+def initial_rows(lexicon: Lexicon, vectors: Sequence[Vectors], random: np.ndarray) -> np.ndarray:
     """The word table before training: pretrained vectors where there are any, random ones elsewhere.
 
     Args:
@@ -104,16 +106,15 @@ def initial_rows(lexicon: Lexicon, vectors: Sequence[Vectors], random: np.ndarra
         random: Rows for words without a vector, float32 (rows, sum of dimensions).
 
     Returns:
-        The table, float32 (rows, sum of dimensions), and the number of words with a vector in any file.
+        The table, float32 (rows, sum of dimensions).
     """
-    table = random.copy()
-    covered = np.zeros(lexicon.row_count, dtype=bool)
+    table: np.ndarray = random.copy()
     column = 0
     for each in vectors:
-        found = [look_up(word, each.index) for word in lexicon.words]
-        rows = np.array([row for row, place in enumerate(found, start=1) if place is not None], dtype=np.int64)
-        places = np.array([place for place in found if place is not None], dtype=np.int64)
-        table[rows, column : column + each.dimensions] = each.matrix[places]
-        covered[rows] = True
+        found = [(row, look_up(word, each.index)) for row, word in enumerate(lexicon.words, start=1)]
+        pairs = np.array([(row, place) for row, place in found if place is not None], dtype=np.int64).reshape(
+            -1, 2
+        )
+        table[pairs[:, 0], column : column + each.dimensions] = each.matrix[pairs[:, 1]]
         column += each.dimensions
-    return table, int(covered.sum())
+    return table

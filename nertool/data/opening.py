@@ -88,5 +88,7 @@ def open_lines(path: str | Path | None, what: str) -> Iterator[Iterator[str]]:
 
 
 def _standard_input() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise CorpusError("it is closed; name a file, or pipe a text into it", "standard input")
     for number, raw in enumerate(sys.stdin.buffer):
         yield raw if number else raw.removeprefix(BYTE_ORDER_MARK)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import torch
 
 from nertool.config import Config
 from nertool.configfile import dump_config, load_config
-from nertool.data.lexicon import Lexicon
+from nertool.data.lexicon import Lexicon, initial_rows
 from nertool.data.schemes import Scheme, allowed_transitions
+from nertool.data.vectors import Vectors
 from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.files import replaced_when_done, write_whole
 from nertool.model.crf import Constraints
@@ -56,6 +58,19 @@ def build_network(config: Config, lexicon: Lexicon, dimensions: int) -> Network:
     return network
 
 
+def fresh_model(config: Config, lexicon: Lexicon, vectors: Sequence[Vectors] = ()) -> Model:
+    """A model before training: weights drawn by the config's seed, pretrained vectors in the word table."""
+    dimensions = sum(each.dimensions for each in vectors) or config.words.dimensions
+    network = build_network(config, lexicon, dimensions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        network.words.reset_parameters()
+    if vectors:
+        table = initial_rows(lexicon, vectors, network.words.weight.detach().numpy())
+        network.words.weight.data.copy_(torch.from_numpy(table))
+    return Model(config, lexicon, network)
+
+
 def save_bundle(model: Model, folder: Path) -> None:
     """Writes a model; each file is written beside its place and then moved there.
 
@@ -80,18 +95,28 @@ def load_bundle(folder: Path) -> Model:
     Raises:
         BundleError: A file is missing or damaged, or the files do not belong together.
     """
-    missing = [name for name in (CONFIG, LEXICON, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
-        raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
     try:
+        missing = [name for name in (CONFIG, LEXICON, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
+        # The weights come first, for they tell the version that wrote the other files.
+        tensors, fingerprint = _read_weights(folder / WEIGHTS)
         config = load_config(folder / CONFIG)
+        lexicon, found_fingerprint = _read_lexicon(folder / LEXICON)
     except ConfigError as problem:
         raise BundleError(str(problem)) from None
-    lexicon, fingerprint = _read_lexicon(folder / LEXICON)
-    tensors = _read_weights(folder / WEIGHTS, fingerprint)
-    words = tensors.get("words.weight")
-    if words is None or words.dim() != 2:
-        raise BundleError(f"{folder / WEIGHTS}: the table 'words.weight' is missing")
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
+    if found_fingerprint != fingerprint:
+        raise BundleError(f"{folder / WEIGHTS}: belongs to another {LEXICON}")
+    words, transitions = tensors.get("words.weight"), tensors.get("decoder.transitions")
+    if words is None or words.dim() != 2 or transitions is None:
+        raise BundleError(f"{folder / WEIGHTS}: 'words.weight' or 'decoder.transitions' is missing")
+    # Checked before anything grows with the square of their number.
+    if transitions.shape != (len(lexicon.labels), len(lexicon.labels)):
+        raise BundleError(
+            f"{folder}: {len(lexicon.labels)} labels, but decoder.transitions has shape {tuple(transitions.shape)}"
+        )
     # The skeleton has shapes but no memory: absurd sizes are refused before they are built.
     try:
         with torch.device("meta"):
@@ -142,6 +167,8 @@ def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
             raise TypeError
         if any(len(set(each)) != len(each) for each in lists) or not lists[2]:
             raise ValueError("an entry stands twice, or there are no labels")
+        if not all(label.isprintable() and label for label in lists[2]):
+            raise ValueError("a label is empty or not printable")
         lexicon = Lexicon(lists[0], lists[1], lists[2], Scheme(tree["scheme"]))
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
@@ -158,7 +185,7 @@ def _write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[
         target.write(memoryview(content)[8 + size :])
 
 
-def _read_weights(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -167,9 +194,8 @@ def _read_weights(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
                     f"{path}: written by another version of nertool (format {metadata.get('nertool')}, "
                     f"this one reads {_VERSION})"
                 )
-            if metadata.get("lexicon") != fingerprint:
-                raise BundleError(f"{path}: belongs to another {LEXICON}")
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, str(metadata.get("lexicon"))
     except NertoolError:
         raise
     except Exception as problem:  # safetensors raises its own error type and those of the system

@@ -96,10 +96,12 @@ def infer(emissions: Floats, scores: Scores, mask: Booleans) -> Posterior:
     ragged = not mask.all()
     if ragged:
         emissions = np.where(mask[..., None], emissions, 0.0)
-    # Every factor is shifted before exp() so that its greatest potential is 1.
+    # Every factor is shifted before exp() so that its greatest potential is 1. What is e^-600 times the best
+    # stands for all that is less, for 0 would leave sentences without a path where the others are forbidden.
     top = emissions.max(-1, keepdims=True)
+    emissions = np.maximum(emissions, top - 600.0)
     potentials = np.exp(emissions - top)
-    order = _reversal(mask)[..., None] if ragged else None
+    order = reversal(mask)[..., None] if ragged else None
     potentials = np.stack((potentials, _reverse(potentials, order)), 1)  # (time, direction, batch, labels)
     top_transition = scores.transitions.max()
     steps = np.exp(scores.transitions - top_transition)
@@ -175,7 +177,7 @@ def negative_log_likelihood(emissions: Floats, scores: Scores, labels: Integers,
     )
 
 
-def _reversal(mask: Booleans) -> Integers:
+def reversal(mask: Booleans) -> Integers:
     """Time indices that reverse each sentence in place and leave its padding where it is, (time, batch)."""
     steps = np.arange(len(mask))[:, None]
     return np.where(mask, mask.sum(0) - 1 - steps, steps)

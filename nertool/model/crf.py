@@ -156,6 +156,8 @@ def _viterbi(emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor,
     for t in range(1, time):
         score, came_from[t] = (best.unsqueeze(1) + into).max(-1)  # (batch, to)
         score = score + emissions[t]
+        # The best stays at 0, or a long sentence would leave no digits for the differences.
+        score -= score.amax(-1, keepdim=True)
         best = score if whole else torch.where(mask[t].unsqueeze(-1), score, best)
     label = (best + end).argmax(-1)  # (batch,)
     labels = torch.zeros(time, batch, dtype=torch.long)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nertool.model.chain import reversal
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.masks import reversal
 
 
 class Direction(nn.Module):
@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         Returns:
             (time, batch, directions x hidden); anything outside the mask.
         """
-        order = None if bool(mask.all()) else reversal(mask).unsqueeze(-1)
+        order = None if bool(mask.all()) else torch.from_numpy(reversal(mask.numpy())).unsqueeze(-1)
         for depth in range(len(self.layers)):
             layer = list(self.layers[depth].children())
             if depth:

@@ -70,10 +70,14 @@ class Labeller:
         with self._lock:
             if len(self._forms) > FORMS_KEPT:
                 self._forget()
-            tokens = np.fromiter(
-                map(self._forms.__getitem__, chain.from_iterable(sentences)), np.int32, offsets[-1]
-            )
-            vectors = self._known_vectors()
+            try:
+                number = self._forms.__getitem__
+                tokens = np.fromiter(map(number, chain.from_iterable(sentences)), np.int32, offsets[-1])
+                vectors = self._known_vectors()
+            except BaseException:
+                # Numbers and vectors no longer agree; whoever goes on after an interrupt starts afresh.
+                self._forget()
+                raise
         prediction = predict(
             self._model.network,
             vectors,

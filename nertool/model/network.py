@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from nertool.config import ModelConfig
 from nertool.data.batching import Batch
+from nertool.data.lexicon import UNKNOWN_ROW
 from nertool.model.chain import Posterior
 from nertool.model.characters import CharacterCNN
 from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoder import Encoder
-from nertool.model.words import UNKNOWN, WordEmbedding
+from nertool.model.words import WordEmbedding
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Network(nn.Module):
         sizes: Of the vocabularies.
         config: Of the layers.
         constraints: What the label scheme allows; None: everything.
-        words: Settings of the word table that concern the network.
+        word_dropout: Share of tokens whose word is hidden while training; their spelling stays.
+        train_words: Whether the word table is trained.
         seed: Of initial weights and dropout.
     """
 
@@ -117,7 +119,7 @@ class Network(nn.Module):
         spelled = forms
         if self.training and self.word_dropout > 0:
             # One more row, that of unknown words, for the tokens whose word is hidden; spelling stays.
-            rows = torch.cat((rows, rows.new_full((1,), UNKNOWN)))
+            rows = torch.cat((rows, rows.new_full((1,), UNKNOWN_ROW)))
             hidden = torch.from_numpy(~self.noise.keep(forms.shape, 1.0 - self.word_dropout))
             forms = torch.where(hidden, len(rows) - 1, forms)
         inputs = nn.functional.embedding(forms, self.words(rows))

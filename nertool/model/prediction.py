@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nertool.data.batching import FormTables, reading_order
+from nertool.model.concurrency import threads
 from nertool.model.network import Network
 
 TOKENS_PER_BATCH = 2000
@@ -64,7 +65,7 @@ def predict(
         tokens: Form of each token, sentence after sentence, (tokens,).
         lengths: Tokens of each sentence, at least 1, (sentences,).
         probabilities: Whether the tables for probabilities are wanted too.
-        workers: Batches that are worked on at the same time, and torch's number of threads afterwards.
+        workers: Batches that are worked on at the same time.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     labels = np.zeros(len(tokens), dtype=np.int16)
@@ -88,9 +89,8 @@ def predict(
                     table[places[mask]] = part[mask]
 
     batches = list(reading_order(lengths, TOKENS_PER_BATCH))
-    try:
-        # Batches side by side use the cores better than threads inside operations this small.
-        torch.set_num_threads(1)
+    # Batches side by side use the cores better than threads inside operations this small.
+    with threads(1):
         if min(workers, len(batches)) <= 1:
             for sentences in batches:
                 label(sentences)
@@ -98,6 +98,4 @@ def predict(
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for _ in pool.map(label, batches):
                     pass
-    finally:
-        torch.set_num_threads(workers)
     return Prediction(labels, *logs)

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-UNKNOWN = 0  # the row of all words that have none of their own
-
 
 class WordEmbedding(nn.Module):
     """A table of word vectors whose gradient is sparse: it holds the rows of the batch and no others.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nertool.config import TrainingConfig
+from nertool.errors import NertoolError
 from nertool.model.network import Network
 
 
@@ -84,7 +85,11 @@ class Optimization:
         return rate
 
     def step(self) -> float:
-        """Clips the gradients, updates the weights, and returns the norm before clipping."""
+        """Clips the gradients, updates the weights, and returns the norm before clipping.
+
+        Raises:
+            NertoolError: A gradient is not finite; the weights are as they were.
+        """
         for table in self._tables:
             if table.grad is not None:
                 # Forms without a word of their own share the unknown row, which then stands there repeatedly.
@@ -92,6 +97,11 @@ class Optimization:
         gradients = [parameter.grad for parameter in self._dense if parameter.grad is not None]
         gradients += [table.grad._values() for table in self._tables if table.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if not torch.isfinite(norm):
+            raise NertoolError(
+                f"training diverged: the norm of a gradient is {float(norm)}; "
+                "try a smaller training.learning_rate or training.clip"
+            )
         if self._config.clip and norm > self._config.clip:
             torch._foreach_mul_(gradients, self._config.clip / norm)
         if self.average is not None:

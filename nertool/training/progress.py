@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from nertool.data.corpus import unseen_labels
 from nertool.data.schemes import Scheme
 from nertool.display import duration, percent, show_evaluation
+from nertool.model.bundle import WEIGHTS
 from nertool.training.run import Finished, Prepared
 from nertool.training.trainer import Epoch, Step
 
@@ -64,6 +66,10 @@ class Watcher:
     def _prepared(self, record: Prepared) -> None:
         self._epochs = record.config.training.epochs
         show_preparation(self._console, record)
+        if (self._folder / WEIGHTS).exists():
+            self._console.print(
+                f"[yellow]The first epoch will replace the model in {escape(str(self._folder))}[/]", soft_wrap=True
+            )
         self._began = time.perf_counter()
         self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
         self._task = self._progress.add_task(
@@ -112,7 +118,7 @@ class Watcher:
         )
         if record.test is not None:
             show_evaluation(self._console, record.test, "Test split, scored once")
-        self._console.print(f"The model is in {self._folder}", highlight=False, soft_wrap=True)
+        self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)
 
 
 def show_preparation(console: Console, record: Prepared) -> None:
@@ -137,13 +143,15 @@ def show_preparation(console: Console, record: Prepared) -> None:
     for name, split in record.corpus.splits.items():
         if split.strays:
             console.print(
-                f"{name}: {split.strays} labels that {split.scheme.value} does not allow there were repaired"
+                f"{name}: {split.strays} labels that {split.scheme.value} does not allow there were repaired",
+                soft_wrap=True,
             )
         unseen = unseen_labels(split, record.lexicon.labels)
         if unseen:
             console.print(
                 f"[yellow]{name}: {sum(unseen.values()):,} tokens have labels that training never saw and no "
-                f"model can predict: {', '.join(sorted(unseen))}[/]"
+                f"model can predict: {escape(', '.join(sorted(unseen)))}[/]",
+                soft_wrap=True,
             )
     lexicon, (dense, rows) = record.lexicon, record.parameters
     console.print(

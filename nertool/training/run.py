@@ -8,6 +8,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,15 @@ from nertool.config import Config
 from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.conll import LabelledSentences
 from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.lexicon import Lexicon, build_lexicon, initial_rows
+from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.vectors import Vectors, look_up, read_vectors
-from nertool.errors import NertoolError
+from nertool.errors import ConfigError, NertoolError
 from nertool.evaluation import Evaluation, evaluate
 from nertool.files import write_whole
-from nertool.model.bundle import Model, build_network, load_bundle, save_bundle
+from nertool.model.bundle import Model, fresh_model, load_bundle, save_bundle
+from nertool.model.concurrency import threads
 from nertool.model.labeller import Labeller
-from nertool.training.trainer import Epoch, Step, train
+from nertool.training.trainer import Epoch, Step, train, training_threads
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
 
@@ -83,6 +86,7 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         NertoolError: Of the kind that tells what is wrong: config, corpus or vectors, or the folder.
     """
     began = time.perf_counter()
+    _check_language(config.language)
     corpus = read_corpus(config.corpus)
     vectors = [read_vectors(path) for path in config.words.vectors]
     lexicon = build_lexicon(
@@ -93,7 +97,10 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         config.words.minimum_count,
         config.words.extra_rows,
     )
-    model = _build(config, lexicon, vectors)
+    try:
+        model = fresh_model(config, lexicon, vectors)
+    except (RuntimeError, MemoryError) as problem:
+        raise ConfigError(f"model: a network of these sizes cannot be built: {problem}") from None
     encoded = encode_split(corpus.train, model)
     counts = [parameter.numel() for parameter in model.network.parameters()]
     table = model.network.words.weight.numel()
@@ -121,7 +128,9 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         yield record
     seconds = time.perf_counter() - started
     best = epochs[epochs[-1].best - 1]
-    finished = Finished(best, len(epochs), seconds, _score_test(corpus, folder))
+    with threads(training_threads(config.training)):
+        test = _score_test(corpus, folder)
+    finished = Finished(best, len(epochs), seconds, test)
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
     yield finished
 
@@ -143,18 +152,6 @@ def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
     )
 
 
-def _build(config: Config, lexicon: Lexicon, vectors: Sequence[Vectors]) -> Model:
-    dimensions = sum(each.dimensions for each in vectors) or config.words.dimensions
-    network = build_network(config, lexicon, dimensions)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        network.words.reset_parameters()
-    if vectors:
-        table, _ = initial_rows(lexicon, vectors, network.words.weight.detach().numpy())
-        network.words.weight.data.copy_(torch.from_numpy(table))
-    return Model(config, lexicon, network)
-
-
 def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
     known: dict[str, bool] = {}
     found = 0
@@ -164,6 +161,14 @@ def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
                 known[token] = any(look_up(token, each.index) is not None for each in vectors)
             found += known[token]
     return found / split.token_count
+
+
+def _check_language(code: str) -> None:
+    """Finds out now, not when text is to be tagged, whether spaCy knows the language; imports nothing of it."""
+    places = find_spec("spacy")
+    folders = places.submodule_search_locations if places else None
+    if folders and not any((Path(folder) / "lang" / code).is_dir() for folder in folders):
+        raise ConfigError(f"language: spaCy has no language {code!r}; xx is the one for any other")
 
 
 def _check_folder(folder: Path) -> None:
@@ -206,7 +211,8 @@ def _results(config: Config, finished: Finished) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
+            "spacy": version("spacy"),
         },
-        "threads": config.training.threads or torch.get_num_threads(),
+        "threads": training_threads(config.training),
         "config": config.model_dump(mode="json"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import torch
 
 from nertool.config import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
-from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation
 from nertool.model.concurrency import threads
 from nertool.model.network import Network
@@ -65,6 +63,11 @@ class Epoch:
     best: int
 
 
+def training_threads(config: TrainingConfig) -> int:
+    """How many threads a run uses: as configured, else what torch would use, but no more than help."""
+    return config.threads or min(torch.get_num_threads(), 4)
+
+
 def train(
     network: Network, corpus: EncodedCorpus, validate: Callable[[], Evaluation], config: TrainingConfig
 ) -> Iterator[Step | Epoch]:
@@ -80,10 +83,10 @@ def train(
         config: Rule, rates and limits.
 
     Raises:
-        NertoolError: The loss is no longer a finite number.
+        NertoolError: Training diverged.
     """
     optimization = Optimization(network, config)
-    count = config.threads or torch.get_num_threads()
+    count = training_threads(config)
     network.encoder.concurrent = count > 1
     best, best_f1 = 0, -1.0
     for epoch in range(config.epochs):
@@ -94,25 +97,17 @@ def train(
         began = time.perf_counter()
         loss_sum = norm_sum = 0.0
         sentences = tokens = 0
-        # Two directions run on a thread each; cores beyond these work inside the operations.
-        with threads(max(1, count // network.encoder.branches)):
-            for chosen in order:
-                batch = corpus.batch(chosen)
+        for chosen in order:
+            batch = corpus.batch(chosen)
+            # Two directions run on a thread each; cores beyond these work inside the operations.
+            with threads(max(1, count // network.encoder.branches)):
                 loss = network.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm_sum += optimization.step()
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise NertoolError(
-                        f"training diverged: the loss of a batch in epoch {epoch + 1} is {value}; "
-                        "try a smaller training.learning_rate or training.clip"
-                    )
-                loss_sum += value * len(chosen)
-                sentences += len(chosen)
-                tokens += batch.token_count
-                yield Step(
-                    epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began
-                )
+            loss_sum += float(loss.detach()) * len(chosen)
+            sentences += len(chosen)
+            tokens += batch.token_count
+            yield Step(epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began)
         seconds = time.perf_counter() - began
         network.eval()
         if optimization.average is not None:
