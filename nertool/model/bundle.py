@@ -79,7 +79,7 @@ def save_bundle(model: Model, folder: Path) -> None:
     """
     lexicon = _lexicon_bytes(model.lexicon)
     metadata = {"nertool": _VERSION, "lexicon": hashlib.sha256(lexicon).hexdigest()}
-    tensors = {name: tensor.detach().contiguous() for name, tensor in model.network.state_dict().items()}
+    tensors = {name: tensor.detach().clone() for name, tensor in model.network.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -48,6 +48,9 @@ class RowSGD(torch.optim.Optimizer):
 class Optimization:
     """Everything that happens between a gradient and new weights.
 
+    All parameters but the word table are moved into one row of memory, of which they become parts: a dozen
+    small updates become one.
+
     Args:
         network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
         config: Rule, rates, clipping and averaging.
@@ -56,25 +59,25 @@ class Optimization:
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         self._config = config
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        table = [parameter for parameter in trained if parameter is network.words.weight]
-        dense = [parameter for parameter in trained if parameter is not network.words.weight]
-        self._dense, self._tables = dense, table
-        rate = config.learning_rate
+        self._tables = [parameter for parameter in trained if parameter is network.words.weight]
+        self._dense = [parameter for parameter in trained if parameter is not network.words.weight]
+        self._flat = _flatten(self._dense)
+        rate, tables = config.learning_rate, self._tables
         self._rules: list[torch.optim.Optimizer] = []
         if config.optimizer == "sgd":
             self._rules.append(
-                torch.optim.SGD(dense, rate, config.momentum, weight_decay=config.weight_decay, fused=True)
+                torch.optim.SGD([self._flat], rate, config.momentum, weight_decay=config.weight_decay, fused=True)
             )
         else:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            self._rules.append(kind(dense, rate, weight_decay=config.weight_decay, fused=True))
-        if table:
+            self._rules.append(kind([self._flat], rate, weight_decay=config.weight_decay, fused=True))
+        if tables:
             self._rules.append(
-                RowSGD(table, rate, config.momentum)
+                RowSGD(tables, rate, config.momentum)
                 if config.optimizer == "sgd"
-                else torch.optim.SparseAdam(table, rate)
+                else torch.optim.SparseAdam(tables, rate)
             )
-        self.average = Average(dense, table, config.averaging) if config.averaging else None
+        self.average = Average([self._flat], tables, config.averaging) if config.averaging else None
 
     def start_epoch(self, epoch: int) -> float:
         """Sets and returns the learning rate of an epoch, counted from 0."""
@@ -94,9 +97,11 @@ class Optimization:
             if table.grad is not None:
                 # Forms without a word of their own share the unknown row, which then stands there repeatedly.
                 table.grad = table.grad.coalesce()
-        gradients = [parameter.grad for parameter in self._dense if parameter.grad is not None]
-        gradients += [table.grad._values() for table in self._tables if table.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        # A parameter that had no part in the loss has no gradient; its place is filled with zeros.
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._dense]
+        self._flat.grad = torch.cat([part.reshape(-1) for part in parts])
+        gradients = [self._flat.grad, *(table.grad._values() for table in self._tables if table.grad is not None)]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
         if not torch.isfinite(norm):
             raise NertoolError(
                 f"training diverged: the norm of a gradient is {float(norm)}; "
@@ -113,6 +118,16 @@ class Optimization:
         for parameter in (*self._dense, *self._tables):
             parameter.grad = None
         return float(norm)
+
+
+def _flatten(parameters: Sequence[Tensor]) -> Tensor:
+    """Moves parameters into one row of memory and returns that row, itself a parameter."""
+    row = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    start = 0
+    for parameter in parameters:
+        parameter.data = row[start : start + parameter.numel()].view(parameter.shape)
+        start += parameter.numel()
+    return torch.nn.Parameter(row)
 
 
 class Average:
