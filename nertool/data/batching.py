@@ -44,7 +44,7 @@ class Forms(dict[str, int]):
         border = [BORDER] * (self._width // 2)
         spelling = [*border, *kinds, *border]
         # Of equal windows one is enough: the maximum over all does not ask how often.
-        windows = list(dict.fromkeys(zip(*(spelling[i:] for i in range(self._width)), strict=False)))
+        windows = list(dict.fromkeys(zip(*[spelling[i:] for i in range(self._width)], strict=False)))
         # Registered last, so that whatever interrupts this leaves no number without a row.
         number = len(self)
         self._rows.append(row)

@@ -65,12 +65,15 @@ def look_up(word: str, index: Mapping[str, int]) -> int | None:
     Returns:
         The row of the first of these forms that is known, or None.
     """
-    lowered = word.lower()
-    for form in (word, lowered, word.translate(_DIGITS), lowered.translate(_DIGITS)):
-        row = index.get(form)
-        if row is not None:
-            return row
-    return None
+    row = index.get(word)
+    if row is None:
+        lowered = word.lower()
+        row = index.get(lowered)
+        if row is None and not word.isalpha():  # else there is no digit in it
+            row = index.get(word.translate(_DIGITS))
+            if row is None:
+                row = index.get(lowered.translate(_DIGITS))
+    return row
 
 
 def read_vectors(path: str | Path) -> Vectors:

@@ -40,11 +40,12 @@ class Prediction:
 def vectors_of(network: Network, tables: FormTables) -> Tensor:
     """Input vectors of forms, (forms, inputs)."""
     parts = []
-    for start in range(0, len(tables.rows), _FORMS_AT_ONCE):
-        forms = np.arange(start, min(start + _FORMS_AT_ONCE, len(tables.rows)))
-        windows, lengths = tables.select(forms)
-        rows = torch.from_numpy(tables.rows[forms])
-        parts.append(network.form_vectors(rows, torch.from_numpy(windows), torch.from_numpy(lengths)))
+    with threads(1):  # more would wait for each other
+        for start in range(0, len(tables.rows), _FORMS_AT_ONCE):
+            forms = np.arange(start, min(start + _FORMS_AT_ONCE, len(tables.rows)))
+            windows, counts = tables.select(forms)
+            rows = torch.from_numpy(tables.rows[forms])
+            parts.append(network.form_vectors(rows, torch.from_numpy(windows), torch.from_numpy(counts)))
     return torch.cat(parts)
 
 
