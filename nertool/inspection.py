@@ -43,7 +43,7 @@ def show_model(folder: Path, console: Console) -> None:
         "encoder": f"{encoder.kind}, {encoder.hidden} units, layers: {encoder.layers}, {directions}",
         "decoder": f"{config.model.decoder}, constraints: {config.model.constraints}",
         "weights": f"{dense:,} and {table.numel():,} in word vectors",
-        "trained on": config.corpus.train,
+        "trained on": str(Path(config.corpus.train).resolve()),
     }
     about_training, test = _read_results(folder / RESULTS)
     lines |= about_training
