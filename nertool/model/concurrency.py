@@ -1,8 +1,8 @@
 """Independent branches of a network on a thread each, forward and backward.
 
 The two directions of a BiLSTM know nothing of each other, yet autograd walks them one after the other, and
-threads inside a matrix product this small spend their time waiting for each other. A thread for each
-direction is about 1.5 times as fast on two cores.
+threads inside a matrix product this small spend their time waiting for each other. With a thread for each
+direction a training step was 1.2 (batches of 10) to 1.3 times (of 32) as fast as with one, on two cores.
 """
 
 from __future__ import annotations
