@@ -63,7 +63,9 @@ def _setting(name: str, file: str, overrides: tuple[str, ...], warnings: list[st
     path = find_config(file)
     # Training must go on for as long as it is measured.
     endless = ("training.epochs=100000", "training.patience=100000")
-    config = locate_corpus(load_config(path, (*overrides, *endless)), path)
+    # Both sides do the same work: the reference neither averages its weights nor hides words.
+    equal = ("training.averaging=0", "words.dropout=0")
+    config = locate_corpus(load_config(path, (*overrides, *endless, *equal)), path)
     vectors = Path(config.words.vectors[0]) if config.words.vectors else None
     return Setting(name, config, read_corpus(config.corpus), vectors, warnings)
 
