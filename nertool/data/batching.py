@@ -34,7 +34,7 @@ class Forms(dict[str, int]):
         self._kinds = lexicon.kinds
         self._width = width
         self._rows: list[int] = []
-        self._windows: list[list[tuple[int, ...]]] = []
+        self._windows: list[list[int]] = []
         self[""]  # form 0 pads: the unknown row, and a border as its only character
 
     def __missing__(self, form: str) -> int:
@@ -44,11 +44,12 @@ class Forms(dict[str, int]):
         border = [BORDER] * (self._width // 2)
         spelling = [*border, *kinds, *border]
         # Of equal windows one is enough: the maximum over all does not ask how often.
-        windows = list(dict.fromkeys(zip(*[spelling[i:] for i in range(self._width)], strict=False)))
+        windows = dict.fromkeys(zip(*[spelling[i:] for i in range(self._width)], strict=False))
         # Registered last, so that whatever interrupts this leaves no number without a row.
         number = len(self)
         self._rows.append(row)
-        self._windows.append(windows)
+        # As one flat list: a list of tuples would keep Python's garbage collector busy.
+        self._windows.append(list(chain.from_iterable(windows)))
         self[form] = number
         return number
 
@@ -56,10 +57,9 @@ class Forms(dict[str, int]):
         """The forms added since the last call, as arrays; their numbers follow those of the call before."""
         windows, rows = self._windows, self._rows
         self._windows, self._rows = [], []
-        offsets = np.concatenate(([0], np.cumsum([len(each) for each in windows], dtype=np.int64)))
-        flat = np.fromiter(
-            chain.from_iterable(chain.from_iterable(windows)), np.int32, int(offsets[-1]) * self._width
-        )
+        counts = np.fromiter(map(len, windows), np.int64, len(windows)) // self._width
+        offsets = np.concatenate(([0], np.cumsum(counts)))
+        flat = np.fromiter(chain.from_iterable(windows), np.int32, int(offsets[-1]) * self._width)
         return FormTables(np.array(rows, dtype=np.int64), flat.reshape(-1, self._width), offsets)
 
 
