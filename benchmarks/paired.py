@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
 import torch
+
+from nertool.model.concurrency import threads
 
 MATRIX = 1024
 PRODUCTS = f"matrix products, {MATRIX} x {MATRIX}"
@@ -105,7 +106,7 @@ class Stepper:
 
     def slice(self, seconds: float) -> float:
         """Tokens per second of the next steps, until so many seconds are over."""
-        with _threads(self._threads):
+        with threads(self._threads):
             tokens, spent = 0, 0.0
             while spent < seconds:
                 began = time.perf_counter()
@@ -145,13 +146,3 @@ class MatrixProducts:
 
 def _quotients(above: Sequence[float], below: Sequence[float]) -> Spread:
     return Spread.of([one / other for one, other in zip(above, below, strict=True)])
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
