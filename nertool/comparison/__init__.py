@@ -1,0 +1,1 @@
+"""Grids of trainings beside one another, with statistics, gradients and a report."""

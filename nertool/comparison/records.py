@@ -1,0 +1,169 @@
+"""What a comparison found, as plain values: read from the runs, judged by `statistics`, shown by `report`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How much of a gradient is left after k steps back through the recurrent state.
+
+    A gradient of norm 1 arrives at a token's output; entry k is the norm of what reaches the state k steps
+    before (geometric mean over texts). Entry 0 is the state of the token itself.
+
+    Attributes:
+        start: With the weights before training.
+        end: With those of the best epoch.
+    """
+
+    start: list[float]
+    end: list[float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a cell of the grid with one seed.
+
+    Attributes:
+        seed: Of weights, dropout and batches.
+        validation: F1 of the best epoch, from 0 to 1.
+        test: F1 on the test split, scored once; None where there is none.
+        parameters: Trained weights, those of word vectors left out.
+        word_parameters: Of word vectors.
+        training_speed: Tokens a second, median over the epochs.
+        tagging_speed: Tokens a second, with every word new to the tagger.
+        best_epoch: Counted from 1.
+        seconds_to_best: Of training up to the end of the best epoch, validation left out.
+        seconds: Of the whole run.
+        curve: Validation F1 of each epoch.
+        losses: Mean training loss of a sentence in each epoch.
+        gradients: None where the encoder has no recurrent state.
+        counts: For each sentence of the scored split (test; validation where there is no test): entities
+            found and right, entities found, entities there.
+    """
+
+    seed: int
+    validation: float
+    test: float | None
+    parameters: int
+    word_parameters: int
+    training_speed: float
+    tagging_speed: float
+    best_epoch: int
+    seconds_to_best: float
+    seconds: float
+    curve: list[float]
+    losses: list[float]
+    gradients: Gradients | None
+    counts: list[tuple[int, int, int]] = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        """F1 on the split that cells are compared on."""
+        return self.validation if self.test is None else self.test
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Run:
+        """The inverse of `to_json`; raises TypeError or ValueError for anything else."""
+        gradients = None if tree["gradients"] is None else Gradients(**tree["gradients"])
+        counts = [(int(right), int(found), int(there)) for right, found, there in tree["counts"]]
+        return cls(**{**tree, "gradients": gradients, "counts": counts})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A training that did not end.
+
+    Attributes:
+        seed: Its seed.
+        reason: What it said last.
+        log: The file that has all it said.
+    """
+
+    seed: int
+    reason: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the varied settings.
+
+    Attributes:
+        name: Short and unique, such as `kind=gru, bidirectional=true`.
+        settings: Value of each varied setting, by its full name.
+        runs: One for each seed that was trained to its end.
+        failures: One for each of the others.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    runs: list[Run]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Whether two cells differ.
+
+    Attributes:
+        first: Name of a cell.
+        second: Name of another.
+        difference: Mean score of the first less that of the second, in F1 from -1 to 1.
+        over_seeds: p-value of Welch's t-test over the seeds; None with fewer than two runs of either.
+        over_seeds_adjusted: The same after Holm's correction for the number of pairs.
+        over_sentences: p-value of the paired approximate randomisation test of the two runs of each seed
+            that both cells have, by seed.
+        over_sentences_adjusted: The same after Holm's correction for the number of such tests.
+    """
+
+    first: str
+    second: str
+    difference: float
+    over_seeds: float | None
+    over_seeds_adjusted: float | None
+    over_sentences: dict[int, float]
+    over_sentences_adjusted: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A whole grid.
+
+    Attributes:
+        config: Name of the config.
+        command: That repeats it.
+        corpus: Name of the file trained on.
+        varied: Full names of the settings that vary.
+        seeds: Of every cell.
+        split: That scores were compared on: `test` or `validation`.
+        cells: In the order of the grid.
+        pairs: Every two cells with at least one run each.
+        shuffles: Random assignments of each approximate randomisation test.
+        jobs: Trainings side by side, a thread each.
+        seconds: From start to report, as far as they were spent in this call.
+        versions: Of nertool and what it stands on.
+    """
+
+    config: str
+    command: str
+    corpus: str
+    varied: list[str]
+    seeds: list[int]
+    split: str
+    cells: list[Cell]
+    pairs: list[Pair]
+    shuffles: int
+    jobs: int
+    seconds: float
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
