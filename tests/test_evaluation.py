@@ -6,9 +6,11 @@ import json
 import warnings
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nertool.data.schemes import Scheme
-from nertool.evaluation import Evaluation, Scores, evaluate
+from nertool.data.schemes import PREFIXES, Scheme
+from nertool.evaluation import Evaluation, Scores, evaluate, sentence_counts
 
 # Name: scheme, gold labels, predicted labels, and the numbers of right, predicted and gold entities under
 # conlleval's rule and in strict mode. Entities are worked out by hand.
@@ -163,3 +165,36 @@ def test_rows_of_other_lengths_are_refused(predicted):
 def test_of_nothing_the_score_is_nothing(scheme):
     found = evaluate([], [], scheme)
     assert (found.micro.f1, found.accuracy, found.tokens, found.per_type) == (0.0, 0.0, 0, {})
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_the_counts_of_a_sentence_are_those_of_strict_mode(name):
+    scheme, gold, predicted, _, letter = AWKWARD[name]
+    assert sentence_counts([gold.split()], [predicted.split()], scheme) == [letter]
+
+
+def test_each_sentence_has_counts_of_its_own():
+    gold = [["O", "B-X"], ["I-X", "O"], [], ["B-Y", "B-Y"]]
+    predicted = [["O", "B-X"], ["B-X", "O"], [], ["B-Y", "I-Y"]]
+    assert sentence_counts(gold, predicted, Scheme.IOB2) == [(1, 1, 1), (0, 1, 0), (0, 0, 0), (0, 1, 2)]
+    assert sentence_counts(gold, predicted, Scheme.PLAIN) == [(2, 2, 2), (1, 2, 2), (0, 0, 0), (1, 2, 2)]
+    assert sentence_counts([], [], Scheme.IOB2) == []
+    with pytest.raises(ValueError, match="differ in length"):
+        sentence_counts(gold, predicted[:-1], Scheme.IOB2)
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+@given(data=st.data())
+def test_the_counts_sum_to_the_micro_average(scheme, data):
+    # In any order, so that most sequences break the rules of the scheme.
+    prefixes = sorted({prefix for prefix in PREFIXES.get(scheme, PREFIXES[Scheme.IOB2]) if prefix})
+    label = st.sampled_from(["O", *(f"{prefix}-{kind}" for prefix in prefixes for kind in ("X", "Y", "art-film"))])
+    # A prediction is often right, else hardly any entity would be.
+    token = label.flatmap(lambda wanted: st.tuples(st.just(wanted), st.one_of(st.just(wanted), label)))
+    rows = data.draw(st.lists(st.lists(token, max_size=6), max_size=4))
+    gold, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
+    counts = sentence_counts(gold, predicted, scheme)
+    assert len(counts) == len(rows)
+    assert evaluate(gold, predicted, scheme).micro == scores(
+        *(sum(row[place] for row in counts) for place in range(3))
+    )
