@@ -147,21 +147,46 @@ class TrainingConfig(Section):
     patience: Size = Field(10, description="epochs without a better validation F1 before training ends")
     batch_size: Size = Field(10, description="sentences in a batch")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="update rule")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.015, description="step size of the first epoch")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        0.015, description="largest step size: where a schedule starts, or the peak of one_cycle"
+    )
+    schedule: Literal["inverse", "step", "cosine", "plateau", "one_cycle"] = Field(
+        "inverse", description="how the learning rate changes; cosine and one_cycle are laid out over all epochs"
+    )
     decay: Annotated[float, Field(ge=0.0)] = Field(
-        0.05, description="epoch n (from 0) learns with learning_rate / (1 + decay * n)"
+        0.05, description="inverse: epoch n (from 0) learns with learning_rate / (1 + decay * n)"
+    )
+    reduce_every: Size = Field(
+        5, description="step: epochs between reductions; plateau: epochs without a better F1 before one"
+    )
+    reduce_by: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="step and plateau: what a reduction multiplies the learning rate by"
+    )
+    warmup: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="epochs, or a part of one, in which the rate rises from 0 to the schedule's; 0: none"
     )
     momentum: Fraction = Field(0.9, description="momentum of sgd")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="L2 penalty on all weights but the word vectors (decoupled for adamw)"
     )
-    clip: Annotated[float, Field(ge=0.0)] = Field(5.0, description="largest norm of the gradient; 0: no limit")
+    clip: Annotated[float, Field(ge=0.0)] = Field(
+        5.0, description="largest norm of the gradient, or size of each of its elements; 0: no limit"
+    )
+    clip_by: Literal["norm", "value"] = Field(
+        "norm", description="scale a gradient that is too long, or cut each element to [-clip, clip]"
+    )
     averaging: Fraction = Field(
         0.0, description="decay per step of an exponential moving average of the weights; 0: none"
     )
     threads: Annotated[int, Field(strict=True, ge=0)] = Field(
         0, description="processor threads; 0: all there are, up to 4"
     )
+
+    @model_validator(mode="after")
+    def _one_cycle_has_its_own_warmup(self) -> TrainingConfig:
+        if self.warmup and self.schedule == "one_cycle":
+            raise ValueError("warmup: one_cycle has one of its own; set warmup to 0 or take another schedule")
+        return self
 
 
 class Config(Section):

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from nertool.config import TrainingConfig
 from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
 from nertool.evaluation import Evaluation
@@ -60,10 +61,10 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
         return {"training": f"not finished; see {METRICS} for the epochs so far"}, None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        how = tree["config"]["training"]
+        how = TrainingConfig.model_validate(tree["config"]["training"])
         lines = {
-            "recipe": f"{how['optimizer']}, batches of {how['batch_size']}, learning rate {how['learning_rate']}, "
-            f"decay {how['decay']}, momentum {how['momentum']}, clip {how['clip']}, averaging {how['averaging']}, "
+            "recipe": f"{how.optimizer}, batches of {how.batch_size}, learning rate {how.learning_rate}, "
+            f"{_schedule(how)}, momentum {how.momentum}, {_clip(how)}, averaging {how.averaging}, "
             f"dropout {tree['config']['model']['dropout']}, word dropout {tree['config']['words']['dropout']}",
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
@@ -74,3 +75,19 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise BundleError(f"{path}: damaged ({problem!r})") from None
     return lines, test
+
+
+def _schedule(how: TrainingConfig) -> str:
+    reduced = f"times {how.reduce_by}"
+    text = {
+        "inverse": f"decay {how.decay}",
+        "step": f"{reduced} every {how.reduce_every} epochs",
+        "cosine": "cosine down to 0",
+        "plateau": f"{reduced} after {how.reduce_every} epochs without a better F1",
+        "one_cycle": "one cycle",
+    }[how.schedule]
+    return f"{text}, epochs of warm-up: {how.warmup:g}" if how.warmup else text
+
+
+def _clip(how: TrainingConfig) -> str:
+    return f"clip {how.clip}" + (" by value" if how.clip and how.clip_by == "value" else "")

@@ -93,7 +93,8 @@ class TestProblems:
             (
                 {**SMALLEST, "training": {"learning_rat": 1}},
                 "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, "
-                "optimizer, learning_rate, decay, momentum, weight_decay, clip, averaging, threads. "
+                "optimizer, learning_rate, schedule, decay, reduce_every, reduce_by, warmup, momentum, "
+                "weight_decay, clip, clip_by, averaging, threads. "
                 "Did you mean 'learning_rate'?",
             ),
             (
@@ -108,6 +109,14 @@ class TestProblems:
             (
                 {**SMALLEST, "training": {"optimizer": "lion"}},
                 "training.optimizer: input should be 'sgd', 'adam' or 'adamw', found 'lion'",
+            ),
+            (
+                {**SMALLEST, "training": {"schedule": "one_cycle", "warmup": 0.5}},
+                "training: warmup: one_cycle has one of its own; set warmup to 0 or take another schedule",
+            ),
+            (
+                {**SMALLEST, "training": {"reduce_by": 1.0}},
+                "training.reduce_by: input should be less than 1, found 1.0",
             ),
             (
                 {**SMALLEST, "model": {"characters": {"width": 2}}},
@@ -298,8 +307,13 @@ configs = st.fixed_dictionaries(
                 "seed": st.integers(0, 2**32 - 1),
                 "epochs": count,
                 "learning_rate": st.floats(0, exclude_min=True, allow_infinity=False),
+                "schedule": st.sampled_from(["inverse", "step", "cosine", "plateau"]),
                 "decay": rate,
+                "reduce_every": count,
+                "reduce_by": st.floats(0, 1, exclude_min=True, exclude_max=True),
+                "warmup": rate,
                 "clip": rate,
+                "clip_by": st.sampled_from(["norm", "value"]),
             }
         ),
     }

@@ -181,11 +181,11 @@ class TestStep:
         assert all(parameter.grad is None for parameter in network.parameters())
 
     @pytest.mark.parametrize("rule", ["sgd", "adam"])
-    def test_the_learning_rate_falls_as_the_config_says(self, rule):
-        settings = TrainingConfig(optimizer=rule, learning_rate=0.2, decay=0.5, momentum=0.0)
+    def test_a_rate_that_is_set_is_that_of_all_weights(self, rule):
+        settings = TrainingConfig(optimizer=rule, learning_rate=0.2, momentum=0.0)
         network = small_network()
         optimization = Optimization(network, settings)
-        assert [optimization.start_epoch(epoch) for epoch in range(3)] == [0.2, 0.2 / 1.5, 0.1]
+        optimization.set_rate(0.1)
         before = copy.deepcopy(network)
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter) / 100
@@ -211,10 +211,28 @@ class TestClipping:
             taken = before.get_parameter(name) - parameter
             torch.testing.assert_close(taken, twin.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
 
-    def test_zero_means_no_limit(self):
+    @pytest.mark.parametrize("rows", [[1, 4], [0, 3, 0, 0, 3]], ids=["once", "repeated"])
+    @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+    def test_by_value_it_is_that_of_torch_too(self, scale, rows):
+        network = small_network()
+        before = copy.deepcopy(network)
+        settings = TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.5, clip_by="value")
+        optimization = Optimization(network, settings)
+        give_gradients(network, rows, scale)
+        twin = dense_copy(network)
+        norm = nn.utils.clip_grad_norm_(twin.parameters(), float("inf"))
+        nn.utils.clip_grad_value_(twin.parameters(), 0.5)
+        assert optimization.step() == pytest.approx(float(norm), rel=1e-5), "told as it was before"
+        for name, parameter in network.named_parameters():
+            taken = before.get_parameter(name) - parameter
+            torch.testing.assert_close(taken, twin.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("way", ["norm", "value"])
+    def test_zero_means_no_limit(self, way):
         network = small_network()
         before = network.scores.weight.detach().clone()
-        optimization = Optimization(network, TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.0))
+        settings = TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.0, clip_by=way)
+        optimization = Optimization(network, settings)
         give_gradients(network, [2], 1000.0)
         gradient = network.scores.weight.grad
         assert optimization.step() > 1000.0

@@ -22,6 +22,7 @@ from nertool.model.bundle import build_network, load_bundle
 from nertool.model.labeller import Labeller
 from nertool.model.network import Network
 from nertool.training.run import Finished, Prepared, run
+from nertool.training.schedule import learning_rate
 from nertool.training.trainer import Epoch, Step, train
 
 MODEL = ["config.yaml", "lexicon.json", "weights.safetensors"]
@@ -177,6 +178,11 @@ class TestRun:
             ["training.optimizer=adamw", "training.weight_decay=0.1"],
             ["training.optimizer=sgd", "training.weight_decay=0.01", "training.averaging=0.5"],
             ["training.optimizer=adam", "words.trainable=false", "model.characters.kind=none"],
+            ["training.schedule=step", "training.reduce_every=2", "training.clip_by=value"],
+            ["training.schedule=cosine", "training.warmup=0.5"],
+            ["training.schedule=plateau", "training.reduce_every=1", "training.optimizer=sgd"],
+            ["training.schedule=one_cycle"],
+            ["training.decay=0.5", "training.warmup=2"],
             ["model.decoder=softmax"],
             ["model.decoder=softmax", "model.constraints=always"],
             ["model.constraints=always", "corpus.learn_scheme=BILOU"],
@@ -316,6 +322,34 @@ class TestLoop:
             if isinstance(record, Epoch):
                 assert sorted(learnt) == list(range(len(tiny_train)))
                 learnt.clear()
+
+    @pytest.mark.parametrize("schedule", ["inverse", "cosine", "plateau"])
+    def test_each_step_learns_with_the_rate_of_its_schedule(
+        self, tiny_config: Make, tiny_train, monkeypatch, schedule
+    ):
+        config = tiny_config(
+            f"training.schedule={schedule}", "training.epochs=4", "training.reduce_every=1", "training.warmup=0.5"
+        )
+        network, corpus = fresh(config, tiny_train)
+        f1s = [0.2, 0.1, 0.3, 0.3]
+        given = iter(f1s)
+        rates: list[float] = []
+        update = torch.optim.Adam.step
+
+        def spy(rule, *arguments, **options):
+            rates.append(rule.param_groups[0]["lr"])
+            return update(rule, *arguments, **options)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", spy)
+        for record in train(network, corpus, lambda: with_f1(next(given)), config.training):
+            if isinstance(record, Epoch):
+                epoch = record.number - 1
+                assert rates == [
+                    learning_rate(config.training, epoch, step, len(rates), f1s[:epoch])
+                    for step in range(len(rates))
+                ]
+                assert record.learning_rate == rates[-1]
+                rates.clear()
 
     def test_the_loss_told_is_the_mean_of_the_sentences(self, tiny_config: Make, tiny_train):
         # A learning rate of next to nothing: the weights, and thus the losses, stay as they are.

@@ -53,7 +53,7 @@ class Optimization:
 
     Args:
         network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
-        config: Rule, rates, clipping and averaging.
+        config: Rule, first learning rate, clipping and averaging.
     """
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
@@ -79,13 +79,11 @@ class Optimization:
             )
         self.average = Average([self._flat], tables, config.averaging) if config.averaging else None
 
-    def start_epoch(self, epoch: int) -> float:
-        """Sets and returns the learning rate of an epoch, counted from 0."""
-        rate = self._config.learning_rate / (1 + self._config.decay * epoch)
+    def set_rate(self, rate: float) -> None:
+        """Sets the learning rate of the steps to come."""
         for rule in self._rules:
             for group in rule.param_groups:
                 group["lr"] = rate
-        return rate
 
     def step(self) -> float:
         """Clips the gradients, updates the weights, and returns the norm before clipping.
@@ -107,8 +105,12 @@ class Optimization:
                 f"training diverged: the norm of a gradient is {float(norm)}; "
                 "try a smaller training.learning_rate or training.clip"
             )
-        if self._config.clip and norm > self._config.clip:
-            torch._foreach_mul_(gradients, self._config.clip / norm)
+        clip = self._config.clip
+        if clip and self._config.clip_by == "value":
+            for gradient in gradients:
+                gradient.clamp_(-clip, clip)
+        elif clip and norm > clip:
+            torch._foreach_mul_(gradients, clip / norm)
         if self.average is not None:
             self.average.before_step()
         for rule in self._rules:

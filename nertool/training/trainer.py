@@ -15,6 +15,7 @@ from nertool.evaluation import Evaluation
 from nertool.model.concurrency import threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization
+from nertool.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Epoch:
     Attributes:
         number: Counted from 1.
         loss: Mean loss of a sentence.
-        learning_rate: Of this epoch.
+        learning_rate: Of the last step of this epoch.
         gradient_norm: Mean norm of the gradient before clipping.
         validation: Scores of the validation split.
         seconds: Spent on training, without validation.
@@ -88,16 +89,18 @@ def train(
     optimization = Optimization(network, config)
     count = training_threads(config)
     network.encoder.concurrent = count > 1
-    best, best_f1 = 0, -1.0
+    best = 0
+    f1s: list[float] = []
     for epoch in range(config.epochs):
-        rate = optimization.start_epoch(epoch)
         # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
         order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, epoch)))
         network.train()
         began = time.perf_counter()
         loss_sum = norm_sum = 0.0
         sentences = tokens = 0
-        for chosen in order:
+        for step, chosen in enumerate(order):
+            rate = learning_rate(config, epoch, step, len(order), f1s)
+            optimization.set_rate(rate)
             batch = corpus.batch(chosen)
             # Two directions run on a thread each; cores beyond these work inside the operations.
             with threads(max(1, count // network.encoder.branches)):
@@ -114,9 +117,10 @@ def train(
             optimization.average.swap()
         with threads(count):
             validation = validate()
-        improved = validation.micro.f1 > best_f1
+        improved = validation.micro.f1 > max(f1s, default=-1.0)
+        f1s.append(validation.micro.f1)
         if improved:
-            best, best_f1 = epoch + 1, validation.micro.f1
+            best = epoch + 1
         yield Epoch(
             epoch + 1,
             loss_sum / sentences,
