@@ -160,8 +160,12 @@ def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
         or config.characters.dropout
         or config.decoder != "crf"
         or config.constraints == "always"
+        or config.characters.case_dimensions
+        or config.encoder.kind != "lstm"
         or config.encoder.layers != 1
         or not config.encoder.bidirectional
+        or config.attention.kind != "none"
+        or config.locked_dropout
     ):
         raise ValueError("the reference is a BiLSTM-CNN-CRF of one layer; this model is another")
     count = len(words) if rows is None else rows

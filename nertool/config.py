@@ -9,10 +9,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Size = Annotated[int, Field(strict=True, ge=1)]
+Dilation = Annotated[int, Field(strict=True, ge=1, le=64)]
+
+
+def _odd(width: int) -> int:
+    if width % 2 == 0:
+        raise ValueError("must be odd, so that a filter has a middle")
+    return width
 
 
 def _as_list(given: object) -> object:
@@ -98,43 +113,81 @@ class WordsConfig(Section):
 class CharactersConfig(Section):
     """What a word's spelling adds to its vector."""
 
-    kind: Literal["cnn", "none"] = Field("cnn", description="a convolution over the characters, or nothing")
+    kind: Literal["cnn", "lstm", "gru", "none"] = Field(
+        "cnn", description="a convolution or a recurrent network over the characters, or nothing"
+    )
     dimensions: Size = Field(30, description="size of a character vector")
-    filters: Size = Field(50, description="number of convolution filters, which is the size of the result")
-    width: Annotated[int, Field(strict=True, ge=1, le=9)] = Field(3, description="characters that a filter sees")
+    filters: Size = Field(50, description="cnn: number of filters, which is the size of the result")
+    width: Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)] = Field(
+        3, description="cnn: characters that a filter sees"
+    )
+    hidden: Size = Field(25, description="lstm, gru: units in each direction; the result has twice as many")
+    case_dimensions: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="size of a vector for how the word uses capitals; 0: none"
+    )
     dropout: Fraction = Field(0.0, description="dropout on the character vectors")
     maximum: Size = Field(64, description="characters of a word that are looked at, counted from its start")
 
-    @field_validator("width")
-    @classmethod
-    def _width_is_odd(cls, width: int) -> int:
-        if width % 2 == 0:
-            raise ValueError("must be odd, so that a filter has a middle")
-        return width
-
 
 class EncoderConfig(Section):
-    """The recurrent network over the sentence."""
+    """What lets a token see its sentence."""
 
-    kind: Literal["lstm"] = Field("lstm", description="recurrent cell")
-    hidden: Size = Field(200, description="units in each direction")
-    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="layers, one above the other")
-    bidirectional: bool = Field(True, description="read the sentence from both ends")
+    kind: Literal["rnn", "gru", "lstm", "cnn", "none"] = Field(
+        "lstm", description="recurrent cell, iterated dilated convolutions, or nothing"
+    )
+    hidden: Size = Field(200, description="units in each direction; cnn: filters")
+    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(
+        1, description="layers, one above the other; cnn: how often the block is applied"
+    )
+    bidirectional: bool = Field(True, description="read the sentence from both ends; cnn: look to both sides")
+    dropout: Fraction | None = Field(None, description="dropout between the layers; none: that of the model")
+    width: Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)] = Field(
+        3, description="cnn: tokens that a filter sees"
+    )
+    dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = Field(
+        (1, 2, 1), description="cnn: steps between these tokens, for each convolution of the block"
+    )
+
+
+class AttentionConfig(Section):
+    """How the tokens of a sentence look at one another's states."""
+
+    kind: Literal["none", "dot", "scaled_dot", "additive", "multi_head"] = Field(
+        "none", description="how a state is scored against another"
+    )
+    dimensions: Size = Field(128, description="size of queries, keys and values, those of all heads together")
+    heads: Size = Field(4, description="multi_head: number of heads")
+
+    @model_validator(mode="after")
+    def _heads_share_the_dimensions(self) -> AttentionConfig:
+        if self.kind == "multi_head" and self.dimensions % self.heads:
+            raise ValueError(f"dimensions: {self.dimensions} cannot be shared equally by {self.heads} heads")
+        return self
 
 
 class ModelConfig(Section):
-    """The network: characters and words, encoder, decoder."""
+    """The network: characters and words, encoder, attention, decoder."""
 
     characters: CharactersConfig = Field(default_factory=CharactersConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    decoder: Literal["crf", "softmax"] = Field(
-        "crf", description="score whole label sequences, or each label by itself"
+    attention: AttentionConfig = Field(default_factory=AttentionConfig)
+    decoder: Literal["crf", "softmax", "constrained"] = Field(
+        "crf",
+        description="score whole label sequences, or each label by itself; constrained: the latter, and the "
+        "best sequence that the scheme allows",
     )
     constraints: Literal["none", "decoding", "always"] = Field(
         "decoding",
-        description="where label sequences that the scheme forbids are ruled out; always: in the loss too",
+        description="crf: where label sequences that the scheme forbids are ruled out; always: in the loss too",
     )
-    dropout: Fraction = Field(0.5, description="dropout before and after the encoder")
+    dropout: Fraction = Field(0.5, description="dropout before the encoder, between its layers, and after it")
+    locked_dropout: bool = Field(False, description="variational dropout: one mask for all tokens of a sentence")
+
+    @model_validator(mode="after")
+    def _constraints_are_the_crfs(self) -> ModelConfig:
+        if self.decoder != "crf" and self.constraints == "always":
+            raise ValueError(f"constraints: 'always' is for the crf; decoder is {self.decoder!r}")
+        return self
 
 
 class TrainingConfig(Section):

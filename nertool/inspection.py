@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config import TrainingConfig
+from nertool.config import AttentionConfig, CharactersConfig, EncoderConfig, TrainingConfig
 from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
 from nertool.evaluation import Evaluation
@@ -26,8 +26,6 @@ def show_model(folder: Path, console: Console) -> None:
     config, lexicon, network = model.config, model.lexicon, model.network
     table = network.words.weight
     dense = sum(parameter.numel() for parameter in network.parameters()) - table.numel()
-    encoder, characters = config.model.encoder, config.model.characters
-    directions = "two directions" if encoder.bidirectional else "one direction"
     lines = {
         "model": f"{folder.resolve()} ({(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB)",
         "labels": f"{', '.join(lexicon.labels)} ({lexicon.scheme.value})",
@@ -35,14 +33,11 @@ def show_model(folder: Path, console: Console) -> None:
         + (
             f", from {', '.join(Path(path).name for path in config.words.vectors)}" if config.words.vectors else ""
         ),
-        "characters": f"{len(lexicon.characters)} kinds"
-        + (
-            f", {characters.filters} filters of width {characters.width}"
-            if characters.kind == "cnn"
-            else ", not used"
-        ),
-        "encoder": f"{encoder.kind}, {encoder.hidden} units, layers: {encoder.layers}, {directions}",
-        "decoder": f"{config.model.decoder}, constraints: {config.model.constraints}",
+        "characters": f"{len(lexicon.characters)} kinds" + _spelling(config.model.characters),
+        "encoder": _encoder(config.model.encoder),
+        **({"attention": _attention(config.model.attention)} if config.model.attention.kind != "none" else {}),
+        "decoder": config.model.decoder
+        + (f", constraints: {config.model.constraints}" if config.model.decoder == "crf" else ""),
         "weights": f"{dense:,} and {table.numel():,} in word vectors",
         "trained on": str(Path(config.corpus.train).resolve()),
     }
@@ -53,6 +48,34 @@ def show_model(folder: Path, console: Console) -> None:
         console.print(f"[bold]{name:<{width}}[/]  {escape(text)}", highlight=False, soft_wrap=True)
     if test is not None:
         show_evaluation(console, test, "Test split, scored once")
+
+
+def _spelling(config: CharactersConfig) -> str:
+    case = f", {config.case_dimensions} dimensions for capitals" if config.case_dimensions else ""
+    if config.kind == "none":
+        return ", not used" + case
+    if config.kind == "cnn":
+        return f", {config.filters} filters of width {config.width}" + case
+    return f", {config.kind}, 2 x {config.hidden} units" + case
+
+
+def _encoder(config: EncoderConfig) -> str:
+    if config.kind == "none":
+        return "none"
+    if config.kind == "cnn":
+        steps = ", ".join(map(str, config.dilations))
+        sides = "to both sides" if config.bidirectional else "backwards"
+        return (
+            f"cnn, {config.hidden} filters of width {config.width} looking {sides}, dilations {steps}, "
+            f"times: {config.layers}"
+        )
+    directions = "two directions" if config.bidirectional else "one direction"
+    return f"{config.kind}, {config.hidden} units, layers: {config.layers}, {directions}"
+
+
+def _attention(config: AttentionConfig) -> str:
+    heads = f", {config.heads} heads" if config.kind == "multi_head" else ""
+    return f"{config.kind}, {config.dimensions} dimensions{heads}"
 
 
 def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.data.batching import EncodedCorpus, Forms, reading_order, training_order
+from nertool.data.batching import EncodedCorpus, Forms, case_of, reading_order, training_order
 from nertool.data.lexicon import (
     BORDER,
     UNKNOWN_CHARACTER,
@@ -31,15 +31,15 @@ def lexicon() -> Lexicon:
     return Lexicon(["ab", "a0", "AB", "b", "é"], ["a", "b", "A", "0"], LABELS, Scheme.IOB2)
 
 
-def naive_windows(form: str, known: Lexicon, width: int, maximum: int) -> list[list[int]]:
-    """The characters around each character, border where there are none; each once, in the order met."""
+def naive_windows(form: str, known: Lexicon, width: int, maximum: int, distinct: bool = True) -> list[list[int]]:
+    """The characters around each character, border where there are none, in the order met; each once or all."""
     kinds = [known.kinds.get(character, UNKNOWN_CHARACTER) for character in form[:maximum]] or [BORDER]
     half = width // 2
     places = range(len(kinds))
     found: list[list[int]] = []
     for place in places:
         window = [kinds[at] if at in places else BORDER for at in range(place - half, place + half + 1)]
-        if window not in found:
+        if not distinct or window not in found:
             found.append(window)
     return found
 
@@ -50,10 +50,10 @@ def spellings(windows: np.ndarray, lengths: np.ndarray) -> list[list[list[int]]]
 
 
 class TestForms:
-    @given(st.lists(tokens, max_size=30), st.sampled_from([1, 3, 5]), st.integers(1, 12))
-    def test_rows_and_windows_are_those_of_a_look_up_of_each_form(self, words, width, maximum):
+    @given(st.lists(tokens, max_size=30), st.sampled_from([1, 3, 5]), st.integers(1, 12), st.booleans())
+    def test_rows_and_windows_are_those_of_a_look_up_of_each_form(self, words, width, maximum, distinct):
         known = lexicon()
-        forms = Forms(known, width, maximum)
+        forms = Forms(known, width, maximum, distinct=distinct)
         numbers = [forms[word] for word in words]
         assert numbers == [forms[word] for word in words]
         names = list(forms)
@@ -61,8 +61,9 @@ class TestForms:
         assert len(forms) == len({"", *words})
         tables = forms.drain()
         assert tables.rows.tolist() == [known.row(name) for name in names]
+        assert tables.cases.tolist() == [case_of(name) for name in names]
         found = spellings(*tables.select(np.arange(len(names))))
-        assert found == [naive_windows(name, known, width, maximum) for name in names]
+        assert found == [naive_windows(name, known, width, maximum, distinct) for name in names]
 
     @given(st.lists(tokens, min_size=1, max_size=20), st.randoms())
     def test_forms_can_be_selected_in_any_order_and_twice(self, words, random):
@@ -92,6 +93,7 @@ class TestForms:
         assert (forms["ab"], forms["b"], forms["a0x"]) == (1, 3, 4)
         second = forms.drain()
         assert second.rows.tolist() == [known.row("b"), UNKNOWN_ROW]
+        assert second.cases.tolist() == [1, 1]
         found = spellings(*second.select(np.arange(2)))
         assert found == [naive_windows(form, known, 3, 20) for form in ("b", "a0x")]
         assert len(forms.drain().rows) == 0
@@ -121,6 +123,7 @@ class TestEncodedCorpus:
                 number = batch.forms[step, column]
                 assert batch.mask[step, column] == inside
                 assert batch.rows[number] == known.row(form)
+                assert batch.cases[number] == case_of(form)
                 assert found[number] == naive_windows(form, known, 3, 9)
                 assert batch.labels[step, column] == (LABELS.index(labels[place][step]) if inside else 0)
         # Nothing is computed twice, and nothing that no token needs.

@@ -101,11 +101,21 @@ def test_reference_with_fewer_words_scores_training_sentences_the_same(make_sett
     torch.testing.assert_close(*losses)
 
 
-def test_reference_refuses_a_network_that_it_is_not(make_setting):
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.decoder=softmax",
+        "model.encoder.kind=gru",
+        "model.attention.kind=dot",
+        "model.characters.case_dimensions=2",
+        "model.locked_dropout=true",
+    ],
+)
+def test_reference_refuses_a_network_that_it_is_not(make_setting, setting):
     from contenders import reference_tagger, untrained_model
 
     with pytest.raises(ValueError, match="this model is another"):
-        reference_tagger(untrained_model(make_setting("model.decoder=softmax")))
+        reference_tagger(untrained_model(make_setting(setting)))
 
 
 @pytest.mark.parametrize("sort", [False, True])

@@ -99,7 +99,28 @@ class TestProblems:
             ),
             (
                 {**SMALLEST, "model": {"encoder": {"units": 1}}},
-                "model.encoder.units: no such setting; model.encoder has kind, hidden, layers, bidirectional.",
+                "model.encoder.units: no such setting; model.encoder has kind, hidden, layers, bidirectional, "
+                "dropout, width, dilations.",
+            ),
+            (
+                {**SMALLEST, "model": {"decoder": "softmax", "constraints": "always"}},
+                "model: constraints: 'always' is for the crf; decoder is 'softmax'",
+            ),
+            (
+                {**SMALLEST, "model": {"decoder": "constrained", "constraints": "always"}},
+                "model: constraints: 'always' is for the crf; decoder is 'constrained'",
+            ),
+            (
+                {**SMALLEST, "model": {"attention": {"kind": "multi_head", "dimensions": 10}}},
+                "model.attention: dimensions: 10 cannot be shared equally by 4 heads",
+            ),
+            (
+                {**SMALLEST, "model": {"encoder": {"width": 4}}},
+                "model.encoder.width: must be odd, so that a filter has a middle, found 4",
+            ),
+            (
+                {**SMALLEST, "model": {"encoder": {"dilations": [1, 65]}}},
+                "model.encoder.dilations.1: input should be less than or equal to 64, found 65",
             ),
             (
                 {**SMALLEST, "trainng": {}},
@@ -295,11 +316,23 @@ configs = st.fixed_dictionaries(
         "model": st.fixed_dictionaries(
             {
                 "characters": st.fixed_dictionaries(
-                    {"kind": st.sampled_from(["cnn", "none"]), "width": st.sampled_from([1, 3, 9])}
+                    {"kind": st.sampled_from(["cnn", "lstm", "none"]), "width": st.sampled_from([1, 3, 9])}
                 ),
-                "encoder": st.fixed_dictionaries({"hidden": count, "bidirectional": st.booleans()}),
-                "decoder": st.sampled_from(["crf", "softmax"]),
+                "encoder": st.fixed_dictionaries(
+                    {
+                        "kind": st.sampled_from(["rnn", "gru", "lstm", "cnn", "none"]),
+                        "hidden": count,
+                        "bidirectional": st.booleans(),
+                        "dropout": st.none() | share,
+                        "dilations": st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
+                    }
+                ),
+                "attention": st.fixed_dictionaries(
+                    {"kind": st.sampled_from(["none", "dot", "multi_head"]), "heads": st.sampled_from([1, 2, 8])}
+                ),
+                "decoder": st.sampled_from(["crf", "softmax", "constrained"]),
                 "dropout": share,
+                "locked_dropout": st.booleans(),
             }
         ),
         "training": st.fixed_dictionaries(

@@ -27,6 +27,7 @@ ROWS = [
     ["display"],
     ["model"],
     ["training"],
+    ["comparison"],
     ["tagger", "inspection"],
     ["formats"],
     ["cli"],

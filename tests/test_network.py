@@ -19,9 +19,9 @@ from nertool.model.bundle import Model, build_network, load_bundle
 from nertool.model.characters import CharacterCNN
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.encoder import Encoder
 from nertool.model.labeller import Labeller
 from nertool.model.network import Network, Sizes
+from nertool.model.recurrent import RecurrentEncoder
 from nertool.model.words import WordEmbedding
 from nertool.training.trainer import train
 
@@ -240,8 +240,7 @@ class TestDropout:
         assert (noise.keep((99,), 0.5) == Noise(1).keep((99,), 0.5)).all(), "it drew bits that it does not need"
 
     def test_it_comes_before_and_after_the_encoder_and_between_its_layers(self):
-        noise = Noise(1)
-        encoder = Encoder(3, 200, 2, True, 0.5, noise)
+        encoder = RecurrentEncoder(3, "lstm", 200, 2, True, Dropout(0.5, Noise(1)))
         values, mask = torch.rand(4, 6, 3), torch.ones(4, 6, dtype=torch.bool)
         assert not torch.equal(encoder(values, mask), encoder(values, mask))
         encoder.eval()
@@ -325,15 +324,19 @@ class TestWords:
         assert network.words.weight.grad is None
 
 
-def test_form_vectors_are_what_the_network_computes_of_a_batch(monkeypatch):
+@pytest.mark.parametrize("case_dimensions", [0, 3])
+@pytest.mark.parametrize("kind", ["cnn", "none"])
+def test_form_vectors_are_what_the_network_computes_of_a_batch(kind, case_dimensions, monkeypatch):
     corpus, lexicon = small_corpus([5, 2])
-    network = small_network(lexicon).eval()
+    settings = {"characters": {"kind": kind, "case_dimensions": case_dimensions}}
+    network = small_network(lexicon, settings).eval()
     batch = corpus.batch(np.arange(2))
     seen = []
     monkeypatch.setattr(network, "encode", lambda inputs, mask: seen.append(inputs))
     network(batch)
-    tables = (torch.from_numpy(each) for each in (batch.rows, batch.windows, batch.window_counts))
-    torch.testing.assert_close(network.form_vectors(*tables)[torch.from_numpy(batch.forms)], seen[0])
+    arrays = (batch.rows, batch.cases, batch.windows, batch.window_counts)
+    vectors = network.form_vectors(*map(torch.from_numpy, arrays))
+    torch.testing.assert_close(vectors[torch.from_numpy(batch.forms)], seen[0])
 
 
 def test_the_loss_is_averaged_over_sentences_and_needs_labels():

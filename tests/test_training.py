@@ -184,7 +184,7 @@ class TestRun:
             ["training.schedule=one_cycle"],
             ["training.decay=0.5", "training.warmup=2"],
             ["model.decoder=softmax"],
-            ["model.decoder=softmax", "model.constraints=always"],
+            ["model.decoder=constrained"],
             ["model.constraints=always", "corpus.learn_scheme=BILOU"],
             ["model.constraints=none", "corpus.learn_scheme=IOB2"],
             ["model.encoder.layers=2", "model.encoder.bidirectional=false"],

@@ -25,15 +25,18 @@ class Forms(dict[str, int]):
         lexicon: What is known.
         width: Characters in a window, odd.
         maximum: Characters of a form that are looked at.
+        distinct: Whether equal windows of a form are kept once, since nobody asks for order or number.
     """
 
-    def __init__(self, lexicon: Lexicon, width: int, maximum: int) -> None:
+    def __init__(self, lexicon: Lexicon, width: int, maximum: int, *, distinct: bool = True) -> None:
         super().__init__()
         self._lexicon = lexicon
         self._maximum = maximum
         self._kinds = lexicon.kinds
         self._width = width
+        self._distinct = distinct
         self._rows: list[int] = []
+        self._cases: list[int] = []
         self._windows: list[list[int]] = []
         self[""]  # form 0 pads: the unknown row, and a border as its only character
 
@@ -43,11 +46,14 @@ class Forms(dict[str, int]):
         kinds = [get(character, UNKNOWN_CHARACTER) for character in form[: self._maximum]] or [BORDER]
         border = [BORDER] * (self._width // 2)
         spelling = [*border, *kinds, *border]
-        # Of equal windows one is enough: the maximum over all does not ask how often.
-        windows = dict.fromkeys(zip(*[spelling[i:] for i in range(self._width)], strict=False))
+        windows: Iterable[tuple[int, ...]] = zip(*[spelling[i:] for i in range(self._width)], strict=False)
+        if self._distinct:
+            # Of equal windows one is enough: the maximum over all does not ask how often.
+            windows = dict.fromkeys(windows)
         # Registered last, so that whatever interrupts this leaves no number without a row.
         number = len(self)
         self._rows.append(row)
+        self._cases.append(case_of(form))
         # As one flat list: a list of tuples would keep Python's garbage collector busy.
         self._windows.append(list(chain.from_iterable(windows)))
         self[form] = number
@@ -55,12 +61,26 @@ class Forms(dict[str, int]):
 
     def drain(self) -> FormTables:
         """The forms added since the last call, as arrays; their numbers follow those of the call before."""
-        windows, rows = self._windows, self._rows
-        self._windows, self._rows = [], []
+        windows, rows, cases = self._windows, self._rows, self._cases
+        self._windows, self._rows, self._cases = [], [], []
         counts = np.fromiter(map(len, windows), np.int64, len(windows)) // self._width
         offsets = np.concatenate(([0], np.cumsum(counts)))
         flat = np.fromiter(chain.from_iterable(windows), np.int32, int(offsets[-1]) * self._width)
-        return FormTables(np.array(rows, dtype=np.int64), flat.reshape(-1, self._width), offsets)
+        return FormTables(
+            np.array(rows, dtype=np.int64), np.array(cases, np.int64), flat.reshape(-1, self._width), offsets
+        )
+
+
+def case_of(form: str) -> int:
+    """How a form uses capitals: 0 has no letters with case, 1 no capital, 2 all, 3 the first alone, 4 others."""
+    if form.islower():
+        return 1
+    if form.isupper():
+        # A single capital says no more of the rest than a capital at the beginning does.
+        return 2 if len(form) > 1 else 3
+    if form.lower() == form.upper():
+        return 0
+    return 3 if form[0].isupper() and form[1:] == form[1:].lower() else 4
 
 
 @dataclass(frozen=True)
@@ -69,12 +89,13 @@ class FormTables:
 
     Attributes:
         rows: Word row of each form, (forms,).
-        windows: Kinds of the characters around each character of each form, no two alike within a form,
-            (windows, width).
+        cases: How each form uses capitals (see `case_of`), (forms,).
+        windows: Kinds of the characters around each character of each form, (windows, width).
         offsets: Where the windows of each form begin, and their total, (forms + 1,).
     """
 
     rows: np.ndarray
+    cases: np.ndarray
     windows: np.ndarray
     offsets: np.ndarray
 
@@ -91,15 +112,17 @@ class Batch:
 
     Attributes:
         rows: Word rows of the distinct forms, (forms,).
+        cases: How the distinct forms use capitals, (forms,).
         windows: Character windows of the distinct forms, (windows, width).
         window_counts: Number of windows of each distinct form, (forms,).
-        forms: The form of each token, as an index into the three above, (time, batch).
+        forms: The form of each token, as an index into the four above, (time, batch).
         mask: True for tokens, False for padding, boolean (time, batch).
         labels: Label of each token, 0 in padding, (time, batch); None where they are not known.
         sentences: Which sentences of the corpus these are, (batch,).
     """
 
     rows: np.ndarray
+    cases: np.ndarray
     windows: np.ndarray
     window_counts: np.ndarray
     forms: np.ndarray
@@ -159,6 +182,7 @@ class EncodedCorpus:
         windows, window_counts = self.tables.select(numbers)
         return Batch(
             self.tables.rows[numbers],
+            self.tables.cases[numbers],
             windows,
             window_counts,
             forms.reshape(mask.shape),

@@ -18,6 +18,7 @@ import torch
 
 from nertool.config import Config
 from nertool.configfile import dump_config, load_config
+from nertool.data.batching import Forms
 from nertool.data.lexicon import Lexicon, initial_rows
 from nertool.data.schemes import Scheme, allowed_transitions
 from nertool.data.vectors import Vectors
@@ -37,6 +38,13 @@ class Model:
     config: Config
     lexicon: Lexicon
     network: Network
+
+    def new_forms(self) -> Forms:
+        """An empty register of forms, spelled as the network wants them."""
+        characters = self.config.model.characters
+        if characters.kind == "cnn":
+            return Forms(self.lexicon, characters.width, characters.maximum)
+        return Forms(self.lexicon, 1, characters.maximum, distinct=False)
 
 
 def build_network(config: Config, lexicon: Lexicon, dimensions: int) -> Network:

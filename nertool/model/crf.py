@@ -102,10 +102,19 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
 
 
 class Softmax(ConditionalRandomField):
-    """Each label scored by itself: the CRF whose transitions are fixed at 0 (constraints may still hold)."""
+    """Each label scored by itself: the CRF whose transitions are fixed at 0.
 
-    def __init__(self, labels: int, constraints: Constraints | None = None, *, always: bool = False) -> None:
-        super().__init__(labels, constraints, always=always)
+    With constraints, the best sequence is the best of those that the scheme allows, at the speed of softmax
+    in training (Lester et al. 2020).
+
+    Args:
+        labels: Number of labels.
+        constraints: What the scheme allows; None: everything.
+    """
+
+    def __init__(self, labels: int, constraints: Constraints | None = None) -> None:
+        super().__init__(labels, constraints)
+        self.constrained = constraints is not None
         for parameter in self.parameters():
             parameter.requires_grad_(False).zero_()
 
@@ -114,9 +123,12 @@ class Softmax(ConditionalRandomField):
 
     def loss(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """Cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
-        if self.always:
-            return super().loss(emissions, labels, mask)
         return torch.nn.functional.cross_entropy(emissions[mask], labels[mask], reduction="sum")
+
+    @torch.no_grad()
+    def best_labels(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """The most probable labels; arguments and result as for the CRF."""
+        return super().best_labels(emissions, mask) if self.constrained else emissions.argmax(-1) * mask
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):

@@ -38,17 +38,21 @@ class Dropout(nn.Module):
     Args:
         probability: Of an element to be zeroed.
         noise: Where the random bits come from.
+        locked: Whether all elements along the first dimension, which is time, share one mask: variational
+            dropout (Gal & Ghahramani 2016).
     """
 
-    def __init__(self, probability: float, noise: Noise) -> None:
+    def __init__(self, probability: float, noise: Noise, *, locked: bool = False) -> None:
         super().__init__()
         self.probability = probability
         self.noise = noise
+        self.locked = locked
 
     def forward(self, values: Tensor) -> Tensor:
         """Any shape in, the same shape out."""
         if not self.training or self.probability == 0.0:
             return values
-        kept = self.noise.keep(values.shape, 1.0 - self.probability)
+        shape = (1, *values.shape[1:]) if self.locked else values.shape
+        kept = self.noise.keep(shape, 1.0 - self.probability)
         factors = np.multiply(kept, 1.0 / (1.0 - self.probability), dtype=np.float32)
         return values * torch.from_numpy(factors)

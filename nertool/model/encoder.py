@@ -1,101 +1,47 @@
-"""The recurrent network that lets each token see its sentence (Ma & Hovy 2016, section 2.2)."""
+"""What lets each token see its sentence, by its name in the config."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
 
-from nertool.model.chain import reversal
-from nertool.model.concurrency import run_branches
-from nertool.model.dropout import Dropout, Noise
+from nertool.config import EncoderConfig
+from nertool.model.convolution import ConvolutionalEncoder
+from nertool.model.dropout import Dropout
+from nertool.model.recurrent import RecurrentEncoder
 
 
-class Direction(nn.Module):
-    """One recurrent layer read in one direction, (time, batch, inputs) to (time, batch, hidden)."""
+class NoEncoder(nn.Module):
+    """Each token sees itself alone: what a network is compared with to see what context buys."""
 
-    def __init__(self, inputs: int, hidden: int) -> None:
+    branches = 1
+
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.cell: nn.RNNBase = nn.LSTM(inputs, hidden)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the weights as the paper does (section 3.1); the forget gate starts open."""
-        hidden = self.cell.hidden_size
-        for name, parameter in self.cell.named_parameters():
-            if name.startswith("weight"):
-                bound = math.sqrt(6 / (hidden + parameter.shape[1]))
-                nn.init.uniform_(parameter, -bound, bound)
-            else:
-                nn.init.zeros_(parameter)
-                if name == "bias_ih_l0":
-                    # torch's gates: input, forget, cell, output
-                    nn.init.ones_(parameter[hidden : 2 * hidden])
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Runs the layer from the first token to the last."""
-        result: Tensor = self.cell(values)[0]
-        return result
-
-
-class Encoder(nn.Module):
-    """Layers of an LSTM in one direction or two.
-
-    The backward direction is a layer of its own over the reversed sentences. Sentences are reversed within
-    their own length, so padding comes last in both directions and can reach no token.
-
-    Args:
-        inputs: Size of the input vectors.
-        hidden: Units of each direction.
-        layers: Number of layers.
-        bidirectional: Whether there is a backward direction.
-        dropout: Between the layers.
-        noise: Random bits for dropout.
-    """
-
-    def __init__(
-        self, inputs: int, hidden: int, layers: int, bidirectional: bool, dropout: float, noise: Noise
-    ) -> None:
-        super().__init__()
-        directions = 2 if bidirectional else 1
-        self.output_size = directions * hidden
-        self.layers = nn.ModuleList(
-            nn.ModuleList(Direction(inputs if layer == 0 else self.output_size, hidden) for _ in range(directions))
-            for layer in range(layers)
-        )
-        self.dropout = Dropout(dropout, noise)
-        self.branches = directions
-        self.concurrent = False  # whether the directions are trained on a thread each
+        self.output_size = inputs
+        self.concurrent = False
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Runs the layers.
-
-        Args:
-            values: (time, batch, inputs).
-            mask: Boolean (time, batch), a prefix of True in each column.
-
-        Returns:
-            (time, batch, directions x hidden); anything outside the mask.
-        """
-        order = None if bool(mask.all()) else torch.from_numpy(reversal(mask.numpy())).unsqueeze(-1)
-        for depth in range(len(self.layers)):
-            layer = list(self.layers[depth].children())
-            if depth:
-                values = self.dropout(values)
-            if len(layer) == 1:
-                values = layer[0](values)
-            else:
-                both = (values, _reverse(values, order))
-                if self.concurrent and torch.is_grad_enabled():
-                    ahead, back = run_branches(layer, both)
-                else:
-                    ahead, back = (direction(each) for direction, each in zip(layer, both, strict=True))
-                values = torch.cat((ahead, _reverse(back, order)), -1)
+        """Returns the values, (time, batch, inputs)."""
         return values
 
 
-def _reverse(values: Tensor, order: Tensor | None) -> Tensor:
-    if order is None:
-        return values.flip(0)
-    return values.gather(0, order.expand_as(values))
+# All take values (time, batch, inputs) and a mask, and have `output_size`, the size of their results,
+# `branches`, the number of parts that may train on a thread each, and `concurrent`, whether they do.
+Encoder = RecurrentEncoder | ConvolutionalEncoder | NoEncoder
+
+
+def build_encoder(config: EncoderConfig, inputs: int, dropout: Dropout) -> Encoder:
+    """The encoder that the config names.
+
+    Args:
+        config: Its kind and sizes.
+        inputs: Size of the input vectors.
+        dropout: Between layers or iterations.
+    """
+    if config.kind == "none":
+        return NoEncoder(inputs)
+    if config.kind == "cnn":
+        return ConvolutionalEncoder(
+            inputs, config.hidden, config.layers, config.dilations, config.width, config.bidirectional, dropout
+        )
+    return RecurrentEncoder(inputs, config.kind, config.hidden, config.layers, config.bidirectional, dropout)

@@ -10,7 +10,6 @@ from itertools import chain
 import numpy as np
 import torch
 
-from nertool.data.batching import Forms
 from nertool.model.bundle import Model
 from nertool.model.prediction import Prediction, predict, vectors_of
 
@@ -91,8 +90,7 @@ class Labeller:
         return Labelled(labels, offsets, prediction)
 
     def _forget(self) -> None:
-        characters = self._model.config.model.characters
-        self._forms = Forms(self._model.lexicon, characters.width, characters.maximum)
+        self._forms = self._model.new_forms()
         self._vectors = vectors_of(self._model.network, self._forms.drain())
         self._count = len(self._vectors)
 

@@ -1,4 +1,4 @@
-"""BiLSTM-CNN-CRF (Ma & Hovy 2016): characters and words, encoder, decoder, put together."""
+"""BiLSTM-CNN-CRF (Ma & Hovy 2016) and its variants: words, characters, encoder, attention, decoder together."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nertool.config import ModelConfig
+from nertool.config import CharactersConfig, ModelConfig
 from nertool.data.batching import Batch
 from nertool.data.lexicon import UNKNOWN_ROW
+from nertool.model.attention import Attention
 from nertool.model.chain import Posterior
-from nertool.model.characters import CharacterCNN
+from nertool.model.characters import CaseEmbedding, CharacterCNN, CharacterRNN
 from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.encoder import Encoder
+from nertool.model.encoder import build_encoder
 from nertool.model.words import WordEmbedding
 
 
@@ -65,52 +66,60 @@ class Network(nn.Module):
             self.word_dropout = word_dropout
             self.words = WordEmbedding(sizes.words, sizes.dimensions, train_words)
             inputs = self.words.output_size
-            self.characters: CharacterCNN | None = None
-            if config.characters.kind == "cnn":
-                self.characters = CharacterCNN(
-                    sizes.characters,
-                    config.characters.dimensions,
-                    config.characters.filters,
-                    config.characters.width,
-                    config.characters.dropout,
-                    self.noise,
-                )
+            characters = config.characters
+            self.characters: CharacterCNN | CharacterRNN | None = None
+            if characters.kind != "none":
+                self.characters = _build_characters(characters, sizes.characters, self.noise)
                 inputs += self.characters.output_size
-            self.input_dropout = Dropout(config.dropout, self.noise)
-            encoder = config.encoder
-            self.encoder = Encoder(
-                inputs, encoder.hidden, encoder.layers, encoder.bidirectional, config.dropout, self.noise
+            self.cases: CaseEmbedding | None = None
+            if characters.case_dimensions:
+                self.cases = CaseEmbedding(characters.case_dimensions)
+                inputs += self.cases.output_size
+
+            def dropout(probability: float = config.dropout) -> Dropout:
+                return Dropout(probability, self.noise, locked=config.locked_dropout)
+
+            self.input_dropout = dropout()
+            between = config.encoder.dropout
+            self.encoder = build_encoder(
+                config.encoder, inputs, dropout() if between is None else dropout(between)
             )
-            self.output_dropout = Dropout(config.dropout, self.noise)
+            self.attention: Attention | None = None
+            if config.attention.kind != "none":
+                self.attention = Attention(config.attention, self.encoder.output_size)
+            self.output_dropout = dropout()
             self.scores = nn.Linear(self.encoder.output_size, sizes.labels)
             bound = math.sqrt(6 / (self.encoder.output_size + sizes.labels))
             nn.init.uniform_(self.scores.weight, -bound, bound)
             nn.init.zeros_(self.scores.bias)
-            decoder = ConditionalRandomField if config.decoder == "crf" else Softmax
-            self.decoder = decoder(
-                sizes.labels,
-                None if config.constraints == "none" else constraints,
-                always=config.constraints == "always",
-            )
+            self.decoder = _build_decoder(config, sizes.labels, constraints)
 
-    def form_vectors(self, rows: Tensor, windows: Tensor, counts: Tensor) -> Tensor:
+    def form_vectors(self, rows: Tensor, cases: Tensor, windows: Tensor, counts: Tensor) -> Tensor:
         """What goes into the encoder for each form, without dropout.
 
         Args:
             rows: Word rows, (forms,).
+            cases: How the forms use capitals, (forms,).
             windows: Character windows, (windows, width).
             counts: Number of windows of each form, (forms,).
 
         Returns:
             (forms, inputs).
         """
-        words = self.words(rows)
-        return words if self.characters is None else torch.cat((words, self.characters(windows, counts)), -1)
+        return torch.cat((self.words(rows), *self._spelled(cases, windows, counts)), -1)
 
     def encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Label scores (time, batch, labels) of input vectors (time, batch, inputs)."""
-        scores: Tensor = self.scores(self.output_dropout(self.encoder(self.input_dropout(inputs), mask)))
+        states = self.encoder(self.input_dropout(inputs), mask)
+        if self.attention is not None:
+            states = self.attention(states, mask)
+        scores: Tensor = self.scores(self.output_dropout(states))
         return scores
+
+    def _spelled(self, cases: Tensor, windows: Tensor, counts: Tensor) -> list[Tensor]:
+        """What the spelling of each form adds to its word vector, each (forms, …)."""
+        found = [] if self.characters is None else [self.characters(windows, counts)]
+        return found if self.cases is None else [*found, self.cases(cases)]
 
     def forward(self, batch: Batch) -> Tensor:
         """Label scores (the CRF's emissions) of a batch, (time, batch, labels)."""
@@ -123,9 +132,9 @@ class Network(nn.Module):
             hidden = torch.from_numpy(~self.noise.keep(forms.shape, 1.0 - self.word_dropout))
             forms = torch.where(hidden, len(rows) - 1, forms)
         inputs = nn.functional.embedding(forms, self.words(rows))
-        if self.characters is not None:
-            spellings = self.characters(torch.from_numpy(batch.windows), torch.from_numpy(batch.window_counts))
-            inputs = torch.cat((inputs, nn.functional.embedding(spelled, spellings)), -1)
+        arrays = (batch.cases, batch.windows, batch.window_counts)
+        parts = self._spelled(*map(torch.from_numpy, arrays))
+        inputs = torch.cat((inputs, *(nn.functional.embedding(spelled, part) for part in parts)), -1)
         return self.encode(inputs, torch.from_numpy(batch.mask))
 
     def loss(self, batch: Batch) -> Tensor:
@@ -144,3 +153,18 @@ class Network(nn.Module):
     def posterior(self, batch: Batch) -> Posterior:
         """The distribution over label sequences."""
         return self.decoder.posterior(self(batch), torch.from_numpy(batch.mask))
+
+
+def _build_characters(config: CharactersConfig, kinds: int, noise: Noise) -> CharacterCNN | CharacterRNN:
+    if config.kind == "cnn":
+        return CharacterCNN(kinds, config.dimensions, config.filters, config.width, config.dropout, noise)
+    return CharacterRNN(kinds, config.dimensions, config.kind, config.hidden, config.dropout, noise)
+
+
+def _build_decoder(config: ModelConfig, labels: int, constraints: Constraints | None) -> ConditionalRandomField:
+    if config.decoder == "softmax":
+        return Softmax(labels)
+    if config.decoder == "constrained":
+        return Softmax(labels, constraints)
+    allowed = None if config.constraints == "none" else constraints
+    return ConditionalRandomField(labels, allowed, always=config.constraints == "always")

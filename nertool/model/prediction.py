@@ -44,8 +44,8 @@ def vectors_of(network: Network, tables: FormTables) -> Tensor:
         for start in range(0, len(tables.rows), _FORMS_AT_ONCE):
             forms = np.arange(start, min(start + _FORMS_AT_ONCE, len(tables.rows)))
             windows, counts = tables.select(forms)
-            rows = torch.from_numpy(tables.rows[forms])
-            parts.append(network.form_vectors(rows, torch.from_numpy(windows), torch.from_numpy(counts)))
+            arrays = (tables.rows[forms], tables.cases[forms], windows, counts)
+            parts.append(network.form_vectors(*map(torch.from_numpy, arrays)))
     return torch.cat(parts)
 
 

@@ -18,7 +18,7 @@ import torch
 
 import nertool
 from nertool.config import Config
-from nertool.data.batching import EncodedCorpus, Forms
+from nertool.data.batching import EncodedCorpus
 from nertool.data.conll import LabelledSentences
 from nertool.data.corpus import Corpus, read_corpus
 from nertool.data.lexicon import Lexicon, build_lexicon
@@ -42,6 +42,7 @@ class Prepared:
         config: With the paths of the files that were found.
         corpus: The splits.
         lexicon: The vocabularies.
+        model: With its first weights; training changes it.
         coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
         parameters: Number of weights, those of word vectors left out, and of word vectors.
         seconds: That it took.
@@ -50,6 +51,7 @@ class Prepared:
     config: Config
     corpus: Corpus
     lexicon: Lexicon
+    model: Model
     coverage: dict[str, float] | None
     parameters: tuple[int, int]
     seconds: float
@@ -105,7 +107,8 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
     counts = [parameter.numel() for parameter in model.network.parameters()]
     table = model.network.words.weight.numel()
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
-    yield Prepared(config, corpus, lexicon, coverage, (sum(counts) - table, table), time.perf_counter() - began)
+    sizes = (sum(counts) - table, table)
+    yield Prepared(config, corpus, lexicon, model, coverage, sizes, time.perf_counter() - began)
 
     _check_folder(folder)
 
@@ -146,10 +149,7 @@ def _score_test(corpus: Corpus, folder: Path) -> Evaluation | None:
 def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
     """A labelled split as integers."""
     numbers = {label: number for number, label in enumerate(model.lexicon.labels)}
-    characters = model.config.model.characters
-    return EncodedCorpus(
-        Forms(model.lexicon, characters.width, characters.maximum), split.tokens, split.labels, numbers
-    )
+    return EncodedCorpus(model.new_forms(), split.tokens, split.labels, numbers)
 
 
 def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
