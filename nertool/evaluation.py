@@ -174,6 +174,9 @@ def _report_on_entities(
         warnings.simplefilter("ignore")
         report = classification_report(gold_rows, predicted_rows, output_dict=True, zero_division=0, **options)
     report.pop("weighted avg", None)
+    # Where strict mode reads no entity out of any label, seqeval takes the mean over no types.
+    if report.keys() == _NOTHING.keys():
+        return dict(_NOTHING), kind.__name__
     return {name: _scores(row) for name, row in report.items()}, kind.__name__
 
 

@@ -116,6 +116,24 @@ def test_no_entities_at_all(scheme, strict):
     assert (found.accuracy, found.sentences, found.tokens) == (1.0, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "gold", "predicted"),
+    [
+        (Scheme.IOB2, "O O", "O I-X"),
+        (Scheme.IOB2, "I-X O", "I-X O"),
+        (Scheme.IOB2, "I-X I-X", "O I-Y"),
+        (Scheme.IOBES, "O O", "B-X I-X"),
+        (Scheme.BILOU, "O O", "I-X L-X"),
+    ],
+)
+def test_labels_without_one_entity_to_the_letter_score_nothing(scheme, gold, predicted):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate([gold.split()], [predicted.split()], scheme)
+    nothing = Scores(0.0, 0.0, 0.0, 0)
+    assert (found.micro, found.macro, found.per_type) == (nothing, nothing, {})
+
+
 def test_plain_tags_are_scored_token_by_token():
     gold, predicted = [["DET", "NOUN"], ["VERB", "NOUN"]], [["DET", "VERB"], ["VERB", "ADJ"]]
     found = evaluate(gold, predicted, Scheme.PLAIN)
