@@ -99,6 +99,20 @@ class TestForms:
         assert len(forms.drain().rows) == 0
 
 
+@pytest.mark.parametrize(
+    ("forms", "case"),
+    [
+        (["", "1984", ",", "東京", "3-1", "\ud800"], 0),
+        (["house", "e-mail", "1st", "ß", "élan", "x"], 1),
+        (["NATO", "U.S.", "B2B", "ÉTÉ", "A4", "II"], 2),
+        (["Paris", "I", "É", "Élan", "Jean-luc", "Ab1"], 3),
+        (["iPhone", "McDonald", "PhD", "Jean-Luc", "eBay", "1Password", "'Tis"], 4),
+    ],
+)
+def test_how_a_form_uses_capitals(forms, case):
+    assert {form: case_of(form) for form in forms} == dict.fromkeys(forms, case)
+
+
 class TestEncodedCorpus:
     @given(corpora, st.data())
     def test_a_batch_holds_what_a_look_up_token_by_token_finds(self, sentences, data):

@@ -355,6 +355,20 @@ def test_what_the_scheme_forbids_is_never_predicted(kind, always):
     assert (marginals[0][:, ~rules.start] == 0).all()
 
 
+def test_softmax_without_constraints_may_predict_what_the_scheme_forbids():
+    rules = Constraints(*allowed_transitions(IOBES, Scheme.IOBES))
+    emissions, _, mask = ragged(1, time=30, batch=64, labels=len(IOBES))
+    assert not legal(Softmax(len(IOBES)).best_labels(emissions, mask), mask, rules)
+    # I-X is the best label everywhere but no sequence may begin with it; B-X and E-X cost more than it brings.
+    emissions = torch.zeros(3, 1, len(IOBES))
+    emissions[..., IOBES.index("I-X")] = 2.0
+    emissions[..., IOBES.index("O")] = 1.9
+    mask = torch.ones(3, 1, dtype=torch.bool)
+    free, bound = Softmax(len(IOBES)), Softmax(len(IOBES), rules)
+    assert [IOBES[label] for label in free.best_labels(emissions, mask)[:, 0]] == ["I-X"] * 3
+    assert [IOBES[label] for label in bound.best_labels(emissions, mask)[:, 0]] == ["O"] * 3
+
+
 def legal(labels: Tensor, mask: Tensor, rules: Constraints) -> bool:
     """Whether all the label sequences are allowed."""
     return all(

@@ -35,7 +35,9 @@ def small_lexicon(random: np.random.Generator) -> Lexicon:
     return Lexicon(words[::2], list("abcdeF7"), labels, Scheme.PLAIN)
 
 
-def small_corpus(lengths: list[int], width: int = 3, seed: int = 1) -> tuple[EncodedCorpus, Lexicon]:
+def small_corpus(
+    lengths: list[int], width: int = 3, seed: int = 1, *, distinct: bool = True
+) -> tuple[EncodedCorpus, Lexicon]:
     """Random sentences of known and unknown words, with random labels."""
     random = np.random.default_rng(seed)
     lexicon = small_lexicon(random)
@@ -43,13 +45,14 @@ def small_corpus(lengths: list[int], width: int = 3, seed: int = 1) -> tuple[Enc
     sentences = [random.choice(pool, length).tolist() for length in lengths]
     labels = [random.choice(lexicon.labels, length).tolist() for length in lengths]
     numbers = {label: number for number, label in enumerate(lexicon.labels)}
-    return EncodedCorpus(Forms(lexicon, width, 10), sentences, labels, numbers), lexicon
+    return EncodedCorpus(Forms(lexicon, width, 10, distinct=distinct), sentences, labels, numbers), lexicon
 
 
 def small_network(lexicon: Lexicon, settings: dict | None = None, **options) -> Network:
     tree = {"dropout": 0.0, **(settings or {})}
-    tree["characters"] = {"dimensions": 4, "filters": 6, **tree.get("characters", {})}
+    tree["characters"] = {"dimensions": 4, "filters": 6, "hidden": 3, **tree.get("characters", {})}
     tree["encoder"] = {"hidden": 7, **tree.get("encoder", {})}
+    tree["attention"] = {"dimensions": 6, "heads": 2, **tree.get("attention", {})}
     sizes = Sizes(lexicon.row_count, 5, lexicon.kind_count, len(lexicon.labels))
     network = Network(sizes, ModelConfig.model_validate(tree), **options)
     with torch.random.fork_rng():
@@ -92,12 +95,32 @@ SHAPES = {
     "no characters": {"characters": {"kind": "none"}},
     "wide filters": {"characters": {"width": 5}},
     "softmax": {"decoder": "softmax"},
+    "gru": {"encoder": {"kind": "gru", "layers": 2}},
+    "rnn in one direction": {"encoder": {"kind": "rnn", "bidirectional": False}},
+    "convolutions": {"encoder": {"kind": "cnn", "layers": 2, "dilations": [1, 3]}},
+    "convolutions backwards": {"encoder": {"kind": "cnn", "bidirectional": False, "width": 5}},
+    "no encoder": {"encoder": {"kind": "none"}},
+    "dot": {"attention": {"kind": "dot"}},
+    "scaled dot, no encoder": {"encoder": {"kind": "none"}, "attention": {"kind": "scaled_dot"}},
+    "additive": {"attention": {"kind": "additive"}},
+    "heads over convolutions": {"encoder": {"kind": "cnn"}, "attention": {"kind": "multi_head"}},
+    "characters by lstm": {"characters": {"kind": "lstm"}},
+    "characters by gru, capitals": {"characters": {"kind": "gru", "case_dimensions": 2}},
+    "capitals alone": {"characters": {"kind": "none", "case_dimensions": 3}},
 }
+
+
+def shaped_corpus(name: str, lengths: list[int]) -> tuple[EncodedCorpus, Lexicon]:
+    """A corpus spelled as the network of one of the `SHAPES` wants it."""
+    characters = SHAPES[name].get("characters", {})
+    if characters.get("kind", "cnn") == "cnn":
+        return small_corpus(lengths, characters.get("width", 3))
+    return small_corpus(lengths, 1, distinct=False)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_alone_batched_and_over_padded_are_the_same(name):
-    corpus, lexicon = small_corpus([4, 1, 7, 2, 7, 3], width=5 if name == "wide filters" else 3)
+    corpus, lexicon = shaped_corpus(name, [4, 1, 7, 2, 7, 3])
     network = small_network(lexicon, SHAPES[name]).eval()
     batch = corpus.batch(np.arange(6))
     padded = over_padded(batch, 5)
@@ -114,7 +137,7 @@ def test_alone_batched_and_over_padded_are_the_same(name):
 @pytest.mark.parametrize("concurrent", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_gradient_of_a_padded_batch_is_the_sum_of_those_of_its_sentences(name, concurrent):
-    corpus, lexicon = small_corpus([4, 1, 6, 2], width=5 if name == "wide filters" else 3)
+    corpus, lexicon = shaped_corpus(name, [4, 1, 6, 2])
     network = small_network(lexicon, SHAPES[name]).train()
     network.encoder.concurrent = concurrent
     singles = [gradients(network, corpus.batch(np.array([place]))) for place in range(4)]
@@ -239,6 +262,32 @@ class TestDropout:
         assert Dropout(0.0, noise)(values) is values
         assert (noise.keep((99,), 0.5) == Noise(1).keep((99,), 0.5)).all(), "it drew bits that it does not need"
 
+    def test_locked_it_has_one_mask_for_all_time_and_others_for_each_sentence_and_feature(self):
+        values = Dropout(0.4, Noise(1), locked=True)(torch.ones(7, 90, 80))
+        assert (values == values[0]).all()
+        assert values.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
+        assert values[0].mean() == pytest.approx(1.0, abs=0.05)
+        assert len(values[0].unique(dim=0)) == 90
+        assert len(values[0].T.unique(dim=0)) == 80
+
+    @pytest.mark.parametrize("locked", [False, True])
+    def test_a_network_locks_all_of_it_or_none(self, locked):
+        corpus, lexicon = small_corpus([1, 1])
+        settings = {"encoder": {"kind": "none"}, "dropout": 0.5, "locked_dropout": locked}
+        network = small_network(lexicon, settings).train()
+        batch = corpus.batch(np.arange(2))
+        steps = 5  # of one word again and again: only noise can tell them apart
+        repeated = replace(batch, forms=batch.forms.repeat(steps, 0), mask=batch.mask.repeat(steps, 0))
+        scores = network(repeated)
+        assert bool((scores - scores[0]).abs().max() < 1e-6) == locked
+
+    def test_between_layers_it_may_be_another(self):
+        _, lexicon = small_corpus([1])
+        for own, wanted in ((None, 0.5), (0.0, 0.0), (0.3, 0.3)):
+            network = small_network(lexicon, {"dropout": 0.5, "encoder": {"layers": 2, "dropout": own}})
+            found = [each.probability for each in (network.input_dropout, network.encoder.dropout)]
+            assert [*found, network.output_dropout.probability] == [0.5, wanted, 0.5]
+
     def test_it_comes_before_and_after_the_encoder_and_between_its_layers(self):
         encoder = RecurrentEncoder(3, "lstm", 200, 2, True, Dropout(0.5, Noise(1)))
         values, mask = torch.rand(4, 6, 3), torch.ones(4, 6, dtype=torch.bool)
@@ -324,12 +373,13 @@ class TestWords:
         assert network.words.weight.grad is None
 
 
-@pytest.mark.parametrize("case_dimensions", [0, 3])
-@pytest.mark.parametrize("kind", ["cnn", "none"])
-def test_form_vectors_are_what_the_network_computes_of_a_batch(kind, case_dimensions, monkeypatch):
-    corpus, lexicon = small_corpus([5, 2])
-    settings = {"characters": {"kind": kind, "case_dimensions": case_dimensions}}
-    network = small_network(lexicon, settings).eval()
+@pytest.mark.parametrize(
+    "name",
+    ["default", "no characters", "characters by lstm", "characters by gru, capitals", "capitals alone"],
+)
+def test_form_vectors_are_what_the_network_computes_of_a_batch(name, monkeypatch):
+    corpus, lexicon = shaped_corpus(name, [5, 2])
+    network = small_network(lexicon, SHAPES[name]).eval()
     batch = corpus.batch(np.arange(2))
     seen = []
     monkeypatch.setattr(network, "encode", lambda inputs, mask: seen.append(inputs))
