@@ -5,46 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import click
 
 import nertool
+from nertool.commandline import LATEST, MODEL, RUNS, cores, explains_errors, model_folder, point_latest
 from nertool.errors import NertoolError
-
-RUNS = Path("runs")
-LATEST = "latest"
-_MODEL = click.option(
-    "--model",
-    metavar="DIR",
-    help="Run directory of a trained model.  [default: $NERTOOL_MODEL, else runs/latest]",
-)
-
-
-def _explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns a user's mistake into one clear message and exit code 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
-        try:
-            command(*args, **options)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise  # whoever read has seen enough; click ends quietly
-        except (NertoolError, OSError) as problem:
-            if isinstance(problem, OSError):  # such as a full disk: do not try again when Python ends
-                with contextlib.suppress(OSError):
-                    sys.stdout.close()
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
-            sys.exit(1)
-
-    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,7 +30,7 @@ def main() -> None:
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: runs/<config name>]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
-@_explains_errors
+@explains_errors
 def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None) -> None:
     """Train a model as CONFIG says: a YAML file, or the name of a config that ships with nertool.
 
@@ -93,7 +62,7 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
         stopped = isinstance(problem, KeyboardInterrupt)
         best = watcher.best if watcher else None
         if best is not None:
-            _point_latest(folder)
+            point_latest(folder)
             click.echo(
                 f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
                 f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
@@ -104,12 +73,85 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
         if not stopped:
             raise
         sys.exit(130)
-    _point_latest(folder)
+    point_latest(folder)
+
+
+@main.command()
+@click.argument("config")
+@click.option(
+    "--vary",
+    "varied",
+    metavar="A.B=C,D",
+    multiple=True,
+    help="Train with each of these values; several --vary make a grid.",
+)
+@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting in every training.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Trainings of each cell."
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings side by side.  [default: one for each core]")
+@click.option("--output", metavar="DIR", help="Where to.  [default: runs/compare-<config name>]")
+@explains_errors
+def compare(
+    config: str,
+    varied: tuple[str, ...],
+    overrides: tuple[str, ...],
+    seeds: int,
+    jobs: int | None,
+    output: str | None,
+) -> None:
+    r"""Train a grid of variants of CONFIG, each with several seeds, and report whether they differ.
+
+    \b
+    nertool compare demo.yaml --vary model.encoder.kind=rnn,gru,lstm --seeds 5
+
+    Each training has one thread. What has ended is not trained again: the same command goes on where it was
+    stopped. The report is DIR/report.html (also .md and .json).
+    """
+    import time
+
+    from rich.console import Console
+
+    from nertool.comparison.compare import command_line, judge
+    from nertool.comparison.grid import plan
+    from nertool.comparison.progress import Watcher
+    from nertool.comparison.report import show_comparison, write_report
+    from nertool.comparison.runner import run_jobs
+    from nertool.configfile import find_config
+
+    source = find_config(config)
+    folder = Path(output) if output else RUNS / f"compare-{source.stem}"
+    planned = plan(source, overrides, varied, seeds, folder)
+    side_by_side = min(jobs or cores(), len(planned))
+    console = Console()
+    watcher = Watcher(console, planned)
+    began = time.perf_counter()
+    with contextlib.closing(run_jobs(planned, side_by_side)) as records:
+        try:
+            watcher.watch(records)
+        except KeyboardInterrupt:
+            click.echo(
+                f"\nStopped. {len(watcher.results)} of {len(planned)} trainings have ended; "
+                "the same command goes on with the others.",
+                err=True,
+            )
+            sys.exit(130)
+    command = command_line(config, varied, overrides, seeds, side_by_side)
+    seconds = time.perf_counter() - began
+    comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
+    written = write_report(comparison, folder)
+    show_comparison(console, comparison)
+    for path in written:
+        if path.parent == folder:
+            console.print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
+    failures = sum(len(cell.failures) for cell in comparison.cells)
+    if failures:
+        raise NertoolError(f"{failures} of {len(planned)} trainings failed; the same command tries them again")
 
 
 @main.command()
 @click.argument("data")
-@_MODEL
+@MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option(
     "--set",
@@ -118,10 +160,10 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
     multiple=True,
     help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
 )
-@_explains_errors
+@explains_errors
 def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Score a model on DATA: labelled sentences in the columns that it was trained on."""
-    folder = _model_folder(model)
+    folder = model_folder(model)
     import time
 
     from nertool.configfile import override
@@ -161,7 +203,7 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
 
 @main.command()
 @click.argument("input")
-@_MODEL
+@MODEL
 @click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
 @click.option(
     "--format",
@@ -178,10 +220,10 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     show_default=True,
     help="text: raw, each line by itself; conll: a token a line; tokens: a sentence a line, tokens apart.",
 )
-@_explains_errors
+@explains_errors
 def tag(input: str, model: str | None, output: str | None, form: str, kind: str) -> None:
     """Find the entities in INPUT, a file or - for standard input."""
-    folder = _model_folder(model)
+    folder = model_folder(model)
     from nertool.data.opening import open_lines
     from nertool.formats import tag_lines, write_results
     from nertool.tagger import Tagger
@@ -207,46 +249,44 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
 
 
 @main.command()
+@click.argument("text")
+@MODEL
+@click.option("--output", metavar="FILE", help="Draw it: a .png or .svg file (of the first sentence).")
+@explains_errors
+def attention(text: str, model: str | None, output: str | None) -> None:
+    """Show which tokens of TEXT, a sentence, a model with attention looks at for each token."""
+    folder = model_folder(model)
+    if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
+        raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
+    from rich.console import Console
+
+    from nertool.display import show_attention
+    from nertool.tagger import Tagger
+
+    found = Tagger.load(folder).attention(text)
+    if not found:
+        raise NertoolError("there is no token in this text")
+    if output is None:
+        for tokens, weights in found:
+            show_attention(Console(), tokens, weights.tolist())
+        return
+    from nertool.comparison.pictures import draw_attention, save
+
+    save(draw_attention(*found[0], title=text), Path(output))
+    click.echo(f"written: {output}")
+
+
+@main.command()
 @click.argument("model", required=False)
-@_explains_errors
+@explains_errors
 def info(model: str | None) -> None:
     """Show what a model is, how it was trained, and its scores."""
-    folder = _model_folder(model)
+    folder = model_folder(model)
     from rich.console import Console
 
     from nertool.inspection import show_model
 
     show_model(folder, Console())
-
-
-def _model_folder(given: str | None) -> Path:
-    named = given or os.environ.get("NERTOOL_MODEL")
-    folder = Path(named) if named else RUNS / "latest"
-    with contextlib.suppress(OSError):  # a name too long for a folder
-        if folder.is_dir():
-            return folder
-    if named:
-        origin = "" if given else " (from NERTOOL_MODEL)"
-        raise NertoolError(f"there is no model folder {folder}{origin}; train one with: nertool train CONFIG")
-    raise NertoolError(
-        "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "
-        "train one with: nertool train demo.yaml"
-    )
-
-
-def _point_latest(folder: Path) -> None:
-    """Lets runs/latest point to a run directory; a system without links does without."""
-    latest, beside = RUNS / "latest", RUNS / f".latest-{os.getpid()}"
-    try:
-        if latest.resolve() == folder.resolve():
-            return
-        RUNS.mkdir(exist_ok=True)
-        beside.symlink_to(os.path.relpath(folder.resolve(), RUNS.resolve()), target_is_directory=True)
-        beside.replace(latest)
-    except (OSError, NotImplementedError):
-        click.echo(f"{latest} cannot be made to point to it; name it: --model {folder}", err=True)
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 if __name__ == "__main__":

@@ -50,6 +50,31 @@ def override(config: Config, overrides: Iterable[str]) -> Config:
     return parse_config(tree)
 
 
+def parse_choices(text: str) -> tuple[str, list[Any]]:
+    """Reads `a.b=c,d`: a setting's name, and values that it may take, in YAML.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    key, equals, values = text.partition("=")
+    try:
+        choices = _parse_yaml(f"[{values}]")
+    except ConfigError as problem:
+        raise ConfigError(f"{text}: {problem}") from None
+    if not equals or not key.strip() or not choices:
+        raise ConfigError(f"{text}: expected something like model.encoder.kind=rnn,gru,lstm")
+    return key.strip(), list(choices)
+
+
+def flow(value: Any) -> str:
+    """A value in YAML, on one line, as it may stand in an override."""
+    options: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": 10**9}
+    text: str = yaml.safe_dump(value, **options)
+    if len(text.removesuffix("\n").removesuffix("\n...").splitlines()) > 1:
+        text = yaml.safe_dump(value, **options, default_style='"')  # only this style writes line ends as escapes
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def parse_config(tree: Mapping[str, Any], source: str | Path | None = None) -> Config:
     """Checks a tree of settings; raises ConfigError with every problem in it."""
     try:
@@ -117,15 +142,7 @@ def _dump(section: Section, depth: int, lines: list[str]) -> None:
             _dump(value, depth + 1, lines)
         else:
             plain = list(value) if isinstance(value, tuple) else value
-            text = _flow(plain)
-            if len(text.splitlines()) > 1:
-                text = _flow(plain, default_style='"')  # only this style writes line ends as escapes
-            lines.append(f"{indent}{key}: {text}  # {field.description}")
-
-
-def _flow(value: Any, **options: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, **options)
-    return text.removesuffix("\n").removesuffix("\n...")
+            lines.append(f"{indent}{key}: {flow(plain)}  # {field.description}")
 
 
 class _StrictLoader(yaml.SafeLoader):

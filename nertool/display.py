@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -89,6 +89,28 @@ def coloured(tagged: Tagged, plain_tags: bool) -> Text:
         text.append(entity.text, style=f"bold {colour}").append(f" {entity.label}", style=f"dim {colour}")
         at = entity.end
     return text.append(tagged.text[at:])
+
+
+def show_attention(console: Console, tokens: Sequence[str], weights: Sequence[Sequence[Sequence[float]]]) -> None:
+    """Prints for each token the tokens that each head of attention looks at most.
+
+    Args:
+        console: Where to.
+        tokens: Of one sentence.
+        weights: (heads, tokens, tokens): from, to.
+    """
+    table = Table()
+    table.add_column("token")
+    shown = 3 if len(weights) == 1 else 2
+    for number in range(1, len(weights) + 1):
+        table.add_column("looks at" if len(weights) == 1 else f"head {number} looks at")
+    for place, token in enumerate(tokens):
+        row = []
+        for head in weights:
+            most = sorted(zip(head[place], tokens, strict=True), key=lambda pair: -pair[0])[:shown]
+            row.append(escape(", ".join(f"{other} {share:.2f}" for share, other in most)))
+        table.add_row(escape(token), *row)
+    console.print(table)
 
 
 def html_page(results: Iterable[Tagged], language: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nertool.data.schemes import Scheme, convert, spans
 from nertool.errors import ConfigError
 from nertool.model.bundle import Model, load_bundle
@@ -114,6 +116,19 @@ class Tagger:
     def tag_tokens(self, sentences: Iterable[Sequence[str]]) -> Iterator[Tagged]:
         """Tags sentences given as tokens, as a stream."""
         yield from self._tag_in_parts(map(_join, sentences))
+
+    def attention(self, text: str) -> list[tuple[list[str], np.ndarray]]:
+        """How much each token attends to each.
+
+        Returns:
+            For each sentence its tokens, and weights (heads, tokens, tokens): from, to; rows sum to 1.
+
+        Raises:
+            NertoolError: The model has no attention.
+        """
+        found = self._tokenise(text)
+        sentences = [found.tokens[start:end] for start, end in zip([0, *found.ends], found.ends, strict=False)]
+        return [(tokens, self._labeller.attention(tokens)) for tokens in sentences]
 
     def _tag_in_parts(self, texts: Iterable[_Text]) -> Iterator[Tagged]:
         waiting: list[_Text] = []

@@ -228,7 +228,14 @@ class TestAttention:
     def by_hand(self, layer: Attention, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (heads, time, time) and results (time, size) of one sentence, term by term."""
         parts = {name: value.detach().double().numpy() for name, value in layer.state_dict().items()}
-        queries, keys, values = (states @ parts[f"{name}.weight"].T for name in ("queries", "keys", "values"))
+
+        def norm(rows: np.ndarray, name: str) -> np.ndarray:
+            rows = rows - rows.mean(1, keepdims=True)
+            rows /= np.sqrt((rows**2).mean(1, keepdims=True) + 1e-5)
+            return rows * parts[f"{name}.weight"] + parts[f"{name}.bias"]
+
+        normed = norm(states, "norm_before")
+        queries, keys, values = (normed @ parts[f"{name}.weight"].T for name in ("queries", "keys", "values"))
         dimensions = queries.shape[1]
         heads = 3 if layer.kind == "multi_head" else 1
         all_weights, found = [], []
@@ -247,9 +254,7 @@ class TestAttention:
             all_weights.append(weights)
             found.append(weights @ values[:, own])
         added = np.concatenate(found, 1) @ parts["result.weight"].T + parts["result.bias"]
-        added -= added.mean(1, keepdims=True)
-        added /= np.sqrt((added**2).mean(1, keepdims=True) + layer.norm.eps)
-        return np.array(all_weights), states + added * parts["norm.weight"] + parts["norm.bias"]
+        return np.array(all_weights), states + norm(added, "norm_after")
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_weights_and_results_are_those_worked_out_by_hand(self, kind):
@@ -284,8 +289,9 @@ class TestAttention:
             oracle.in_proj_weight.copy_(torch.cat(parts))
             oracle.in_proj_bias.zero_()
             oracle.out_proj.load_state_dict(layer.result.state_dict())
-        added, weights = oracle(states, states, states, ~mask.T, average_attn_weights=False)
-        torch.testing.assert_close(layer(states, mask)[mask], (states + layer.norm(added))[mask], **CLOSE)
+        normed = layer.norm_before(states)
+        added, weights = oracle(normed, normed, normed, ~mask.T, average_attn_weights=False)
+        torch.testing.assert_close(layer(states, mask)[mask], (states + layer.norm_after(added))[mask], **CLOSE)
         rows = mask.T.unsqueeze(1).expand(-1, 3, -1)
         torch.testing.assert_close(layer.weights(states, mask)[rows], weights[rows], **CLOSE)
 

@@ -1,10 +1,11 @@
 """Attention of each token to all tokens of its sentence, over the encoder's states.
 
-    y_i = h_i + LayerNorm(W_o sum_j a_ij W_v h_j),   a_i = softmax_j(score(W_q h_i, W_k h_j))
+    y_i = h_i + LayerNorm(W_o sum_j a_ij W_v u_j),   a_i = softmax_j(score(W_q u_i, W_k u_j)),   u = LayerNorm(h)
 
-The norm stands on what is added (Liu et al. 2022, section 3.2) and its gain starts small, so that training
-starts near the network without attention; a norm over the sum, as in Vaswani et al. (2017), was slower to
-learn and ended lower under SGD on the demonstration corpus.
+The first norm gives the scores a scale: the states of an LSTM are so small that attention without it stayed
+nearly uniform. The second bounds what is added (both: Ding et al. 2021, "sandwich" norm), and its gain starts
+small, so that training starts near the network without attention. A norm over the sum, as in Vaswani et al.
+(2017), learnt more slowly under SGD on the demonstration corpus.
 
 The scores: `dot` (Luong et al. 2015), `scaled_dot` and `multi_head` (Vaswani et al. 2017, section 3.2),
 `additive` (Bahdanau et al. 2015). Only the score differs from kind to kind.
@@ -47,8 +48,9 @@ class Attention(nn.Module):
             bound = math.sqrt(3 / config.dimensions)
             self.direction = nn.Parameter(torch.empty(config.dimensions).uniform_(-bound, bound))
         self.scale = 1.0 if config.kind == "dot" else math.sqrt(self.heads / config.dimensions)
-        self.norm = nn.LayerNorm(size)
-        nn.init.constant_(self.norm.weight, 0.1)
+        self.norm_before = nn.LayerNorm(size)
+        self.norm_after = nn.LayerNorm(size)
+        nn.init.constant_(self.norm_after.weight, 0.1)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Lets the tokens of each sentence attend to one another.
@@ -70,7 +72,7 @@ class Attention(nn.Module):
             parts = [self._weights(part, keys, seen) @ values for part in torch.split(queries, size, 2)]
             found = torch.cat(parts, 2)
         joined = found.permute(2, 0, 1, 3).flatten(2)  # (time, batch, dimensions)
-        added: Tensor = self.norm(self.result(joined))
+        added: Tensor = self.norm_after(self.result(joined))
         return states + added
 
     def weights(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -84,8 +86,9 @@ class Attention(nn.Module):
 
     def _heads(self, states: Tensor) -> tuple[Tensor, ...]:
         steps, batch, _ = states.shape
+        normed = self.norm_before(states)
         projected = (
-            layer(states).view(steps, batch, self.heads, -1) for layer in (self.queries, self.keys, self.values)
+            layer(normed).view(steps, batch, self.heads, -1) for layer in (self.queries, self.keys, self.values)
         )
         return tuple(each.permute(1, 2, 0, 3) for each in projected)
 

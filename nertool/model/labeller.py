@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 import torch
 
+from nertool.errors import NertoolError
 from nertool.model.bundle import Model
 from nertool.model.prediction import Prediction, predict, vectors_of
 
@@ -88,6 +89,24 @@ class Labeller:
         names = self._names[prediction.labels].tolist()
         labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
         return Labelled(labels, offsets, prediction)
+
+    def attention(self, tokens: Sequence[str]) -> np.ndarray:
+        """How much each token of a sentence attends to each: (heads, tokens, tokens), rows sum to 1.
+
+        Raises:
+            NertoolError: The model has no attention.
+        """
+        network = self._model.network
+        if network.attention is None:
+            raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
+        forms = self._model.new_forms()
+        numbers = torch.tensor([forms[token] for token in tokens]).unsqueeze(1)
+        mask = torch.ones(numbers.shape, dtype=torch.bool)
+        vectors = vectors_of(network, forms.drain())
+        with torch.inference_mode():
+            states = network.encoder(torch.nn.functional.embedding(numbers, vectors), mask)
+            weights: np.ndarray = network.attention.weights(states, mask)[0].numpy()
+        return weights
 
     def _forget(self) -> None:
         self._forms = self._model.new_forms()

@@ -1,0 +1,65 @@
+"""A whole comparison: from the results of all trainings to one judged record."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from nertool.comparison.grid import Job
+from nertool.comparison.records import Cell, Comparison, Failure, Run
+from nertool.comparison.statistics import compare_cells
+
+SHUFFLES = 10_000
+_VERSIONS = ("nertool", "torch", "numpy", "scipy", "seqeval")
+
+
+def command_line(
+    config: str, varied: Iterable[str], overrides: Iterable[str], seeds: int, side_by_side: int
+) -> str:
+    """The command that repeats a comparison."""
+    words = ["nertool", "compare", config]
+    words += [word for each in varied for word in ("--vary", each)]
+    words += [word for each in overrides for word in ("--set", each)]
+    return shlex.join([*words, "--seeds", str(seeds), "--jobs", str(side_by_side)])
+
+
+def judge(
+    jobs: Sequence[Job],
+    results: Mapping[tuple[str, int], Run | Failure],
+    source: Path,
+    command: str,
+    side_by_side: int,
+    seconds: float,
+) -> Comparison:
+    """Puts together what came of the trainings of a grid, with the tests of every two cells.
+
+    Args:
+        jobs: All of the grid.
+        results: Of each, by cell and seed.
+        source: The config file.
+        command: That repeats the comparison.
+        side_by_side: Trainings at once.
+        seconds: That all took.
+    """
+    cells = []
+    for name, settings in {job.cell: job.settings for job in jobs}.items():
+        found = [results[job.cell, job.seed] for job in jobs if job.cell == name]
+        runs = [each for each in found if isinstance(each, Run)]
+        cells.append(Cell(name, settings, runs, [each for each in found if isinstance(each, Failure)]))
+    config = jobs[0].config
+    return Comparison(
+        config=source.name,
+        command=command,
+        corpus="/".join(Path(config.corpus.train).parts[-2:]),
+        varied=list(jobs[0].settings),
+        seeds=sorted({job.seed for job in jobs}),
+        split="validation" if config.corpus.test is None else "test",
+        cells=cells,
+        pairs=compare_cells(cells, SHUFFLES),
+        shuffles=SHUFFLES,
+        jobs=side_by_side,
+        seconds=seconds,
+        versions={name: version(name) for name in _VERSIONS},
+    )

@@ -1,0 +1,109 @@
+"""The grid of a comparison: every combination of the varied settings, each with every seed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from nertool.config import Config
+from nertool.configfile import flow, load_config, locate_corpus, parse_choices
+from nertool.errors import ConfigError
+
+SEED = "training.seed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training to be done.
+
+    Attributes:
+        cell: Name of the cell.
+        settings: Value of each varied setting, by its full name.
+        seed: Of the training.
+        config: Complete, with the paths of the files that were found.
+        folder: The run directory.
+    """
+
+    cell: str
+    settings: dict[str, Any]
+    seed: int
+    config: Config
+    folder: Path
+
+
+def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: int, folder: Path) -> list[Job]:
+    """All trainings of a grid: every cell with the first seed, then every cell with the second, and so on.
+
+    Cells differ in the varied settings alone: a seed draws the same batches in all of them. Each training has
+    one thread unless the config says otherwise.
+
+    Args:
+        source: The config file.
+        overrides: Settings that replace the file's in every cell, each written `a.b=c`.
+        varied: Settings that vary and their values, each written `a.b=c,d`.
+        seeds: How many, from the config's on.
+        folder: That will hold the run directories.
+
+    Raises:
+        ConfigError: The config, or that of a cell, is wrong; lists all problems.
+    """
+    given = list(overrides)
+    base = locate_corpus(load_config(source, given), source)
+    choices = [parse_choices(each) for each in varied]
+    keys = [key for key, _ in choices]
+    if SEED in keys:
+        raise ConfigError(f"{SEED} cannot be varied; --seeds N takes N seeds from it on")
+    if len(set(keys)) != len(keys):
+        raise ConfigError("a setting is varied twice; write all its values in one --vary")
+    first = base.training.seed
+    cells: dict[str, tuple[dict[str, Any], Config]] = {}
+    problems: list[str] = []
+    for values in product(*(each for _, each in choices)):
+        settings = dict(zip(keys, values, strict=True))
+        name = _name(settings) or source.stem
+        try:
+            config = locate_corpus(
+                load_config(source, [*given, *(f"{key}={flow(value)}" for key, value in settings.items())]), source
+            )
+        except ConfigError as problem:
+            problems += [f"{name}: {each}" for each in problem.problems]
+            continue
+        if name in cells:
+            problems.append(f"{name}: a value stands twice")
+        cells[name] = settings, _with(config, threads=config.training.threads or 1)
+    if problems:
+        raise ConfigError(problems, source)
+    if first + seeds > 2**32:
+        raise ConfigError(f"{SEED}: {seeds} seeds from {first} on go beyond the largest, {2**32 - 1}")
+    return [
+        Job(name, settings, seed, _with(config, seed=seed), folder / _folder_name(name) / f"seed-{seed}")
+        for seed in range(first, first + seeds)
+        for name, (settings, config) in cells.items()
+    ]
+
+
+def _with(config: Config, **training: int) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update=training)})
+
+
+def _name(settings: dict[str, Any]) -> str:
+    """The settings by the last parts of their names, or more parts where these would be the same."""
+    parts = {key: key.split(".") for key in settings}
+    for size in range(1, max(map(len, parts.values()), default=1) + 1):
+        short = {key: ".".join(names[-size:]) for key, names in parts.items()}
+        if len(set(short.values())) == len(short):
+            break
+    return ", ".join(f"{short[key]}={flow(value)}" for key, value in settings.items()) if settings else ""
+
+
+def _folder_name(cell: str) -> str:
+    plain = re.sub(r"[^\w=.]+", "-", cell).strip("-.")
+    if plain == cell.replace(", ", "-") and len(plain) <= 100:
+        return plain
+    # What the name lost is made up for, so that two cells never share a folder.
+    return f"{plain[:80]}-{hashlib.sha256(cell.encode()).hexdigest()[:8]}"
