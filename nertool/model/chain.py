@@ -19,6 +19,9 @@ Booleans = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
 
+_RULED_OUT = -1e30  # emission score of a label that a token is known not to have
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a label sequence scores besides its emissions.
@@ -144,37 +147,53 @@ class Likelihood:
 def negative_log_likelihood(emissions: Floats, scores: Scores, labels: Integers, mask: Booleans) -> Likelihood:
     """Log Z - score(labels), and its gradient: expected less observed counts (Lafferty et al. 2001, eq. 3).
 
+    Tokens without a label are summed over: instead of one sequence's score there stands log Z over all
+    sequences that carry the labels that are known, and expected counts under these for observed ones
+    (Tsuboi et al. 2008, eq. 2).
+
     Args:
         emissions: (time, batch, labels).
         scores: Of start, transitions and end.
-        labels: The right labels, (time, batch); any in range outside the mask.
+        labels: The right labels, (time, batch), -1 where they are not known; anything outside the mask.
         mask: Boolean (time, batch), at least one True in each column.
     """
-    time, batch, size = emissions.shape
+    labels = np.where(mask, labels, 0)
+    value, gradient, expected = _expectations(emissions, scores, mask)
+    if (labels < 0).any():
+        ruled_out = (labels[..., None] >= 0) & (labels[..., None] != np.arange(emissions.shape[-1]))
+        known, found, observed = _expectations(np.where(ruled_out, _RULED_OUT, emissions), scores, mask)
+        gradient -= found
+    else:
+        known, observed = _observe(emissions, scores, labels, mask)
+        gradient[np.arange(len(mask))[:, None], np.arange(mask.shape[1]), labels] -= mask
+    last = mask.sum(0) - 1
+    # The gradient at the borders is that of the emission there.
+    borders = gradient[0].sum(0), gradient[last, np.arange(mask.shape[1])].sum(0)
+    return Likelihood(value - known, gradient, Scores(borders[0], expected - observed, borders[1]))
+
+
+def _expectations(emissions: Floats, scores: Scores, mask: Booleans) -> tuple[float, Floats, Floats]:
+    """Log Z summed over the batch, the marginals, and the expected number of each transition."""
+    size = emissions.shape[-1]
     posterior = infer(emissions, scores, mask)
-    gradient = posterior.marginals()
+    marginals = posterior.marginals()
     # Expected transitions: the sum over tokens of forward[t - 1] x (potential * backward)[t], each such table
     # scaled to sum to 1. The second factor is the marginal less what arrives from t - 1.
     steps = np.exp(scores.transitions - scores.transitions.max())
     leaving = posterior.forward[:-1].reshape(-1, size)
-    arriving = gradient[1:].reshape(-1, size) / np.maximum(leaving @ steps, 1e-300)
-    transitions = (leaving.T @ arriving) * steps
+    arriving = marginals[1:].reshape(-1, size) / np.maximum(leaving @ steps, 1e-300)
+    return float(posterior.log_partition.sum()), marginals, (leaving.T @ arriving) * steps
 
-    steps_, rows = np.arange(time)[:, None], np.arange(batch)
-    last = mask.sum(0) - 1
-    gold_score = float((np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * mask).sum())
-    gradient[steps_, rows, labels] -= mask
-    follows = mask[1:]
-    observed = np.bincount((labels[:-1] * size + labels[1:])[follows], minlength=size * size).reshape(size, size)
-    first_labels, last_labels = labels[0], labels[last, rows]
-    gold_score += float((observed * scores.transitions).sum())
-    gold_score += float(scores.start[first_labels].sum() + scores.end[last_labels].sum())
-    # The gradient at the borders is that of the emission there.
-    return Likelihood(
-        float(posterior.log_partition.sum()) - gold_score,
-        gradient,
-        Scores(gradient[0].sum(0), transitions - observed, gradient[last, rows].sum(0)),
-    )
+
+def _observe(emissions: Floats, scores: Scores, labels: Integers, mask: Booleans) -> tuple[float, Floats]:
+    """Score of the labels summed over the batch, and the number of each transition in them."""
+    size = emissions.shape[-1]
+    pairs = (labels[:-1] * size + labels[1:])[mask[1:]]
+    transitions = np.bincount(pairs, minlength=size * size).reshape(size, size).astype(np.float64)
+    last = labels[mask.sum(0) - 1, np.arange(labels.shape[1])]
+    score = (np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * mask).sum()
+    score += (transitions * scores.transitions).sum() + scores.start[labels[0]].sum() + scores.end[last].sum()
+    return float(score), transitions
 
 
 def reversal(mask: Booleans) -> Integers:

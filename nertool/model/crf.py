@@ -65,7 +65,7 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
 
         Args:
             emissions: Scores of the labels, (time, batch, labels).
-            labels: The right labels, (time, batch); anything in range outside the mask.
+            labels: The right labels, (time, batch), -1 where they are not known; anything outside the mask.
             mask: Boolean (time, batch), a prefix of True in each column, at least one long.
         """
         scores = self._scores(self.always)
@@ -123,7 +123,7 @@ class Softmax(ConditionalRandomField):
 
     def loss(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """Cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
-        return torch.nn.functional.cross_entropy(emissions[mask], labels[mask], reduction="sum")
+        return torch.nn.functional.cross_entropy(emissions[mask], labels[mask], reduction="sum", ignore_index=-1)
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, mask: Tensor) -> Tensor:
