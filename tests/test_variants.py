@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nertool.config import AttentionConfig, Config, ModelConfig
 from nertool.data.batching import EncodedCorpus
 from nertool.data.lexicon import build_lexicon
-from nertool.data.schemes import Scheme, convert
+from nertool.data.schemes import Scheme, convert, stray_positions
 from nertool.evaluation import evaluate
 from nertool.inspection import show_model
 from nertool.model import attention as attention_module
@@ -25,6 +25,7 @@ from nertool.model.convolution import Convolution, ConvolutionalEncoder
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoder import build_encoder
 from nertool.model.labeller import Labeller
+from nertool.model.prediction import vectors_of
 from nertool.model.recurrent import RecurrentEncoder
 from nertool.tagger import Tagger
 from nertool.training.trainer import train
@@ -165,6 +166,15 @@ def test_the_recurrent_encoder_is_torchs_over_packed_sentences(kind, layers):
     (found[mask] * weights).sum().backward()
     (wanted[mask] * weights).sum().backward()
     torch.testing.assert_close(one.grad, other.grad, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["gru", "cnn"])
+def test_dropout_comes_between_layers_and_at_neither_end(kind):
+    values, mask = torch.randn(6, 3, 4), torch.ones(6, 3, dtype=torch.bool)
+    for layers in (1, 2):
+        config = ModelConfig.model_validate({"encoder": {"kind": kind, "hidden": 40, "layers": layers}}).encoder
+        encoder = build_encoder(config, 4, Dropout(0.5, Noise(1)))
+        assert torch.equal(encoder(values, mask), encoder.eval()(values, mask)) == (layers == 1)
 
 
 class TestConvolution:
@@ -379,6 +389,25 @@ def test_labels_that_the_scheme_forbids_are_shown_and_read_as_entities_all_the_s
     assert found.labels == ["B-ORG"] + ["I-ORG"] * (len(tokens) - 1)
     assert [(each.start, each.end, each.label) for each in found.entities] == [(0, len(found.text), "ORG")]
     assert found.entities[0].score == 1.0
+
+
+@pytest.mark.parametrize("setting", ["decoder=constrained", "constraints=decoding", "constraints=always"])
+def test_constrained_labels_follow_the_scheme_whatever_the_scores(tiny_config: Make, tiny_train, setting):
+    model = untrained(tiny_config(f"model.{setting}"), tiny_train)
+    model.network.scores.bias.data[model.lexicon.labels.index("I-ORG")] = 100.0
+    labels = Labeller(model).label([tiny_train[0][0]]).labels[0]
+    assert "I-ORG" in labels
+    assert stray_positions(labels, Scheme.IOBES) == []
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_characters_are_read_in_order_and_every_time(tiny_config: Make, tiny_train, kind):
+    model = untrained(tiny_config(f"model.characters.kind={kind}", "model.characters.hidden=4"), tiny_train)
+    forms = model.new_forms()
+    numbers = [forms[word] for word in ("xe", "ex", "xee", "xxe", "xeee")]  # all unknown: spelling alone differs
+    vectors = vectors_of(model.network, forms.drain())[numbers]
+    assert len(vectors[:, -8:].unique(dim=0)) == 5
+    assert len(vectors[:, :-8].unique(dim=0)) == 1
 
 
 @pytest.mark.parametrize(
