@@ -183,8 +183,9 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     result = score(split.labels, found, loaded.lexicon.scheme)
     speed = split.token_count / seconds
     if as_json:
-        notes = {"scheme": split.scheme.value, "strays": split.strays, "unseen_labels": dict(unseen)}
-        click.echo(json.dumps({**result.to_json(), **notes, "tokens_per_second": speed}))
+        notes = {"strays": split.strays, "unlabelled": split.unlabelled, "unseen_labels": dict(unseen)}
+        tree = {**result.to_json(), "scheme": split.scheme.value, **notes, "tokens_per_second": speed}
+        click.echo(json.dumps(tree))
         return
     from rich.console import Console
 
@@ -193,8 +194,8 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     console = Console()
     show_evaluation(console, result, f"{path} by {folder}")
     console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
-    if split.strays:
-        click.echo(f"{split.strays} labels that {split.scheme.value} does not allow there were repaired")
+    for note in split.notes():
+        click.echo(note)
     if unseen:
         click.echo(
             f"{unseen.total()} tokens have labels that the model does not know: {', '.join(sorted(unseen))}"

@@ -17,7 +17,7 @@ from nertool.comparison.records import Gradients, Run
 from nertool.comparison.results import write_run
 from nertool.config import Config
 from nertool.configfile import load_config
-from nertool.data.conll import LabelledSentences
+from nertool.data.labelled import LabelledSentences
 from nertool.errors import NertoolError
 from nertool.evaluation import sentence_counts
 from nertool.model.bundle import CONFIG, Model, load_bundle

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -20,53 +18,13 @@ from nertool.data.columns import (
     group_sentences,
     shorten,
 )
+from nertool.data.labelled import LabelledSentences, settle
 from nertool.data.opening import open_bytes
-from nertool.data.schemes import PREFIXES, Scheme, check_label, convert, detect, spans, stray_positions
+from nertool.data.schemes import Scheme
 from nertool.errors import CorpusError
 
 _MOST_FORMS = 100_000  # what `iterate_sentences` remembers, for a stream need never end
 _WHAT = "a file with one token and its label to a line"
-
-
-@dataclass
-class LabelledSentences:
-    """Sentences with a label for each token, as read from one file.
-
-    Attributes:
-        tokens: The tokens of each sentence.
-        labels: The labels of each sentence, in `label_scheme`.
-        documents: For each sentence the index of its document, from 0 and never falling; all 0 in a file
-            that marks no documents.
-        scheme: The scheme found in the file, or named for it.
-        label_scheme: The scheme that `labels` are in now.
-        strays: How many labels stood where `scheme` does not allow them, and were repaired.
-        path: The file.
-    """
-
-    tokens: list[list[str]]
-    labels: list[list[str]]
-    documents: list[int]
-    scheme: Scheme
-    label_scheme: Scheme
-    strays: int
-    path: Path
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def token_count(self) -> int:
-        """How many tokens all sentences hold."""
-        return sum(map(len, self.tokens))
-
-    @property
-    def document_count(self) -> int:
-        """How many documents hold a sentence."""
-        return self.documents[-1] + 1 if self.documents else 0
-
-    def entity_counts(self) -> Counter[str]:
-        """Count the entities of each type; empty for plain labels."""
-        return Counter(span.type for labels in self.labels for span in spans(labels, self.label_scheme))
 
 
 def iterate_sentences(
@@ -167,7 +125,6 @@ def read_conll(
     labels: list[list[str]] = []
     documents: list[int] = []
     starts = array("q")
-    first_lines: dict[str, int] = {}
     document = 0
     with open_bytes(path, _WHAT) as stream:
         for new_document, start, rows in group_sentences(decode_lines(stream, path), layout):
@@ -176,58 +133,10 @@ def read_conll(
             labels.append([known[row[layout.label]] for row in rows])
             documents.append(document)
             starts.append(start)
-            if not first_lines.keys() >= set(labels[-1]):
-                for line, name in enumerate(labels[-1], start):
-                    first_lines.setdefault(name, line)
     if not tokens:
         message = "there is no sentence in it; expected one token to a line, with its label in the same line"
         raise CorpusError(message, path)
-    if scheme is None:
-        scheme = Scheme.PLAIN if target is Scheme.PLAIN else detect(labels)
-    target = scheme if target is None else target
-    _check_labels(first_lines, scheme, target, path)
-    strays = _repair(labels, starts, scheme, target, stray == "refuse", path)
-    return LabelledSentences(tokens, labels, documents, scheme, target, strays, path)
-
-
-def _check_labels(first_lines: dict[str, int], scheme: Scheme, target: Scheme, path: Path) -> None:
-    """Refuse labels that are none of the scheme, and conversions between spans and plain labels."""
-    if scheme is not Scheme.PLAIN:
-        forms = " or ".join(f"{prefix}-TYPE" for prefix in sorted({p for p in PREFIXES[scheme] if p}))
-        expected = f"O or {forms}"
-    else:
-        expected = "a label that is not empty"
-    for name, line in first_lines.items():
-        if not check_label(name, scheme):
-            message = f"{shorten(name)} is no label of {scheme}; expected {expected}"
-            raise CorpusError(f"{message}. Check the line, the label column and the scheme", path, line)
-    if Scheme.PLAIN in (scheme, target) and scheme is not target:
-        name, line = next(iter(first_lines.items()))
-        message = (
-            f"labels such as {shorten(name)} are read as {scheme} and cannot be converted to {target}, for "
-            "plain labels mark no spans: check the label column and the scheme"
-        )
-        raise CorpusError(message, path, line)
-
-
-def _repair(
-    labels: list[list[str]], starts: Sequence[int], scheme: Scheme, target: Scheme, refuse: bool, path: Path
-) -> int:
-    """Convert every sentence in place and count the stray labels; with `refuse` they are an error."""
-    strays = 0
-    first: tuple[int, str] | None = None
-    for index, sentence in enumerate(labels):
-        positions = stray_positions(sentence, scheme)
-        if positions:
-            first = first or (starts[index] + positions[0], sentence[positions[0]])
-            strays += len(positions)
-        if positions or scheme is not target:
-            labels[index] = convert(sentence, scheme, target)
-    if first is not None and refuse:
-        line, name = first
-        message = f"{name!r} may not stand here in {scheme}; there are {strays} such labels in the file"
-        raise CorpusError(f"{message}. Correct them, or read with stray='repair'", path, line)
-    return strays
+    return settle(tokens, labels, documents, starts, path, scheme=scheme, target=target, stray=stray)
 
 
 def _check_writable(text: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nertool.config import CorpusConfig
-from nertool.data.conll import LabelledSentences, read_conll
+from nertool.data.conll import read_conll
+from nertool.data.labelled import LabelledSentences
 from nertool.data.schemes import Scheme, convert
 from nertool.errors import CorpusError
 

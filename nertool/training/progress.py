@@ -141,11 +141,8 @@ def show_preparation(console: Console, record: Prepared) -> None:
         table.add_row(*row)
     console.print(table)
     for name, split in record.corpus.splits.items():
-        if split.strays:
-            console.print(
-                f"{name}: {split.strays} labels that {split.scheme.value} does not allow there were repaired",
-                soft_wrap=True,
-            )
+        for note in split.notes():
+            console.print(f"{name}: {note}", soft_wrap=True)
         unseen = unseen_labels(split, record.lexicon.labels)
         if unseen:
             console.print(

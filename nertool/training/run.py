@@ -19,8 +19,8 @@ import torch
 import nertool
 from nertool.config import Config
 from nertool.data.batching import EncodedCorpus
-from nertool.data.conll import LabelledSentences
 from nertool.data.corpus import Corpus, read_corpus
+from nertool.data.labelled import LabelledSentences
 from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import ConfigError, NertoolError
