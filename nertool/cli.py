@@ -30,8 +30,9 @@ def main() -> None:
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: runs/<config name>]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
+@click.option("--resume", is_flag=True, help="Go on where this training was stopped, to the same model.")
 @explains_errors
-def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None) -> None:
+def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None, resume: bool) -> None:
     """Train a model as CONFIG says: a YAML file, or the name of a config that ships with nertool.
 
     The run directory is the model; runs/latest points to the last one trained.
@@ -54,7 +55,7 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
             from nertool.training.progress import Watcher
             from nertool.training.run import run
 
-            records = run(settings, folder)
+            records = run(settings, folder, resume=resume)
             prepared = next(records)
         watcher = Watcher(console, folder)
         watcher.watch(chain([prepared], records))
@@ -65,7 +66,8 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
             point_latest(folder)
             click.echo(
                 f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
-                f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored.",
+                f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored. "
+                "The same command with --resume goes on.",
                 err=True,
             )
         elif stopped:
@@ -138,8 +140,9 @@ def compare(
             sys.exit(130)
     command = command_line(config, varied, overrides, seeds, side_by_side)
     seconds = time.perf_counter() - began
-    comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
-    written = write_report(comparison, folder)
+    with console.status("testing and drawing") if console.is_terminal else contextlib.nullcontext():
+        comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
+        written = write_report(comparison, folder)
     show_comparison(console, comparison)
     for path in written:
         if path.parent == folder:

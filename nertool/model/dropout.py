@@ -24,6 +24,18 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self.generator = np.random.Generator(np.random.SFC64(seed))
 
+    @property
+    def state(self) -> NDArray[np.uint64]:
+        """Where the stream stands, (4,); setting it goes on from there."""
+        found: NDArray[np.uint64] = self.generator.bit_generator.state["state"]["state"]
+        return found
+
+    @state.setter
+    def state(self, value: NDArray[np.uint64]) -> None:
+        # Whole words alone are drawn, so no half of one is ever left over.
+        whole = self.generator.bit_generator.state
+        self.generator.bit_generator.state = {**whole, "state": {"state": value}}
+
     def keep(self, shape: Sequence[int], probability: float) -> NDArray[np.bool_]:
         """A boolean array whose elements are True with this probability (to 1/65536)."""
         size = math.prod(shape)

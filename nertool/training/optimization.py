@@ -79,6 +79,36 @@ class Optimization:
             )
         self.average = Average([self._flat], tables, config.averaging) if config.averaging else None
 
+    def state(self) -> dict[str, Tensor]:
+        """All that the steps to come depend on besides weights and settings, by name; the tensors are shared."""
+        found: dict[str, Tensor] = {}
+        for number, rule in enumerate(self._rules):
+            for place, values in rule.state_dict()["state"].items():
+                for name, value in values.items():
+                    found[f"rule.{number}.{place}.{name}"] = torch.as_tensor(value)
+        if self.average is not None:
+            found |= {f"average.{name}": value for name, value in self.average.state().items()}
+        return found
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on from a state of the same network under the same settings.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: It is a state of others.
+        """
+        rules: list[dict[int, dict[str, Any]]] = [{} for _ in self._rules]
+        for key, value in state.items():
+            kind, *path = key.split(".")
+            if kind == "rule":
+                number, place, name = path
+                # SparseAdam counts its steps in a plain number, the others in a tensor.
+                plain = isinstance(self._rules[int(number)], torch.optim.SparseAdam) and name == "step"
+                rules[int(number)].setdefault(int(place), {})[name] = int(value) if plain else value.clone()
+        for rule, values in zip(self._rules, rules, strict=True):
+            rule.load_state_dict({**rule.state_dict(), "state": values})
+        if self.average is not None:
+            self.average.restore({key.removeprefix("average."): value for key, value in state.items()})
+
     def set_rate(self, rate: float) -> None:
         """Sets the learning rate of the steps to come."""
         for rule in self._rules:
@@ -153,6 +183,19 @@ class Average:
         self._means = [parameter.detach().clone() for parameter in dense]
         self._row_means = [table.detach().clone() for table in tables]
         self._row_logs = [torch.zeros(len(table), dtype=torch.float64) for table in tables]
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages and what they remember, by name; the tensors are shared."""
+        lists = {"means": self._means, "row_means": self._row_means, "row_logs": self._row_logs}
+        found = {f"{name}-{n}": value for name, values in lists.items() for n, value in enumerate(values)}
+        return {**found, "past": torch.tensor([self._steps, self._log_kept], dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on from a state of the same parameters; raises KeyError or RuntimeError for another."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+        steps, self._log_kept = state["past"].tolist()
+        self._steps = int(steps)
 
     @torch.no_grad()
     def before_step(self) -> None:

@@ -15,7 +15,7 @@ from nertool.data.corpus import unseen_labels
 from nertool.data.schemes import Scheme
 from nertool.display import duration, percent, show_evaluation
 from nertool.model.bundle import WEIGHTS
-from nertool.training.run import Finished, Prepared
+from nertool.training.run import Finished, Prepared, Resumed
 from nertool.training.trainer import Epoch, Step
 
 
@@ -43,6 +43,7 @@ class Watcher:
         self._best: Epoch | None = None
         self._epochs = 0
         self._began = 0.0
+        self._before = 0  # epochs that were trained before this call
         self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
     @property
@@ -50,7 +51,7 @@ class Watcher:
         """The best epoch so far."""
         return self._best
 
-    def watch(self, records: Iterator[Prepared | Step | Epoch | Finished]) -> None:
+    def watch(self, records: Iterator[Prepared | Resumed | Step | Epoch | Finished]) -> None:
         """Consumes and draws the records of a run."""
         with self._progress:
             for record in records:
@@ -60,6 +61,8 @@ class Watcher:
                     self._epoch(record)
                 elif isinstance(record, Prepared):
                     self._prepared(record)
+                elif isinstance(record, Resumed):
+                    self._resumed(record)
                 else:
                     self._finished(record)
 
@@ -75,6 +78,14 @@ class Watcher:
         self._task = self._progress.add_task(
             "", epoch=1, epochs=self._epochs, loss=0.0, f1="  –  ", speed=0.0, left="–", all_left="–"
         )
+
+    def _resumed(self, record: Resumed) -> None:
+        for epoch in record.epochs:
+            self._epoch(epoch)
+        self._console.print(f"goes on after epoch {len(record.epochs)}", style="dim")
+        self._before = len(record.epochs)
+        self._epoch_seconds = None
+        self._began = time.perf_counter()
 
     def _step(self, record: Step) -> None:
         if self._progress.disable:
@@ -96,7 +107,7 @@ class Watcher:
     def _epoch(self, record: Epoch) -> None:
         if record.improved:
             self._best = record
-        self._epoch_seconds = (time.perf_counter() - self._began) / record.number
+        self._epoch_seconds = (time.perf_counter() - self._began) / max(record.number - self._before, 1)
         f1 = percent(record.validation.micro.f1)
         best = percent(self._best.validation.micro.f1) if self._best else "–"
         mark = "  best" if record.improved else ""

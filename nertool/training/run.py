@@ -29,6 +29,8 @@ from nertool.files import write_whole
 from nertool.model.bundle import Model, fresh_model, load_bundle, save_bundle
 from nertool.model.concurrency import threads
 from nertool.model.labeller import Labeller
+from nertool.training.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint
+from nertool.training.optimization import Optimization
 from nertool.training.trainer import Epoch, Step, train, training_threads
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
@@ -58,6 +60,17 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A training that was stopped goes on.
+
+    Attributes:
+        epochs: Those that were trained before.
+    """
+
+    epochs: list[Epoch]
+
+
+@dataclass(frozen=True)
 class Finished:
     """Training has ended, the best epoch is on disk, and the test split has been scored.
 
@@ -74,15 +87,20 @@ class Finished:
     test: Evaluation | None
 
 
-def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Finished]:
+def run(
+    config: Config, folder: Path, *, resume: bool = False
+) -> Iterator[Prepared | Resumed | Step | Epoch | Finished]:
     """Trains a model and writes it to a folder.
 
-    The model of the best epoch so far is always there, with `metrics.jsonl`; `results.json` comes last. A
-    model that was there before stays until the first epoch has ended.
+    The model of the best epoch so far is always there, with `metrics.jsonl`, and a checkpoint to go on from
+    after an interruption; `results.json` comes last, and the checkpoint goes. A model that was there before
+    stays until the first epoch has ended.
 
     Args:
         config: With paths that exist (see `locate_corpus`).
         folder: The run directory.
+        resume: Whether to go on where a training of this config in this folder was stopped, if one was; it
+            ends with the same bits as if it had not been.
 
     Raises:
         NertoolError: Of the kind that tells what is wrong: config, corpus or vectors, or the folder.
@@ -116,9 +134,20 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         found = Labeller(model).label(corpus.validation.tokens).labels
         return evaluate(corpus.validation.labels, found, corpus.validation.label_scheme)
 
+    def save() -> None:
+        save_checkpoint(folder, model.network, optimization, epochs, identity)
+
     epochs: list[Epoch] = []
-    started = time.perf_counter()
-    for record in train(model.network, encoded, validate, config.training):
+    optimization = Optimization(model.network, config.training)
+    identity = fingerprint(config, encoded)
+    if resume and (folder / CHECKPOINT).exists():
+        epochs = load_checkpoint(folder, model.network, optimization, identity)
+        yield Resumed(epochs[:])
+    started = time.perf_counter() - sum(epoch.seconds for epoch in epochs)
+    records = train(
+        model.network, encoded, validate, config.training, optimization=optimization, past=epochs[:], save=save
+    )
+    for record in records:
         if isinstance(record, Epoch):
             epochs.append(record)
             if len(epochs) == 1:
@@ -135,6 +164,7 @@ def run(config: Config, folder: Path) -> Iterator[Prepared | Step | Epoch | Fini
         test = _score_test(corpus, folder)
     finished = Finished(best, len(epochs), seconds, test)
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     yield finished
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from nertool.config import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
+from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation
 from nertool.model.concurrency import threads
 from nertool.model.network import Network
@@ -63,6 +65,15 @@ class Epoch:
     improved: bool
     best: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "validation": self.validation.to_json()}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Epoch:
+        """The inverse of `to_json`; raises TypeError, ValueError or LookupError for anything else."""
+        return cls(**{**tree, "validation": Evaluation.from_json(tree["validation"])})
+
 
 def training_threads(config: TrainingConfig) -> int:
     """How many threads a run uses: as configured, else what torch would use, but no more than help."""
@@ -70,7 +81,14 @@ def training_threads(config: TrainingConfig) -> int:
 
 
 def train(
-    network: Network, corpus: EncodedCorpus, validate: Callable[[], Evaluation], config: TrainingConfig
+    network: Network,
+    corpus: EncodedCorpus,
+    validate: Callable[[], Evaluation],
+    config: TrainingConfig,
+    *,
+    optimization: Optimization | None = None,
+    past: Sequence[Epoch] = (),
+    save: Callable[[], None] = lambda: None,
 ) -> Iterator[Step | Epoch]:
     """Trains until the epochs or the patience run out.
 
@@ -82,16 +100,21 @@ def train(
         corpus: Labelled training sentences.
         validate: Scores the network as it stands on the validation split.
         config: Rule, rates and limits.
+        optimization: Of the network, where it stands; None: at the beginning.
+        past: Epochs that have been trained already; training goes on after them.
+        save: Called between two epochs, while the network holds the weights that training goes on from.
 
     Raises:
         NertoolError: Training diverged.
     """
-    optimization = Optimization(network, config)
+    optimization = optimization or Optimization(network, config)
     count = training_threads(config)
     network.encoder.concurrent = count > 1
-    best = 0
-    f1s: list[float] = []
-    for epoch in range(config.epochs):
+    best = past[-1].best if past else 0
+    f1s = [each.validation.micro.f1 for each in past]
+    for epoch in range(len(past), config.epochs):
+        if epoch - best >= config.patience:
+            return
         # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
         order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, epoch)))
         network.train()
@@ -106,7 +129,14 @@ def train(
             with threads(max(1, count // network.encoder.branches)):
                 loss = network.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
-                norm_sum += optimization.step()
+                try:
+                    norm_sum += optimization.step()
+                except NertoolError as problem:
+                    places = ", ".join(str(place + 1) for place in sorted(chosen.tolist()))
+                    raise NertoolError(
+                        f"epoch {epoch + 1}, batch {step + 1} of {len(order)} (sentences {places} of the "
+                        f"training split): {problem}"
+                    ) from None
             loss_sum += float(loss.detach()) * len(chosen)
             sentences += len(chosen)
             tokens += batch.token_count
@@ -134,5 +164,4 @@ def train(
         )
         if optimization.average is not None:
             optimization.average.swap()
-        if epoch + 1 - best >= config.patience:
-            return
+        save()

@@ -1,0 +1,106 @@
+"""Where a training stands between two epochs, in one file: enough to go on to the same bits.
+
+An epoch depends on the weights, the state of the update rules and the averages, the random stream of dropout,
+and the number of the epoch (its batches are drawn from seed and number alone). All of that is in the file,
+which is replaced as a whole: whenever a training is stopped, the last epoch boundary is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from nertool.config import Config
+from nertool.data.batching import EncodedCorpus
+from nertool.errors import BundleError
+from nertool.files import replaced_when_done
+from nertool.model.network import Network
+from nertool.training.optimization import Optimization
+from nertool.training.trainer import Epoch
+
+CHECKPOINT = "checkpoint.safetensors"
+_FORMAT = "1"
+
+
+def fingerprint(config: Config, corpus: EncodedCorpus) -> str:
+    """Tells trainings apart: a digest of all settings and of the encoded training split."""
+    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
+    for array in (corpus.lengths, corpus.tokens, corpus.labels, corpus.tables.rows, corpus.tables.windows):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    folder: Path, network: Network, optimization: Optimization, epochs: Sequence[Epoch], identity: str
+) -> None:
+    """Writes where a training stands after an epoch.
+
+    Args:
+        folder: The run directory.
+        network: With the weights that training goes on from (not their averages).
+        optimization: Of the network.
+        epochs: Those so far.
+        identity: The training's fingerprint.
+
+    Raises:
+        NertoolError: It cannot be written; the checkpoint before it is still there.
+    """
+    tensors = {f"network.{name}": value.detach() for name, value in network.state_dict().items()}
+    tensors |= {f"optimization.{name}": value.detach() for name, value in optimization.state().items()}
+    tensors["noise"] = torch.from_numpy(network.noise.state.view(np.int64).copy())
+    metadata = {
+        "nertool-checkpoint": _FORMAT,
+        "identity": identity,
+        "epochs": json.dumps([epoch.to_json() for epoch in epochs]),
+    }
+    # Parameters share one row of memory, and safetensors wants each tensor to have its own.
+    content = safetensors.torch.save({name: value.clone() for name, value in tensors.items()}, metadata)
+    with replaced_when_done(folder / CHECKPOINT) as target:
+        target.write(content)
+
+
+def load_checkpoint(folder: Path, network: Network, optimization: Optimization, identity: str) -> list[Epoch]:
+    """Puts a training where it stood; returns the epochs so far.
+
+    Args:
+        folder: The run directory.
+        network: As built at the beginning of the training.
+        optimization: Of the network, new.
+        identity: The training's fingerprint.
+
+    Raises:
+        BundleError: The checkpoint is damaged, or of another training.
+    """
+    path = folder / CHECKPOINT
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("nertool-checkpoint") != _FORMAT:
+                raise BundleError(f"{path}: not a checkpoint of this version of nertool")
+            if metadata.get("identity") != identity:
+                raise BundleError(
+                    f"{path}: is of a training with other settings or another corpus; "
+                    "resume with the config in that folder, or train anew without --resume"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            epochs = [Epoch.from_json(tree) for tree in json.loads(metadata["epochs"])]
+        network.load_state_dict(_part(tensors, "network."))
+        optimization.restore(_part(tensors, "optimization."))
+        network.noise.state = tensors["noise"].numpy().view(np.uint64)
+    except BundleError:
+        raise
+    except Exception as problem:  # safetensors and torch raise errors of many kinds
+        raise BundleError(f"{path}: damaged ({problem})") from None
+    return epochs
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
