@@ -14,7 +14,7 @@ install: $(INSTALLED)  ## make .venv and install nertool in it, with the version
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("nertool needs Python 3.10 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,plots]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,plots,datasets]'
 	@touch $@
 
 demo: install  ## train on the demonstration corpus, evaluate, tag a sample text

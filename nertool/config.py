@@ -43,12 +43,21 @@ class Section(BaseModel):
 class CorpusConfig(Section):
     """Which files hold the words and labels, and how to read them."""
 
-    train: str = Field(description="file of labelled sentences to learn from")
+    train: str | None = Field(None, description="file of labelled sentences to learn from")
     validation: str | None = Field(None, description="file that chooses the best epoch")
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.1, description="share of the training sentences, its last ones, that do so where no file is given"
     )
     test: str | None = Field(None, description="file scored once, when training has ended")
+    hub: str | None = Field(
+        None,
+        description="instead of files a dataset: its name on the hub, or a folder; train, validation and test "
+        "are then names of its splits, and none those of that name where there are such",
+    )
+    config: str | None = Field(None, description="hub: which configuration of the dataset; none: its only one")
+    revision: str | None = Field(None, description="hub: branch, tag or commit; none: the main branch")
+    tokens: str = Field("tokens", description="hub, .parquet and .arrow: name of the column with the tokens")
+    tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
         None, description="names of the columns, left to right; none: first is token, last is label"
     )
@@ -83,6 +92,21 @@ class CorpusConfig(Section):
             except re.error as problem:
                 raise ValueError(f"not a regular expression: {problem}") from None
         return strip
+
+    @property
+    def origin(self) -> str:
+        """What is learnt from: a dataset, or a file."""
+        return self.hub or self.train or ""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_learn_from(self) -> CorpusConfig:
+        if self.hub is None and self.train is None:
+            raise ValueError("train: is missing; name a file to learn from, or a dataset with hub")
+        if self.hub is None:
+            idle = [key for key in ("config", "revision") if getattr(self, key) is not None]
+            if idle:
+                raise ValueError(f"{' and '.join(idle)}: for a dataset only, and hub names none")
+        return self
 
     @model_validator(mode="after")
     def _label_is_a_column(self) -> CorpusConfig:

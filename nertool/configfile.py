@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nertool.config import Config, Section
 from nertool.errors import ConfigError
-from nertool.files import find_all, is_file
+from nertool.files import find_all, find_dataset, is_file
 
 _SPLITS = ("train", "validation", "test")
 
@@ -111,12 +111,17 @@ def locate_corpus(config: Config, source: Path | None) -> Config:
     Raises:
         ConfigError: Files are missing; lists each, and where it was looked for.
     """
-    names = [name for key in _SPLITS if (name := getattr(config.corpus, key)) is not None]
+    also = [source.resolve().parent] if source else []
+    hub = config.corpus.hub
+    # Under `hub` these name splits, and a folder of the dataset's name stands in for the hub.
+    given = {} if hub else {key: name for key in _SPLITS if (name := getattr(config.corpus, key)) is not None}
     try:
-        paths = find_all([*names, *config.words.vectors], [source.resolve().parent] if source else [])
+        paths = find_all([*given.values(), *config.words.vectors], also)
+        splits = (
+            {"hub": find_dataset(hub, also)} if hub else {key: str(paths[name]) for key, name in given.items()}
+        )
     except ConfigError as problem:
         raise ConfigError(problem.problems, source) from None
-    splits = {key: str(paths[name]) for key in _SPLITS if (name := getattr(config.corpus, key)) is not None}
     vectors = tuple(str(paths[name]) for name in config.words.vectors)
     return config.model_copy(
         update={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import IO
 
 from nertool.errors import ConfigError, NertoolError
 
+_HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
 _HOW_TO_GET = {
     "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip)",
     "conll03/": "CoNLL-2003 English needs the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
@@ -62,6 +64,31 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
         problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
         raise ConfigError("; ".join(problems))
     return found
+
+
+def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
+    """The path of a dataset's folder, looked for as files are; else the name as it is, to be asked of the hub.
+
+    Args:
+        name: A folder, or a name on the hub, which a folder of that name goes before.
+        also: More folders to look in, after the current one.
+
+    Raises:
+        ConfigError: There is no such folder and it cannot be a name on the hub.
+    """
+    first, *rest = data_folders()
+    given = _expanded(name)
+    for folder in (first, *also, *rest):
+        with suppress(OSError):
+            if (folder / given).is_dir():
+                return str(folder / given)
+    if not _HUB_NAME.fullmatch(name):
+        file = next((folder / given for folder in (first, *also, *rest) if is_file(folder / given)), None)
+        hint = f"; {file} is a file: name it as train, not as hub" if file else ""
+        raise ConfigError(
+            f"corpus.hub: there is no folder {name}, nor is that a name on the hub (owner/name){hint}"
+        )
+    return name
 
 
 def is_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config import AttentionConfig, CharactersConfig, EncoderConfig, TrainingConfig
+from nertool.config import AttentionConfig, CharactersConfig, CorpusConfig, EncoderConfig, TrainingConfig
 from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
 from nertool.evaluation import Evaluation
@@ -39,7 +39,7 @@ def show_model(folder: Path, console: Console) -> None:
         "decoder": config.model.decoder
         + (f", constraints: {config.model.constraints}" if config.model.decoder == "crf" else ""),
         "weights": f"{dense:,} and {table.numel():,} in word vectors",
-        "trained on": str(Path(config.corpus.train).resolve()),
+        "trained on": _origin(config.corpus),
     }
     about_training, test = _read_results(folder / RESULTS)
     lines |= about_training
@@ -48,6 +48,13 @@ def show_model(folder: Path, console: Console) -> None:
         console.print(f"[bold]{name:<{width}}[/]  {escape(text)}", highlight=False, soft_wrap=True)
     if test is not None:
         show_evaluation(console, test, "Test split, scored once")
+
+
+def _origin(corpus: CorpusConfig) -> str:
+    path = Path(corpus.origin)
+    if corpus.hub is None or path.is_dir():
+        return str(path.resolve())
+    return f"{corpus.hub} of the hub" + (f", revision {corpus.revision}" if corpus.revision else "")
 
 
 def _spelling(config: CharactersConfig) -> str:

@@ -16,6 +16,9 @@ from nertool.configfile import load_config, locate_corpus
 # when it is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test needs a network; datasets reads this when it is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("nertool", deadline=None)
 settings.load_profile("nertool")

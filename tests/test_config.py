@@ -89,7 +89,7 @@ class TestProblems:
         ("tree", "message"),
         [
             ({}, "corpus: is missing and has no default"),
-            ({"corpus": {}}, "corpus.train: is missing and has no default"),
+            ({"corpus": {}}, "corpus: train: is missing; name a file to learn from, or a dataset with hub"),
             (
                 {**SMALLEST, "training": {"learning_rat": 1}},
                 "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, "

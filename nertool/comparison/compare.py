@@ -52,7 +52,7 @@ def judge(
     return Comparison(
         config=source.name,
         command=command,
-        corpus="/".join(Path(config.corpus.train).parts[-2:]),
+        corpus="/".join(Path(config.corpus.origin).parts[-2:]),
         varied=list(jobs[0].settings),
         seeds=sorted({job.seed for job in jobs}),
         split="validation" if config.corpus.test is None else "test",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nertool.config import CorpusConfig
+from nertool.data import hub
 from nertool.data.conll import read_conll
 from nertool.data.labelled import LabelledSentences
 from nertool.data.schemes import Scheme, convert
@@ -27,9 +30,20 @@ class Corpus:
         named = {"train": self.train, "validation": self.validation}
         return named if self.test is None else {**named, "test": self.test}
 
+    def to_datasets(self, scheme: Scheme = Scheme.IOB2) -> Any:
+        """The splits as a `datasets.DatasetDict`: the columns tokens and, as ClassLabel, ner_tags.
+
+        Args:
+            scheme: That the labels shall be in; plain tags stay plain.
+
+        Raises:
+            ConfigError: The package `datasets` is not installed.
+        """
+        return hub.to_dataset_dict(self.splits, scheme)
+
 
 def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
-    """Reads one labelled file.
+    """Reads one labelled file, in the format that its suffix tells.
 
     Args:
         path: The file.
@@ -39,6 +53,8 @@ def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = N
     Raises:
         CorpusError: As for `read_conll`.
     """
+    if Path(path).suffix.lower() in hub.SUFFIXES:
+        return hub.read_file(path, config, target)
     return read_conll(
         path,
         columns=config.columns,
@@ -56,17 +72,31 @@ def read_corpus(config: CorpusConfig) -> Corpus:
     Raises:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
-    train = read_split(config.train, config)
+    read = _reader(config)
+    train = read("train", None)
+    if train is None:  # which the config's own check rules out
+        raise CorpusError("there is no training split", config.origin)
     if train.scheme is not Scheme.PLAIN:
         target = Scheme(config.learn_scheme)
         labels = [convert(row, train.label_scheme, target) for row in train.labels]
         train = replace(train, labels=labels, label_scheme=target)
-    if config.validation is None:
+    validation = read("validation", train.label_scheme)
+    if validation is None:
         train, validation = _hold_out(train, config.held_out)
-    else:
-        validation = read_split(config.validation, config, train.label_scheme)
-    test = None if config.test is None else read_split(config.test, config, train.label_scheme)
+    test = read("test", train.label_scheme)
     return Corpus(train, validation, test)
+
+
+def _reader(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences | None]:
+    """What reads a split by name into a scheme, from a dataset or from files; None where there is none."""
+    if config.hub is not None:
+        return hub.open_dataset(config)
+
+    def read(key: str, target: Scheme | None) -> LabelledSentences | None:
+        path: str | None = getattr(config, key)
+        return None if path is None else read_split(path, config, target)
+
+    return read
 
 
 def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:
@@ -86,6 +116,7 @@ def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences
                 tokens=split.tokens[place],
                 labels=split.labels[place],
                 documents=[document - documents[0] for document in documents],
+                starts=split.starts[place],
             )
         )
     return parts[0], parts[1]

@@ -1,0 +1,300 @@
+"""Corpora in the format of `datasets`: named on the hub, in a folder, or as a file; and corpora given away in it.
+
+Names of labels come from the features of the data. This is the only module that knows `datasets` and Arrow.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nertool.config import CorpusConfig
+from nertool.data.columns import Interned
+from nertool.data.labelled import LabelledSentences, settle
+from nertool.data.schemes import OUTSIDE, Scheme, convert
+from nertool.errors import ConfigError, CorpusError
+from nertool.files import replaced_when_done
+
+SUFFIXES = (".parquet", ".arrow")
+TOKENS, TAGS, DOCUMENT = "tokens", "ner_tags", "document"
+_ROWS = 10_000  # that are Python objects at a time
+
+
+def read_file(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
+    """Reads a .parquet or .arrow file, a sentence to a row.
+
+    Args:
+        path: The file.
+        config: Names of the columns, scheme of the labels, and policies.
+        target: The scheme of the labels that are wanted; None: the file's.
+
+    Raises:
+        CorpusError: The file is none, lacks a column, or its labels are numbers without names.
+        ConfigError: The package `datasets` is not installed.
+    """
+    datasets = _datasets()
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            if path.suffix.lower() == ".parquet":
+                table = parquet.read_table(stream)
+            else:
+                try:
+                    table = ipc.open_stream(stream).read_all()
+                except pyarrow.ArrowInvalid:  # the other of Arrow's two formats
+                    stream.seek(0)
+                    table = ipc.open_file(stream).read_all()
+        features = datasets.Features.from_arrow_schema(table.schema)
+    except OSError as problem:
+        raise CorpusError(f"cannot be read: {problem.strerror or problem}", path) from None
+    except (pyarrow.ArrowException, ValueError) as problem:
+        raise CorpusError(f"not a {path.suffix} file, or a damaged one: {_line(problem)}", path) from None
+    return _sentences(table, features, path, config, target)
+
+
+def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences | None]:
+    """Opens the dataset that a config names, in a folder or on the hub.
+
+    Args:
+        config: With `hub`: a folder that `load_dataset` or `load_from_disk` reads, or a name on the hub.
+
+    Returns:
+        What reads a split, given "train", "validation" or "test" and the scheme of the labels wanted; it gives
+        None where neither the config nor the dataset has that split.
+
+    Raises:
+        CorpusError: There is no such dataset, it has no such split, or its labels cannot be read.
+        ConfigError: The package `datasets` is not installed.
+    """
+    name = config.hub or ""
+    found = _load(name, config)
+    splits = found if isinstance(found, Mapping) else {"train": found}
+
+    def read(key: str, target: Scheme | None = None) -> LabelledSentences | None:
+        wanted: str | None = getattr(config, key)
+        split = wanted or key
+        if split not in splits:
+            if wanted is None and key != "train":
+                return None
+            listed = ", ".join(splits)
+            raise CorpusError(
+                f"it has no split {split!r}; its splits are: {listed}. Name one as corpus.{key}", name
+            )
+        data = splits[split]
+        return _sentences(data.with_format("arrow")[:], data.features, Path(name, split), config, target)
+
+    return read
+
+
+def _load(name: str, config: CorpusConfig) -> Any:
+    datasets = _datasets()
+    folder = Path(name)
+    with _quiet(datasets):
+        try:
+            if any((folder / each).is_file() for each in ("dataset_dict.json", "state.json")):
+                return datasets.load_from_disk(name)
+            # A name that is a folder too would be taken for the folder, wherever the config was read.
+            return datasets.load_dataset(
+                str(folder.resolve()) if folder.is_dir() else name, config.config, revision=config.revision
+            )
+        # It raises errors of its own, of Arrow, of the network, and bare ones.
+        except Exception as problem:
+            raise CorpusError(_explain(problem, folder.is_dir(), datasets), name) from None
+
+
+def _explain(problem: Exception, local: bool, datasets: Any) -> str:
+    message = _line(problem)
+    if "scripts are no longer supported" in message or "trust_remote_code" in message:
+        return (
+            f"this dataset loads by a script of its own, and datasets {datasets.__version__} runs none. Take the "
+            "copy of it that the hub has made, where there is one, with 'revision: refs/convert/parquet'; or "
+            "another dataset with the same sentences; or its files, with train, validation and test"
+        )
+    if isinstance(problem, ConnectionError) or "OfflineMode" in message or "connect" in message.lower():
+        return (
+            f"the hub cannot be reached ({message}). A folder of that name, here or in one of NERTOOL_DATA, "
+            "is read instead of the hub; so is what datasets has kept of an earlier reading"
+        )
+    if isinstance(problem, FileNotFoundError) and not local:
+        return f"no such dataset on the hub, or it is not open to you: {message}"
+    if "config" in message.lower():
+        return f"{message} Choose one with corpus.config"
+    return f"datasets cannot load it: {message}"
+
+
+def _sentences(
+    table: Any, features: Any, path: Path, config: CorpusConfig, target: Scheme | None
+) -> LabelledSentences:
+    """The rows of an Arrow table that have a label for each token."""
+    names = _label_names(features, path, config)
+    # -1 and null are what stands where nobody has labelled.
+    lookup = {-1: None, None: None} | dict(enumerate(names)) if names is not None else None
+    forms, known = Interned(config.strip, path), Interned(None, path)
+    tokens: list[list[str]] = []
+    labels: list[list[str]] = []
+    documents: list[int] = []
+    starts = array("q")
+    unlabelled, document, before = 0, 0, None
+    for row, words, tags, mark in _rows(table, config):
+        words = words or []
+        tags = [None] * len(words) if tags is None else tags
+        if len(words) != len(tags):
+            counts = f"{len(words)} tokens and {len(tags)} labels"
+            raise CorpusError(f"row {row}: {counts}; expected as many labels as tokens", path)
+        if not words:
+            continue
+        if not all(words):
+            raise CorpusError(f"row {row}: token {words.index('' if '' in words else None) + 1} is empty", path)
+        if lookup is not None:
+            try:
+                tags = [lookup[number] for number in tags]
+            except KeyError as problem:
+                listed = f"from 0 to {len(lookup) - 3}, or -1 for none"
+                raise CorpusError(f"row {row}: there is no label {problem}; they are {listed}", path) from None
+        if None in tags:
+            unlabelled += 1
+            continue
+        document += bool(tokens) and mark != before
+        before = mark
+        tokens.append([forms[word] for word in words])
+        labels.append([known[tag] for tag in tags])
+        documents.append(document)
+        starts.append(row)
+    if not tokens:
+        left_out = f"; {unlabelled} rows were left out for want of labels" if unlabelled else ""
+        raise CorpusError(f"there is no labelled sentence in it{left_out}", path)
+    return settle(
+        tokens,
+        labels,
+        documents,
+        starts,
+        path,
+        scheme=None if config.scheme == "detect" else Scheme(config.scheme),
+        target=target,
+        stray=config.stray,
+        unlabelled=unlabelled,
+        unit="row",
+    )
+
+
+def _rows(table: Any, config: CorpusConfig) -> Iterator[tuple[int, Any, Any, Any]]:
+    """The number of each row, its tokens and labels, and its document where there is such a column."""
+    columns = [config.tokens, config.tags, *([DOCUMENT] if DOCUMENT in table.column_names else [])]
+    row = 0
+    for batch in table.select(columns).to_batches(max_chunksize=_ROWS):
+        lists = [column.to_pylist() for column in batch.columns]
+        for words, tags, *mark in zip(*lists, strict=True):
+            row += 1
+            yield row, words, tags, mark[0] if mark else None
+
+
+def _label_names(features: Any, path: Path, config: CorpusConfig) -> list[str] | None:
+    """The names behind the numbers of the label column; None where it holds the names themselves."""
+    listed = ", ".join(features)
+    for key in ("tokens", "tags"):
+        name = getattr(config, key)
+        if name not in features:
+            raise CorpusError(f"there is no column {name!r} for corpus.{key}; the columns are: {listed}", path)
+    if not _is_text(_element(features[config.tokens])):
+        raise CorpusError(f"the column {config.tokens!r} does not hold lists of strings; name another", path)
+    tags = _element(features[config.tags])
+    names = getattr(tags, "names", None)
+    if names is not None:
+        return list(names)
+    if _is_text(tags):
+        return None
+    raise CorpusError(
+        f"the column {config.tags!r} does not hold lists of ClassLabel or of strings, and numbers have no names "
+        "that could be guessed. The names may stand in the dataset's README: name its folder as corpus.hub; or "
+        "cast the column to Sequence(ClassLabel(names=[...])) and save it",
+        path,
+    )
+
+
+def _element(feature: Any) -> Any:
+    """What a list feature is a list of: it is written in three ways."""
+    return feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+
+
+def _is_text(feature: Any) -> bool:
+    return str(getattr(feature, "dtype", None)) in ("string", "large_string", "string_view")
+
+
+def to_dataset_dict(splits: Mapping[str, LabelledSentences], scheme: Scheme) -> Any:
+    """Splits as a `datasets.DatasetDict` with the columns tokens and ner_tags, the same labels in each.
+
+    Where a split has several documents, the column document holds their numbers.
+
+    Args:
+        splits: The splits by name.
+        scheme: That the labels shall be in; plain tags stay plain.
+
+    Raises:
+        ConfigError: The package `datasets` is not installed.
+    """
+    datasets = _datasets()
+    if all(split.label_scheme is Scheme.PLAIN for split in splits.values()):
+        scheme = Scheme.PLAIN
+    rows = {
+        name: [convert(row, split.label_scheme, scheme) for row in split.labels] for name, split in splits.items()
+    }
+    names = sorted({label for each in rows.values() for row in each for label in row} - {OUTSIDE})
+    names = names if scheme is Scheme.PLAIN else [OUTSIDE, *names]
+    numbers = {name: number for number, name in enumerate(names)}
+    features = {
+        TOKENS: datasets.Sequence(datasets.Value("string")),
+        TAGS: datasets.Sequence(datasets.ClassLabel(names=names)),
+    }
+    documents = any(split.document_count > 1 for split in splits.values())
+    if documents:
+        features[DOCUMENT] = datasets.Value("int64")
+    found = {}
+    for name, split in splits.items():
+        columns = {TOKENS: split.tokens, TAGS: [[numbers[label] for label in row] for row in rows[name]]}
+        columns |= {DOCUMENT: split.documents} if documents else {}
+        found[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    return datasets.DatasetDict(found)
+
+
+def write_parquet(split: LabelledSentences, path: Path, scheme: Scheme) -> None:
+    """Writes a split as a .parquet file that `read_file` and `datasets` read, its labels in a scheme.
+
+    Raises:
+        ConfigError: The package `datasets` is not installed.
+        NertoolError: The file cannot be written.
+    """
+    dataset = to_dataset_dict({"train": split}, scheme)["train"]
+    with replaced_when_done(path) as target, _quiet(_datasets()):
+        dataset.to_parquet(target)
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise ConfigError("this needs the package datasets: pip install 'nertool[datasets]'") from None
+    return datasets
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """No bars where nobody watches them."""
+    before = datasets.utils.are_progress_bars_disabled()
+    if not sys.stderr.isatty():
+        datasets.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            datasets.utils.enable_progress_bars()
+
+
+def _line(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:300]
