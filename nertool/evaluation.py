@@ -205,3 +205,24 @@ def _scores(row: dict[str, Any]) -> Scores:
 
 def _renamed(labels: Sequence[str], names: dict[str, str]) -> list[str]:
     return [names.get(label[0], label[0]) + label[1:] for label in labels] if names else list(labels)
+
+
+def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 15) -> float | None:
+    """Expected calibration error (Guo et al. 2017, eq. 3): how far confidence is from accuracy, on average.
+
+    Args:
+        confidences: Probability that was given to each prediction, from 0 to 1.
+        right: Whether it was right.
+        bins: Of equal width, in which confidence and accuracy are averaged and compared.
+
+    Returns:
+        From 0 to 1; None where there is no prediction.
+    """
+    import numpy as np
+
+    if not len(confidences):
+        return None
+    given, true = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
+    places = np.minimum((given * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, true - given, bins)
+    return float(np.abs(gaps).sum() / len(given))

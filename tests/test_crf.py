@@ -221,7 +221,7 @@ def test_loss_gradients_and_decoding_equal_those_of_pytorch_crf(seed):
     emissions, gold, mask = ragged(seed)
     crf = with_random_transitions(ConditionalRandomField(17), seed).double()
     oracle = torchcrf.CRF(17).double()
-    oracle.load_state_dict(crf.state_dict())
+    oracle.load_state_dict(dict(crf.named_parameters()))
     one, other = (emissions.double().requires_grad_() for _ in range(2))
     loss, wanted = crf.loss(one, gold, mask), -oracle(other, gold, mask, reduction="sum")
     torch.testing.assert_close(loss, wanted)
@@ -309,7 +309,7 @@ def test_a_sentence_of_two_thousand_tokens_neither_overflows_nor_fades():
     emissions, gold, mask = ragged(11, time=2000, batch=2, labels=9)
     crf = with_random_transitions(ConditionalRandomField(9), 11)
     oracle = torchcrf.CRF(9).double()
-    oracle.load_state_dict(crf.state_dict())
+    oracle.load_state_dict(dict(crf.named_parameters()))
     wanted = -oracle(emissions.double(), gold, mask, reduction="sum")
     torch.testing.assert_close(crf.loss(emissions, gold, mask).double(), wanted, rtol=1e-6, atol=1e-6)
     marginals = np.asarray(crf.posterior(emissions, mask).marginals())
@@ -318,7 +318,7 @@ def test_a_sentence_of_two_thousand_tokens_neither_overflows_nor_fades():
 
 def test_the_parameters_are_those_of_pytorch_crf():
     crf = ConditionalRandomField(4, Constraints(np.ones(4, bool), np.eye(4, dtype=bool), np.ones(4, bool)))
-    shapes = {name: tuple(tensor.shape) for name, tensor in crf.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in crf.named_parameters()}
     assert shapes == {"start_transitions": (4,), "end_transitions": (4,), "transitions": (4, 4)}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
 from nertool.config import Config
 from nertool.data.batching import EncodedCorpus, Forms
@@ -117,7 +118,10 @@ class TestRun:
                 )
         assert isinstance(record, Finished)
         assert record.best.number < record.epochs, "this test needs an epoch that is not the last to be the best"
-        assert (folder / MODEL[2]).read_bytes() == kept
+        before, after = load(kept), load((folder / MODEL[2]).read_bytes())
+        assert before.pop("decoder.temperature") == 1.0
+        assert after.pop("decoder.temperature") == pytest.approx(record.calibration.temperature)
+        torch.testing.assert_close(after, before, rtol=0, atol=0)
         assert score(folder, config) == record.best.validation
         assert score(folder, config, "test") == record.test
 
@@ -127,7 +131,7 @@ class TestRun:
         assert finished.best.validation.micro.f1 > 0
         assert score(tmp_path / "run", config) == finished.best.validation
 
-    def test_the_test_split_is_labelled_once_and_last(self, tiny_config: Make, tiny_test, tmp_path, monkeypatch):
+    def test_the_test_split_is_labelled_when_all_is_chosen(self, tiny_config: Make, tiny_test, tmp_path, monkeypatch):
         labelled: list[list[list[str]]] = []
         label = Labeller.label
 
@@ -138,8 +142,9 @@ class TestRun:
         monkeypatch.setattr(Labeller, "label", spy)
         list(run(tiny_config("training.epochs=4"), tmp_path / "run"))
         test = [tokens for tokens, _ in tiny_test]
-        assert [sentences == test for sentences in labelled] == [False] * 4 + [True]
-        seen = {token for sentences in labelled[:-1] for tokens in sentences for token in tokens}
+        # The validation split after each epoch; then both, cold and calibrated; then the scores.
+        assert [sentences == test for sentences in labelled] == [False] * 4 + [False, True, False, True, True]
+        seen = {token for sentences in labelled[:5] for tokens in sentences for token in tokens}
         assert "1993" not in seen, "a word of the test split was labelled before the end"
 
     def test_without_a_test_split_there_is_no_test_score(self, tiny_config: Make, tmp_path):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from nertool.files import replaced_when_done, write_whole
 from nertool.model.crf import Constraints
 from nertool.model.network import Network, Sizes
 
-CONFIG, LEXICON, WEIGHTS = "config.yaml", "lexicon.json", "weights.safetensors"
-_VERSION = "1"
+CONFIG, LEXICON, WEIGHTS = FILES = "config.yaml", "lexicon.json", "weights.safetensors"
+_VERSION = "2"
 
 
 @dataclass
@@ -104,7 +105,7 @@ def load_bundle(folder: Path) -> Model:
         BundleError: A file is missing or damaged, or the files do not belong together.
     """
     try:
-        missing = [name for name in (CONFIG, LEXICON, WEIGHTS) if not (folder / name).is_file()]
+        missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
         # The weights come first, for they tell the version that wrote the other files.
@@ -141,6 +142,8 @@ def load_bundle(folder: Path) -> Model:
             problems.append(f"{name}: type {found.dtype}, expected {wanted.dtype}")
         elif not bool(torch.isfinite(found).all()):
             problems.append(f"{name}: holds values that are not finite")
+        elif name == "decoder.temperature" and not found > 0:
+            problems.append(f"{name}: {float(found)}, expected more than 0")
     if problems:
         raise BundleError(
             f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems))
@@ -149,6 +152,33 @@ def load_bundle(folder: Path) -> Model:
     network.load_state_dict(tensors)
     network.eval()
     return Model(config, lexicon, network)
+
+
+def pack(model: Model) -> dict[str, bytes]:
+    """A model as bytes: the content of each file that `save_bundle` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_bundle(model, Path(folder))
+        return {name: (Path(folder) / name).read_bytes() for name in FILES}
+
+
+def unpack(files: Mapping[str, bytes], where: str) -> Model:
+    """The model in what `pack` gave.
+
+    Args:
+        files: The content of each file.
+        where: What errors call the place that they are from.
+
+    Raises:
+        BundleError: As for `load_bundle`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FILES:
+            if name in files:
+                (Path(folder) / name).write_bytes(files[name])
+        try:
+            return load_bundle(Path(folder))
+        except BundleError as problem:
+            raise BundleError(str(problem).replace(folder, where)) from None
 
 
 def _shapes(config: Config, lexicon: Lexicon, dimensions: int) -> dict[str, torch.Tensor]:

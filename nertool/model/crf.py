@@ -52,6 +52,8 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
     def __init__(self, labels: int, constraints: Constraints | None = None, *, always: bool = False) -> None:
         super().__init__(labels, batch_first=False)
         self.always = always
+        # Probabilities are those of all scores divided by it; labels found are the same under any.
+        self.register_buffer("temperature", torch.ones(()))
         allowed = constraints or Constraints(
             np.ones(labels, bool), np.ones((labels, labels), bool), np.ones(labels, bool)
         )
@@ -74,8 +76,19 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
 
     @torch.no_grad()
     def posterior(self, emissions: Tensor, mask: Tensor) -> chain.Posterior:
-        """The distribution over the label sequences that the constraints allow."""
-        return chain.infer(_array(emissions), _arrays(*self._scores(True)), mask.numpy())
+        """The distribution over the label sequences that the constraints allow, at the model's temperature."""
+        scale = 1.0 / float(self.temperature)
+        scores = _arrays(*(scale * each for each in self._scores(True)))
+        return chain.infer(scale * _array(emissions), scores, mask.numpy())
+
+    @torch.no_grad()
+    def loss_at(self, temperature: float, emissions: Tensor, labels: Tensor, mask: Tensor) -> float:
+        """Negative log-likelihood under the constraints at a temperature, summed; arguments as for `loss`."""
+        scores = _arrays(*(each / temperature for each in self._scores(True)))
+        found = chain.negative_log_likelihood(
+            _array(emissions) / temperature, scores, labels.numpy(), mask.numpy()
+        )
+        return found.value
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, mask: Tensor) -> Tensor:

@@ -127,6 +127,14 @@ class Watcher:
             f"after {duration(record.seconds)}.",
             highlight=False,
         )
+        name = "validation" if record.test is None else "test"
+        before, after = record.calibration.before[name], record.calibration.after[name]
+        if before is not None and after is not None:
+            self._console.print(
+                f"Calibrated by temperature {record.calibration.temperature:.2f}: expected calibration error on "
+                f"the {name} split {percent(before)} before, {percent(after)} after.",
+                highlight=False,
+            )
         if record.test is not None:
             show_evaluation(self._console, record.test, "Test split, scored once")
         self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)

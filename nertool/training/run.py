@@ -29,6 +29,7 @@ from nertool.files import write_whole
 from nertool.model.bundle import Model, fresh_model, load_bundle, save_bundle
 from nertool.model.concurrency import threads
 from nertool.model.labeller import Labeller
+from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint
 from nertool.training.optimization import Optimization
 from nertool.training.trainer import Epoch, Step, train, training_threads
@@ -78,12 +79,14 @@ class Finished:
         best: The record of the best epoch.
         epochs: That were trained.
         seconds: Of training and validation together.
+        calibration: Of the model's probabilities, on the validation split.
         test: Scores of the test split; None where there is none.
     """
 
     best: Epoch
     epochs: int
     seconds: float
+    calibration: Calibration
     test: Evaluation | None
 
 
@@ -161,8 +164,11 @@ def run(
     seconds = time.perf_counter() - started
     best = epochs[epochs[-1].best - 1]
     with threads(training_threads(config.training)):
+        chosen = load_bundle(folder)
+        calibration = calibrate(chosen, corpus.validation, corpus.test)
+        save_bundle(chosen, folder)
         test = _score_test(corpus, folder)
-    finished = Finished(best, len(epochs), seconds, test)
+    finished = Finished(best, len(epochs), seconds, calibration, test)
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
     (folder / CHECKPOINT).unlink(missing_ok=True)
     yield finished
@@ -235,6 +241,7 @@ def _results(config: Config, finished: Finished) -> dict[str, Any]:
         "seconds": finished.seconds,
         "tokens_per_second": finished.best.tokens_per_second,
         "validation": finished.best.validation.to_json(),
+        "calibration": finished.calibration.to_json(),
         "test": finished.test.to_json() if finished.test is not None else None,
         "versions": {
             "nertool": nertool.__version__,

@@ -1,0 +1,154 @@
+"""Temperature: fitted where the truth is known, applied as the definition says, and without a say in labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nertool.config import Config
+from nertool.configfile import load_config, locate_corpus
+from nertool.data.corpus import read_corpus
+from nertool.data.schemes import Scheme
+from nertool.errors import BundleError
+from nertool.evaluation import calibration_error
+from nertool.model.bundle import Model, load_bundle, save_bundle
+from nertool.model.crf import ConditionalRandomField
+from nertool.model.labeller import Labeller
+from nertool.training.calibration import calibrate, confidences, fit_temperature
+
+
+class TestError:
+    def test_worked_by_hand(self):
+        # Bins of 0.5: {0.1, 0.3} with one right, {0.6, 0.9, 1.0} with two right.
+        found = calibration_error([0.1, 0.6, 0.3, 0.9, 1.0], [False, True, True, False, True], bins=2)
+        assert found == pytest.approx((abs(1 - 0.4) + abs(2 - 2.5)) / 5)
+
+    def test_nothing_found_has_none(self):
+        assert calibration_error([], []) is None
+
+    def test_confidence_that_comes_true_has_little(self):
+        random = np.random.default_rng(1)
+        given = random.random(100_000)
+        assert calibration_error(given, random.random(100_000) < given) < 0.01
+        assert calibration_error(given, random.random(100_000) < given**3) > 0.2
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_posterior_is_that_of_scores_divided_by_the_temperature(temperature: float):
+    torch.manual_seed(1)
+    crf = ConditionalRandomField(3).double()
+    crf.temperature.fill_(temperature)
+    emissions, mask = torch.randn(4, 1, 3, dtype=torch.float64), torch.ones(4, 1, dtype=torch.bool)
+    paths = list(product(range(3), repeat=4))
+    scores = torch.stack(
+        [
+            crf._compute_score(emissions, torch.tensor(path).unsqueeze(1), mask).squeeze(0)  # pytorch-crf's own
+            for path in paths
+        ]
+    )
+    probabilities = (scores.detach() / temperature).softmax(0)
+    posterior = crf.posterior(emissions, mask)
+    for t, label in product(range(4), range(3)):
+        wanted = sum(p for p, path in zip(probabilities, paths, strict=True) if path[t] == label)
+        assert posterior.marginals()[t, 0, label] == pytest.approx(float(wanted), abs=1e-9)
+    labels = torch.tensor(paths[17]).unsqueeze(1)
+    assert crf.loss_at(temperature, emissions, labels, mask) == pytest.approx(-float(probabilities[17].log()))
+
+
+@pytest.fixture
+def model(trained_run: Path) -> Model:
+    return load_bundle(trained_run)
+
+
+def corpus_of(run: Path):
+    path = run.parent / "corpus" / "tiny.yaml"
+    return read_corpus(locate_corpus(load_config(path), path).corpus)
+
+
+def test_it_finds_the_temperature_that_labels_were_drawn_at(model: Model, trained_run: Path):
+    """Labels are drawn from the softmax of the emissions at a known temperature, many for each sentence."""
+    split = corpus_of(trained_run).train
+    decoder = model.network.decoder
+    with torch.no_grad():
+        for each in (decoder.start_transitions, decoder.transitions, decoder.end_transitions):
+            each.zero_()
+        for name in ("start", "transitions", "end"):
+            getattr(decoder, f"{name}_penalty").zero_()
+    random = np.random.default_rng(1)
+    decoder.temperature.fill_(2.5)
+    corpus = model.new_forms(), model.lexicon.labels
+    tokens, labels = [], []
+    from nertool.data.batching import EncodedCorpus
+
+    encoded = EncodedCorpus(corpus[0], split.tokens)
+    for place, sentence in enumerate(split.tokens):
+        batch = encoded.batch(np.array([place]))
+        with torch.no_grad():
+            shares = (model.network(batch)[:, 0] / 2.5).softmax(-1).double().numpy()
+        for _ in range(60):
+            tokens.append(sentence)
+            labels.append([corpus[1][random.choice(len(row), p=row / row.sum())] for row in shares])
+    # Read as plain tags, for drawn labels keep to no scheme.
+    drawn = replace(split, tokens=tokens, labels=labels, documents=[0] * len(tokens), label_scheme=Scheme.PLAIN)
+    assert fit_temperature(model, drawn) == pytest.approx(2.5, rel=0.1)
+
+
+def test_labels_stay_and_scores_move(model: Model, trained_run: Path):
+    split = corpus_of(trained_run).validation
+    before = Labeller(model).label(split.tokens).labels
+    model.network.decoder.temperature.fill_(1.0)
+    cold, _ = confidences(model, split)
+    model.network.decoder.temperature.fill_(4.0)
+    warm, right = confidences(model, split)
+    assert Labeller(model).label(split.tokens).labels == before
+    assert len(warm) == len(right) > 0 and all(right)
+    assert all(w < c for w, c in zip(warm, cold, strict=True))
+
+
+def test_calibrating_sets_the_temperature_and_measures_both_splits(model: Model, trained_run: Path):
+    corpus = corpus_of(trained_run)
+    found = calibrate(model, corpus.validation, corpus.test)
+    assert float(model.network.decoder.temperature) == pytest.approx(found.temperature)
+    assert found.before.keys() == found.after.keys() == {"validation", "test"}
+    scores, right = confidences(model, corpus.test)
+    assert found.after["test"] == calibration_error(scores, right)
+    model.network.decoder.temperature.fill_(1.0)
+    assert found.before["test"] == calibration_error(*confidences(model, corpus.test))
+
+
+def test_sentences_with_labels_that_nobody_knows_have_no_say(model: Model, trained_run: Path):
+    split = corpus_of(trained_run).validation
+    wanted = fit_temperature(model, split)
+    odd = replace(
+        split,
+        tokens=[*split.tokens, ["Oslo"], ["in", "Oslo"]],
+        labels=[*split.labels, ["S-PLANET"], ["O", "I-LOC"]],
+        documents=[*split.documents, 0, 0],
+    )
+    assert fit_temperature(model, odd) == wanted
+    assert fit_temperature(model, replace(split, tokens=[], labels=[], documents=[])) == 1.0
+
+
+def test_plain_tags_are_calibrated_token_by_token(tiny_config: Callable[..., Config], tmp_path: Path):
+    from nertool.training.run import Finished, run
+
+    config = tiny_config("corpus.scheme=plain", "training.epochs=3")
+    *_, finished = run(config, tmp_path)
+    assert isinstance(finished, Finished)
+    scores, right = confidences(load_bundle(tmp_path), read_corpus(config.corpus).validation)
+    assert len(scores) == read_corpus(config.corpus).validation.token_count
+    assert finished.calibration.after["validation"] == calibration_error(scores, right)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_cannot_be_is_refused(temperature: float, model: Model, tmp_path: Path):
+    model.network.decoder.temperature.fill_(temperature)
+    save_bundle(model, tmp_path)
+    with pytest.raises(BundleError, match=r"decoder\.temperature"):
+        load_bundle(tmp_path)
