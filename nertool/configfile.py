@@ -60,9 +60,9 @@ def parse_choices(text: str) -> tuple[str, list[Any]]:
     try:
         choices = _parse_yaml(f"[{values}]")
     except ConfigError as problem:
-        raise ConfigError(f"{text}: {problem}") from None
+        raise ConfigError(f"--vary {text}: {problem}") from None
     if not equals or not key.strip() or not choices:
-        raise ConfigError(f"{text}: expected something like model.encoder.kind=rnn,gru,lstm")
+        raise ConfigError(f"--vary {text}: expected something like model.encoder.kind=rnn,gru,lstm")
     return key.strip(), list(choices)
 
 

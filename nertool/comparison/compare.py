@@ -10,6 +10,7 @@ from pathlib import Path
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Cell, Comparison, Failure, Run
 from nertool.comparison.statistics import compare_cells
+from nertool.errors import NertoolError
 
 SHUFFLES = 10_000
 _VERSIONS = ("nertool", "torch", "numpy", "scipy", "seqeval")
@@ -42,22 +43,31 @@ def judge(
         command: That repeats the comparison.
         side_by_side: Trainings at once.
         seconds: That all took.
+
+    Raises:
+        NertoolError: They were not all scored on the same sentences.
     """
     cells = []
     for name, settings in {job.cell: job.settings for job in jobs}.items():
         found = [results[job.cell, job.seed] for job in jobs if job.cell == name]
         runs = [each for each in found if isinstance(each, Run)]
         cells.append(Cell(name, settings, runs, [each for each in found if isinstance(each, Failure)]))
+    try:
+        pairs = compare_cells(cells, SHUFFLES)
+    except ValueError as problem:
+        raise NertoolError(str(problem)) from None
     config = jobs[0].config
+    # The splits of a dataset need no names in the config.
+    tested = any(run.test is not None for cell in cells for run in cell.runs)
     return Comparison(
         config=source.name,
         command=command,
         corpus="/".join(Path(config.corpus.origin).parts[-2:]),
         varied=list(jobs[0].settings),
         seeds=sorted({job.seed for job in jobs}),
-        split="validation" if config.corpus.test is None else "test",
+        split="validation" if config.corpus.test is None and not tested else "test",
         cells=cells,
-        pairs=compare_cells(cells, SHUFFLES),
+        pairs=pairs,
         shuffles=SHUFFLES,
         jobs=side_by_side,
         seconds=seconds,

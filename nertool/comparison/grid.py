@@ -15,6 +15,7 @@ from nertool.configfile import flow, load_config, locate_corpus, parse_choices
 from nertool.errors import ConfigError
 
 SEED = "training.seed"
+_SEED_VARIED = f"{SEED} cannot be varied; --seeds N takes N seeds from it on"
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,17 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
         ConfigError: The config, or that of a cell, is wrong; lists all problems.
     """
     given = list(overrides)
-    base = locate_corpus(load_config(source, given), source)
     choices = [parse_choices(each) for each in varied]
     keys = [key for key, _ in choices]
     if SEED in keys:
-        raise ConfigError(f"{SEED} cannot be varied; --seeds N takes N seeds from it on")
+        raise ConfigError(_SEED_VARIED)
     if len(set(keys)) != len(keys):
         raise ConfigError("a setting is varied twice; write all its values in one --vary")
-    first = base.training.seed
     cells: dict[str, tuple[dict[str, Any], Config]] = {}
-    problems: list[str] = []
-    for values in product(*(each for _, each in choices)):
+    names: dict[Config, str] = {}
+    problems: dict[str, list[str]] = {}  # and the cells that have them
+    combinations = list(product(*(each for _, each in choices)))
+    for values in combinations:
         settings = dict(zip(keys, values, strict=True))
         name = _name(settings) or source.stem
         try:
@@ -71,13 +72,31 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
                 load_config(source, [*given, *(f"{key}={flow(value)}" for key, value in settings.items())]), source
             )
         except ConfigError as problem:
-            problems += [f"{name}: {each}" for each in problem.problems]
+            for each in problem.problems:
+                problems.setdefault(each, []).append(name)
             continue
-        if name in cells:
-            problems.append(f"{name}: a value stands twice")
+        if config in names:
+            problems[f"is the same as {names[config]}"] = [name]
+        names[config] = name
         cells[name] = settings, _with(config, threads=config.training.threads or 1)
     if problems:
-        raise ConfigError(problems, source)
+        # What is wrong in every cell is not the fault of what varies.
+        raise ConfigError(
+            [
+                each if len(found) == len(combinations) else f"{name}: {each}"
+                for each, found in problems.items()
+                for name in (found[:1] if len(found) == len(combinations) else found)
+            ],
+            source,
+        )
+    if len({_scored(config) for config in names}) > 1:
+        raise ConfigError(
+            "cells are compared sentence by sentence, so what scores them cannot vary: corpus.test (without one "
+            "corpus.validation, without both corpus.train), nor its columns, label and scheme"
+        )
+    first, *others = {config.training.seed for config in names}
+    if others:
+        raise ConfigError(_SEED_VARIED)
     if first + seeds > 2**32:
         raise ConfigError(f"{SEED}: {seeds} seeds from {first} on go beyond the largest, {2**32 - 1}")
     return [
@@ -87,23 +106,36 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
     ]
 
 
+def _scored(config: Config) -> tuple[object, ...]:
+    corpus = config.corpus
+    split = corpus.test or corpus.validation or (corpus.train, corpus.held_out)
+    dataset = corpus.hub, corpus.config, corpus.revision, corpus.tokens, corpus.tags
+    return split, corpus.columns, corpus.label, corpus.scheme, dataset
+
+
 def _with(config: Config, **training: int) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=training)})
 
 
 def _name(settings: dict[str, Any]) -> str:
-    """The settings by the last parts of their names, or more parts where these would be the same."""
+    """The settings by the last parts of their names, or more parts where these would be the same.
+
+    Values stand there as they may stand in --vary, so that no two cells have the same name.
+    """
     parts = {key: key.split(".") for key in settings}
     for size in range(1, max(map(len, parts.values()), default=1) + 1):
         short = {key: ".".join(names[-size:]) for key, names in parts.items()}
         if len(set(short.values())) == len(short):
             break
-    return ", ".join(f"{short[key]}={flow(value)}" for key, value in settings.items()) if settings else ""
+    return ", ".join(f"{short[key]}={flow([value])[1:-1]}" for key, value in settings.items()) if settings else ""
 
 
 def _folder_name(cell: str) -> str:
-    plain = re.sub(r"[^\w=.]+", "-", cell).strip("-.")
-    if plain == cell.replace(", ", "-") and len(plain) <= 100:
-        return plain
-    # What the name lost is made up for, so that two cells never share a folder.
-    return f"{plain[:80]}-{hashlib.sha256(cell.encode()).hexdigest()[:8]}"
+    parts = cell.split(", ")
+    if len(cell) <= 100 and all(re.fullmatch(r"[a-z0-9_][a-z0-9_.-]*(=[a-z0-9_.-]+)?", part) for part in parts):
+        return "-".join(parts)
+    # What the name lost is made up for, so that two cells never share a folder; where small and capital letters
+    # are the same to the file system, neither.
+    plain = re.sub(r"[^\w=.]+", "-", cell, flags=re.ASCII).strip("-.")
+    digest = hashlib.sha256(cell.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[:80]}-{digest}".lstrip("-")

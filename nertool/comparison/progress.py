@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.runner import Ended, Running
+from nertool.comparison.tables import printable
 from nertool.display import counted, duration, percent
 
 
@@ -32,11 +33,12 @@ class Watcher:
         self._began = time.perf_counter()
         self._epochs = sum(job.config.training.epochs for job in jobs)  # that are to be trained, at most
         self._trained = 0  # epochs of the trainings that ended in this call
+        self._past: dict[int, int] = {}  # epochs that a training had before this call, of those that go on
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.fields[ended]}/{task.fields[all]} trainings"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[running]} under way, left: at most {task.fields[left]}"),
+            TextColumn("{task.fields[running]} under way, left: {task.fields[left]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -57,14 +59,19 @@ class Watcher:
                     self._announce()
                 done = self._trained + sum(record.epochs.values())
                 seconds = time.perf_counter() - self._began
-                left = duration(seconds / done * (self._epochs - done)) if done else "–"
+                for number, epochs in record.epochs.items():
+                    self._past.setdefault(number, epochs)
+                new = done - sum(self._past.values())
+                left = f"at most {duration(seconds / new * (self._epochs - done))}" if new > 0 else "–"
                 self._progress.update(task, completed=done, running=len(record.epochs), left=left)
         if not announced:
             self._announce()
 
     def _announce(self) -> None:
         if self._kept:
-            self._console.print(f"{counted(self._kept, 'training')} had ended before and will not be done again.")
+            self._console.print(
+                f"{counted(self._kept, 'training')} had ended before and will not be done again.", highlight=False
+            )
 
     def _ended(self, record: Ended) -> None:
         job, result = record.job, record.result
@@ -78,13 +85,14 @@ class Watcher:
         trained = len(result.curve) if isinstance(result, Run) else 0
         self._trained += trained
         self._epochs -= epochs - trained
-        name = f"{escape(job.cell):<{self._width}}  seed {job.seed}  "
+        line = f"{job.cell:<{self._width}}  seed {job.seed}  "
         if isinstance(result, Failure):
-            line = f"[red]{name}failed: {escape(result.reason)} ({escape(result.log)})[/]"
+            line += f"failed: {result.reason} ({result.log})"
         else:
             test = "" if result.test is None else f"  test {percent(result.test)}"
-            line = (
-                f"{name}validation {percent(result.validation)}{test}  "
+            line += (
+                f"validation {percent(result.validation)}{test}  "
                 f"best epoch {result.best_epoch}/{trained}  {duration(result.seconds)}"
             )
-        self._console.print(line, highlight=False, soft_wrap=True)
+        style = "red" if isinstance(result, Failure) else ""
+        self._console.print(Text(printable(line), style), soft_wrap=True)

@@ -137,7 +137,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     if comparison.pairs:
         notes.append(tables.count_note(comparison))
     for note in [*notes, tables.speed_note(comparison)]:
-        console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
+        # A terminal gets whole words, a file whole lines.
+        console.print(printable(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _draw(comparison: Comparison, folder: Path) -> tuple[list[_Picture], list[Path]]:

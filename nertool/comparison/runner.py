@@ -16,10 +16,11 @@ from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import METRICS, RUN, read_run
 from nertool.configfile import dump_config
 from nertool.errors import NertoolError
-from nertool.files import write_whole
+from nertool.files import is_file, write_whole
 
 LOG = "log.txt"
 _CONFIG = "config.yaml"
+_CHECKPOINT, _MODEL = "checkpoint.safetensors", ("weights.safetensors", "results.json")
 _PAUSE = 0.2  # seconds between looks at the processes
 
 
@@ -92,20 +93,29 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     folder = job.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (RUN, METRICS):
-            (folder / old).unlink(missing_ok=True)
-        write_whole(folder / _CONFIG, dump_config(job.config).encode())
+        config = dump_config(job.config).encode()
+        # What was being written when a training was stopped.
+        old = [folder / RUN, *folder.glob(".*.part")]
+        files = (folder / _CONFIG, folder / _CHECKPOINT)
+        if not all(map(is_file, files)) or files[0].read_bytes() != config:
+            # There is nothing to go on from, and weights of another config would be taken for a model of this one.
+            old += [folder / name for name in (METRICS, _CHECKPOINT, *_MODEL)]
+        for path in old:
+            path.unlink(missing_ok=True)
+        write_whole(folder / _CONFIG, config)
         log = (folder / LOG).open("wb")
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
     threads = str(job.config.training.threads)
+    # Nothing is imported from the current folder unless it is here: there may be a torch.py in it.
+    safe = "" if {"", str(Path.cwd())} & set(sys.path) else "1"
     with log:
         return subprocess.Popen(
-            [sys.executable, "-m", "nertool.comparison.worker", str(folder)],
+            [sys.executable, "-m", "nertool.comparison.worker", str(folder), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONSAFEPATH": safe},
             # Not in the terminal's group: Ctrl-C is for the one that started them, which then stops them.
             start_new_session=True,
         )
@@ -116,14 +126,33 @@ def _result(job: Job, code: int) -> Run | Failure:
     found = read_run(job.folder, job.config) if code == 0 else None
     if found is not None:
         return found
-    if code < 0:
-        reason = f"killed by {signal.Signals(-code).name}"
+    if code == 0:
+        reason = "the config or the corpus was changed while it was trained"
+    elif code < 0:
+        reason = f"killed by {_signal(-code)}"
         if -code == signal.SIGKILL:
             reason += "; there may not have been enough memory"
     else:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = lines[-1].removeprefix("error: ") if lines else f"ended with code {code} and said nothing"
+        reason = _said(log) or f"ended with code {code} and said nothing"
     return Failure(job.seed, reason, str(log))
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those for real time have no names
+        return f"signal {number}"
+
+
+def _said(log: Path) -> str:
+    """The error that a log ends with, or its last line, in one line."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    errors = [place for place, line in enumerate(lines) if line.startswith("error: ")]
+    told = " ".join(line.strip() for line in lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
+    return "".join(character if character.isprintable() else " " for character in told)
 
 
 def _epochs(folder: Path) -> int:

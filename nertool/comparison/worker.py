@@ -1,7 +1,7 @@
-"""One training of a comparison, in a process of its own: `python -m nertool.comparison.worker FOLDER`.
+"""One training of a comparison, in a process of its own: `python -m nertool.comparison.worker FOLDER [PARENT]`.
 
 The folder holds the config; the run's files are written to it, and last of all `run.json`, which says that
-the training has ended and what came of it.
+the training has ended and what came of it. When the parent, a process by its number, is gone, it stops.
 """
 
 from __future__ import annotations
@@ -14,43 +14,49 @@ from pathlib import Path
 
 from nertool.comparison.gradients import state_gradients
 from nertool.comparison.records import Gradients, Run
-from nertool.comparison.results import write_run
+from nertool.comparison.results import fingerprint, write_run
 from nertool.config import Config
 from nertool.configfile import load_config
 from nertool.data.labelled import LabelledSentences
-from nertool.errors import NertoolError
+from nertool.errors import BundleError, NertoolError
 from nertool.evaluation import sentence_counts
 from nertool.model.bundle import CONFIG, Model, load_bundle
 from nertool.model.concurrency import threads
 from nertool.model.labeller import Labeller
-from nertool.training.run import Finished, Prepared, run
+from nertool.training.checkpoint import CHECKPOINT
+from nertool.training.run import Finished, Prepared, Resumed, run
 from nertool.training.trainer import Epoch, training_threads
 
 _TAGGING_SECONDS = 1.0
 
 
-def train_one(config: Config, folder: Path) -> Run:
-    """Trains, scores and measures one cell of the grid with one seed.
+def train_one(config: Config, folder: Path, parent: int) -> Run:
+    """Trains, scores and measures one cell of the grid with one seed; goes on where it was stopped before.
 
     Args:
         config: With paths that exist.
         folder: The run directory.
+        parent: The process that waits for this one.
 
     Raises:
-        NertoolError: As `nertool.training.run.run` does.
+        NertoolError: As `nertool.training.run.run` does, and when the parent is gone.
     """
     began = time.perf_counter()
     prepared: Prepared | None = None
     start: list[float] | None = None
     epochs: list[Epoch] = []
     finished: Finished | None = None
-    parent = os.getppid()
-    for record in run(config, folder):
-        if os.getppid() != parent:  # nobody waits for this any more, and it may be started again elsewhere
+    for record in run(config, folder, resume=True):
+        # Nobody waits for this any more, and it may be started again elsewhere. On Windows a process keeps the
+        # number of its parent, which may be a launcher.
+        if os.name == "posix" and os.getppid() != parent:
             raise NertoolError("the comparison that started this training has ended")
         if isinstance(record, Prepared):
             prepared = record
             start = state_gradients(record.model, record.corpus.validation.tokens)
+        elif isinstance(record, Resumed):
+            epochs = record.epochs
+            began -= sum(epoch.seconds for epoch in epochs)
         elif isinstance(record, Epoch):
             epochs.append(record)
         elif isinstance(record, Finished):
@@ -91,14 +97,26 @@ def _tag(model: Model, split: LabelledSentences) -> tuple[list[list[str]], float
     return found, split.token_count / statistics.median(rounds)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parent: int) -> None:
     """Trains what the folder's config says and writes `run.json`."""
     config = load_config(folder / CONFIG)
-    write_run(train_one(config, folder), config, folder)
+    try:
+        files = fingerprint(config)  # now, for they may be changed while this trains
+    except OSError as problem:
+        raise NertoolError(f"{problem.filename}: cannot be read: {problem.strerror}") from None
+    try:
+        found = train_one(config, folder, parent)
+    except BundleError:
+        checkpoint = folder / CHECKPOINT
+        if not checkpoint.exists():
+            raise
+        checkpoint.unlink()  # it is damaged, or of another corpus that had the same name
+        found = train_one(config, folder, parent)
+    write_run(found, config, files, folder)
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid())
     except NertoolError as problem:
         sys.exit(f"error: {problem}")
