@@ -98,6 +98,16 @@ def plain_run(trained_run: Path, tiny_train, tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture(scope="module")
+def looking_run(trained_run: Path, tmp_path_factory) -> Path:
+    """The run directory of a model with two heads of attention."""
+    folder = tmp_path_factory.mktemp("looking")
+    path = trained_run.parent / "corpus" / "tiny.yaml"
+    settings = ["training.epochs=2", "model.attention={kind: multi_head, dimensions: 8, heads: 2}"]
+    list(run_module.run(locate_corpus(load_config(path, settings), path), folder / "run"))
+    return folder / "run"
+
+
 def invoke(*arguments: object, input: str | bytes | None = None, charset: str = "utf-8") -> Result:
     """Runs a command in this process. It ends in an exit code, not in an exception."""
     result = CliRunner(charset=charset).invoke(nertool.cli.main, [str(each) for each in arguments], input=input)
@@ -154,7 +164,7 @@ class TestStart:
         code = (
             "import sys\n"
             "from nertool.cli import main\n"
-            "for arguments in [], ['train'], ['evaluate'], ['tag'], ['info']:\n"
+            "for arguments in [], ['train'], ['compare'], ['evaluate'], ['tag'], ['attention'], ['info']:\n"
             "    try:\n"
             "        main([*arguments, '--help'])\n"
             "    except SystemExit as end:\n"
@@ -166,12 +176,15 @@ class TestStart:
         assert (done.returncode, done.stderr) == (0, "")
         for name in (
             "train",
+            "compare",
             "evaluate",
             "tag",
+            "attention",
             "info",
             "--set",
             "--input-format",
             "[default: runs/<config name>]",
+            "[default: runs/compare-<config name>]",
         ):
             assert name in done.stdout
 
@@ -188,11 +201,17 @@ class TestStart:
             ["train", "a.yaml", "--seed", "-1"],
             ["train", "a.yaml", "--seed", "4294967296"],
             ["train", "a.yaml", "--seed", "one"],
+            ["compare"],
+            ["compare", "a.yaml", "--vary"],
+            ["compare", "a.yaml", "--seeds", "0"],
+            ["compare", "a.yaml", "--jobs", "0"],
             ["evaluate"],
             ["evaluate", "a.txt", "--colour"],
             ["tag"],
             ["tag", "a.txt", "--format", "xml"],
             ["tag", "a.txt", "--input-format", "html"],
+            ["attention"],
+            ["attention", "two", "texts"],
             ["info", "a", "b"],
         ],
         ids=" ".join,
@@ -755,6 +774,63 @@ class TestOutput:
         assert Path("pipe").is_fifo()
 
 
+class TestAttention:
+    def test_a_table_of_the_tokens_that_each_token_looks_at(self, here, looking_run):
+        text = "Ada [b] moved to Malmö ."
+        lines = succeed("attention", text, "--model", looking_run).splitlines()
+        assert [part.strip() for part in re.split("[┃│|]", lines[1]) if part.strip()] == [
+            *("token", "head 1 looks at", "head 2 looks at")
+        ]
+        ((tokens, weights),) = Tagger.load(looking_run).attention(text)
+        assert tokens == ["Ada", "[", "b", "]", "moved", "to", "Malmö", "."]
+        rows = [[part.strip() for part in re.split("[┃│|]", line)[1:-1]] for line in lines[3:-1]]
+        assert [row[0] for row in rows] == tokens
+        for place, row in enumerate(rows):
+            for head, shown in enumerate(row[1:]):
+                most = sorted(weights[head, place], reverse=True)[:2]
+                assert [float(each) for each in re.findall(r" (\d\.\d\d)(?:, |$)", shown)] == [
+                    pytest.approx(weight, abs=0.0051) for weight in most
+                ]
+                first, *_ = shown.rpartition(", ")[0].rpartition(" ")
+                assert first == tokens[int(weights[head, place].argmax())]
+
+    def test_each_sentence_has_a_table_and_the_first_a_picture(self, here, looking_run, monkeypatch):
+        monkeypatch.setenv("NERTOOL_MODEL", str(looking_run))
+        text = "Nobody came. Rain fell on Oslo."
+        assert succeed("attention", text).count("head 1 looks at") == 2
+        for name in ("look.svg", "look.PNG"):
+            assert succeed("attention", text, "--output", name) == f"written: {name}\n"
+        assert Path("look.PNG").read_bytes().startswith(b"\x89PNG")
+        drawn = Path("look.svg").read_text(encoding="utf-8")
+        assert "<svg" in drawn and ">Nobody<" in drawn and ">head 2<" in drawn
+        assert ">Oslo<" not in drawn
+
+    def test_one_token_and_odd_ones(self, here, looking_run):
+        assert "Oslo 1.00" in succeed("attention", "Oslo", "--model", looking_run)
+        text = "[/b] \x1b[31m \u202e北 \N{BALLOON}"
+        succeed("attention", text, "--model", looking_run)
+        succeed("attention", text, "--model", looking_run, "--output", "odd.svg")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([""], "there is no token in this text"),
+            ([" \t\n "], "there is no token in this text"),
+            (["Oslo", "--output", "look.pdf"], "look.pdf: the name of a picture ends in .png or .svg"),
+            (["Oslo", "--output", "look"], "look: the name of a picture ends in .png or .svg"),
+            (["Oslo", "--output", "none/look.svg"], "none/look.svg: cannot be written: No such file or directory"),
+        ],
+    )
+    def test_mistakes(self, here, looking_run, arguments, message):
+        assert refuse("attention", *arguments, "--model", looking_run) == message
+        assert names() == []
+
+    def test_a_model_without_it(self, model):
+        assert refuse("attention", "Oslo") == (
+            "this model has no attention; train one with --set model.attention.kind=multi_head"
+        )
+
+
 class TestInfo:
     def test_a_finished_run(self, model, trained_run):
         output = succeed("info")
@@ -822,7 +898,7 @@ class TestModelFolder:
         monkeypatch.setenv("NERTOOL_MODEL", "")
         assert self.label() == {"B-PER", "O"}
 
-    @pytest.mark.parametrize("command", [["evaluate", "x.txt"], ["tag", "x.txt"], ["info"]])
+    @pytest.mark.parametrize("command", [["evaluate", "x.txt"], ["tag", "x.txt"], ["attention", "x"], ["info"]])
     def test_without_any_it_is_told_how_to_train_one(self, here, monkeypatch, command):
         assert refuse(*command) == (
             "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "

@@ -11,7 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nertool.config import Config, Section
-from nertool.configfile import dump_config, find_config, load_config, locate_corpus, parse_config
+from nertool.configfile import (
+    dump_config,
+    find_config,
+    flow,
+    load_config,
+    locate_corpus,
+    parse_choices,
+    parse_config,
+)
 from nertool.data.corpus import read_corpus
 from nertool.errors import ConfigError, CorpusError
 from nertool.files import data_folders, find, find_all
@@ -264,6 +272,39 @@ class TestOverrides:
         assert message in str(refusal(path, [override]))
 
 
+class TestChoices:
+    @pytest.mark.parametrize(
+        ("text", "key", "values"),
+        [
+            ("model.encoder.kind=rnn,gru , lstm", "model.encoder.kind", ["rnn", "gru", "lstm"]),
+            (" training.epochs = 3", "training.epochs", [3]),
+            ("a=1,0.5,true,null,~,'null','a, b'", "a", [1, 0.5, True, None, None, "null", "a, b"]),
+            ("model.encoder.dilations=[1],[1, 2]", "model.encoder.dilations", [[1], [1, 2]]),
+            ("model.attention={kind: dot},{kind: none}", "model.attention", [{"kind": "dot"}, {"kind": "none"}]),
+            ("corpus.train=a=b.txt", "corpus.train", ["a=b.txt"]),
+        ],
+    )
+    def test_a_setting_and_its_values(self, text, key, values):
+        assert parse_choices(text) == (key, values)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("model.dropout", "--vary model.dropout: expected something like model.encoder.kind=rnn,gru,lstm"),
+            ("model.dropout=", "expected something like"),
+            ("=1,2", "expected something like"),
+            ("", "expected something like"),
+            ("a=1,[", "--vary a=1,[: not valid YAML"),
+            ("a=1,,2", "not valid YAML"),
+            ("a=1], [2", "not valid YAML"),
+            ("a=&x 1,*x", "aliases"),
+            ("a=2024-13-45", "not valid YAML: month"),
+        ],
+    )
+    def test_wrong_ones(self, text, message):
+        assert message in str(refusal(text, of=parse_choices))
+
+
 NEWLINES = ["a\nb", "a\n\nb\n", "\r\n", "\u2028", "\x85 x", "a\n..."]
 LIKE_YAML = [
     "",
@@ -351,6 +392,21 @@ configs = st.fixed_dictionaries(
         ),
     }
 ).map(Config.model_validate)
+
+
+class TestFlow:
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text,
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+            max_leaves=5,
+        )
+    )
+    @example(["a\nb", 1, None, True])
+    @example("\ud800")
+    def test_a_value_comes_back_from_one_line(self, value):
+        assert len(flow(value).splitlines()) == 1
+        assert parse_choices(f"a={flow([value])[1:-1]}") == ("a", [value])
 
 
 def leaves(section: Section, depth: int = 0) -> list[tuple[int, str, str | None]]:

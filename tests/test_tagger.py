@@ -22,7 +22,7 @@ from nertool import tagger as tagger_module
 from nertool.configfile import load_config, locate_corpus
 from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.schemes import Scheme, spans
-from nertool.errors import BundleError, ConfigError
+from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.model import labeller, prediction
 from nertool.model.bundle import Model
 from nertool.tagger import Tagged, Tagger
@@ -81,6 +81,16 @@ SAMPLES = [
 @pytest.fixture(scope="module")
 def tagger(trained_run) -> Tagger:
     return Tagger.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def looking(trained_run, tmp_path_factory) -> Tagger:
+    """One with four heads of attention."""
+    path = trained_run.parent / "corpus" / "tiny.yaml"
+    settings = ["training.epochs=1", "model.attention={kind: multi_head, dimensions: 8, heads: 4}"]
+    folder = tmp_path_factory.mktemp("looking")
+    list(run(locate_corpus(load_config(path, settings), path), folder))
+    return Tagger.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -382,6 +392,44 @@ class TestThreads:
         for worker in workers:
             worker.join()
         assert sentences == [2] * 4
+
+
+class TestAttention:
+    @given(texts)
+    def test_any_text(self, looking, text):
+        tagged, found = looking.tag(text), looking.attention(text)
+        assert [token for tokens, _ in found for token in tokens] == tagged.tokens
+        assert list(np.cumsum([len(tokens) for tokens, _ in found])) == tagged.sentences
+        for tokens, weights in found:
+            assert weights.shape == (4, len(tokens), len(tokens))
+            assert (weights >= 0).all()
+            np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+
+    def test_they_are_those_that_labels_come_from(self, looking, monkeypatch):
+        seen: list[np.ndarray] = []
+        network = looking.model.network
+        layer = network.attention
+        assert layer is not None
+        forward = type(layer).forward
+
+        def watched(self, states, mask):
+            seen.append(self.weights(states, mask).detach().numpy())
+            return forward(self, states, mask)
+
+        monkeypatch.setattr(type(layer), "forward", watched)
+        tokens = ["Mina", "Lind", "left", "New", "Haven", ",", "said", "Zyx", "."]
+        corpus = EncodedCorpus(looking.model.new_forms(), [tokens, tokens[:4]])
+        network.best_labels(corpus.batch(np.arange(2)))
+        ((found_tokens, found),) = looking.attention(" ".join(tokens))
+        assert found_tokens == tokens
+        np.testing.assert_allclose(found, seen[0][0], rtol=1e-4, atol=1e-6)
+        ((_, short),) = looking.attention(" ".join(tokens[:4]))
+        np.testing.assert_allclose(short, seen[0][1][:, :4, :4], rtol=1e-4, atol=1e-6)
+
+    def test_a_model_without_it(self, tagger):
+        assert tagger.attention("  ") == []
+        with pytest.raises(NertoolError, match="this model has no attention; train one with"):
+            tagger.attention("Oslo")
 
 
 class TestLanguages:
