@@ -1,0 +1,573 @@
+"""The spaCy component: agrees with the Tagger on any Doc, is saved with its pipeline, learns in spaCy's loop."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+
+from nertool import Tagger
+from nertool.data.docs import doc_sentences
+from nertool.data.schemes import Scheme, convert
+from nertool.errors import BundleError, ConfigError, NertoolError
+from nertool.spacy_component import NertoolPipe
+
+TEXT = "Ada Byron wrote to Babbage about the engine. \n\n She met Mina  Okoye at Blue Door Theatre . "
+VOCAB = spacy.blank("en").vocab
+SETTINGS = {
+    "words": {"dimensions": 12},
+    "model": {"characters": {"dimensions": 6, "filters": 8}, "encoder": {"hidden": 12}, "dropout": 0.1},
+    "training": {"epochs": 40, "optimizer": "adam", "learning_rate": 0.02, "threads": 1},
+}
+
+
+@pytest.fixture
+def nlp(trained_run) -> Language:
+    """A pipeline with sentences and a trained model."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.add_pipe("nertool", config={"model": str(trained_run)})
+    return nlp
+
+
+def found(doc: Doc, name: str = "nertool") -> list[tuple[int, int, str, float]]:
+    """The entities of a Doc with their scores."""
+    scores = doc.spans[name].attrs["scores"]
+    assert [(e.start, e.end, e.label_) for e in doc.ents] == [(e.start, e.end, e.label_) for e in doc.spans[name]]
+    return [(e.start_char, e.end_char, e.label_, s) for e, s in zip(doc.ents, scores, strict=True)]
+
+
+def expected(tagger: Tagger, text: str) -> list[tuple[int, int, str, float]]:
+    return [(e.start, e.end, e.label, e.score) for e in tagger.tag(text).entities]
+
+
+def examples(nlp: Language, sentences) -> list[Example]:
+    """Examples from tokens and labels in IOB2."""
+    return [
+        Example.from_dict(Doc(nlp.vocab, words=words), {"entities": convert(tags, Scheme.IOB2, Scheme.BILOU)})
+        for words, tags in sentences
+    ]
+
+
+def python(code: str, **variables: str) -> str:
+    """Runs code in a fresh process, in which nothing is imported yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, **variables}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# On Docs
+
+
+def test_same_entities_and_scores_as_the_tagger(nlp, trained_run):
+    tagger = Tagger.load(trained_run)
+    assert found(nlp(TEXT)) == expected(tagger, TEXT) and len(nlp(TEXT).ents) == 4
+
+
+def test_same_entities_as_the_tagger_for_tokens(nlp, trained_run, tiny_train, tiny_test):
+    tagger = Tagger.load(trained_run)
+    sentences = [tokens for tokens, _ in (*tiny_train, *tiny_test)]
+    docs = [Doc(nlp.vocab, words=tokens) for tokens in sentences]
+    with nlp.select_pipes(disable="sentencizer"):
+        for doc, tagged in zip(nlp.pipe(docs), tagger.tag_tokens(sentences), strict=True):
+            assert found(doc) == [(e.start, e.end, e.label, e.score) for e in tagged.entities]
+
+
+def test_a_doc_without_sentence_borders_is_one_sentence(trained_run, tiny_train):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"model": str(trained_run)})
+    tokens = [token for sentence, _ in tiny_train for token in sentence]
+    (tagged,) = Tagger.load(trained_run).tag_tokens([tokens])
+    doc = nlp(Doc(nlp.vocab, words=tokens))
+    assert found(doc) == [(e.start, e.end, e.label, e.score) for e in tagged.entities]
+    assert not doc.has_annotation("SENT_START")
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(["a", " ", "\n\n", "Oslo"]), st.sampled_from([None, True, False]))))
+def test_sentences_are_those_of_the_doc_without_white_space(drawn):
+    words, starts = [word for word, _ in drawn], [start for _, start in drawn]
+    doc = Doc(VOCAB, words=words, spaces=[False] * len(words), sent_starts=starts)
+    tokens, places = doc_sentences(doc)
+    parts = list(doc.sents) if len(doc) and doc.has_annotation("SENT_START") else [doc[:]] if len(doc) else []
+    wanted = [[token for token in part if not token.is_space] for part in parts]
+    assert tokens == [[token.text for token in part] for part in wanted if part]
+    assert [each.tolist() for each in places] == [[token.i for token in part] for part in wanted if part]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n \n", "\t"])
+def test_a_doc_of_nothing_has_no_entities(nlp, text):
+    alone = nlp(text)
+    first, between, last = nlp.pipe([TEXT, text, TEXT])
+    assert alone.ents == between.ents == () and alone.spans["nertool"].attrs["scores"] == []
+    assert found(first) == found(last) == found(nlp(TEXT)) and between.text == text
+
+
+def test_spans_leap_over_white_space_tokens(nlp):
+    doc = nlp(TEXT)
+    assert "Mina  Okoye" in [entity.text for entity in doc.ents]
+    assert any(token.is_space for entity in doc.ents for token in entity)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_stream_stays_in_order_whatever_the_batch(nlp, size):
+    texts = [f"{number} Mina Okoye met Ada Byron {number} times ." for number in range(20)]
+    docs = list(nlp.pipe(texts, batch_size=size))
+    assert [doc.text for doc in docs] == texts and {len(doc.ents) for doc in docs} == {2}
+    tuples = nlp.pipe(zip(texts, range(20), strict=True), as_tuples=True, batch_size=size)
+    assert [context for _, context in tuples] == list(range(20))
+
+
+def test_a_stream_need_not_end(nlp):
+    def endless():
+        while True:
+            yield TEXT
+
+    stream = nlp.pipe(endless(), batch_size=4)
+    assert [len(next(stream).ents) for _ in range(9)] == [4] * 9
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_earlier_entities_stay_unless_they_are_to_be_overwritten(trained_run, overwrite):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"model": str(trained_run), "overwrite_ents": overwrite})
+    words = ["Nobody", "met", "Mina", "Okoye", "at", "Blue", "Door", "Theatre", "in", "May", "."]
+    doc = Doc(nlp.vocab, words=words)
+    doc.set_ents([Span(doc, 1, 3, label="X", kb_id="Q1"), Span(doc, 9, 10, label="DATE")])
+    nlp(doc)
+    date, place = (9, 10, "DATE"), (5, 8, "ORG")
+    entities = [(entity.start, entity.end, entity.label_) for entity in doc.ents]
+    own = [(span.start, span.end, span.label_) for span in doc.spans["nertool"]]
+    if overwrite:
+        assert entities == [(2, 4, "PER"), place, date] and own == [(2, 4, "PER"), place]
+    else:
+        assert entities == [(1, 3, "X"), place, date] and own == [place] and doc.ents[0].kb_id_ == "Q1"
+    assert len(doc.spans["nertool"].attrs["scores"]) == len(own)
+
+
+def test_tagging_twice_changes_nothing_with_overwriting(trained_run):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"model": str(trained_run), "overwrite_ents": True})
+    doc = nlp(TEXT)
+    before = found(doc)
+    assert found(nlp.get_pipe("nertool")(doc)) == before != []
+
+
+def test_two_in_a_pipeline_and_a_renamed_one(nlp, trained_run):
+    nlp.add_pipe("nertool", name="second", config={"model": str(trained_run), "overwrite_ents": True})
+    doc = nlp(TEXT)
+    assert list(doc.spans) == ["nertool", "second"] and found(doc, "second") == found(doc)
+    nlp.rename_pipe("nertool", "first")
+    doc = nlp(TEXT)
+    assert list(doc.spans) == ["first", "second"] and found(doc, "first") == found(doc, "second")
+    assert spacy.blank("en").from_config(nlp.config).pipe_names == ["sentencizer", "first", "second"]
+    nlp.remove_pipe("second")
+    assert len(nlp(TEXT).ents) == 4
+
+
+def test_pipes_can_be_selected_and_analysed(nlp):
+    with nlp.select_pipes(enable=["sentencizer"]):
+        assert nlp(TEXT).ents == ()
+    with nlp.select_pipes(disable=["nertool"]):
+        assert not nlp(TEXT).spans
+    assert len(nlp(TEXT).ents) == 4
+    analysis = nlp.analyze_pipes()
+    assert analysis["problems"]["nertool"] == [] and "nertool" in analysis["attrs"]["doc.ents"]["assigns"]
+    assert analysis["summary"]["nertool"]["scores"] == ["ents_f", "ents_p", "ents_r", "ents_per_type"]
+    assert nlp.pipe_labels["nertool"] == ["LOC", "ORG", "PER"]
+
+
+def test_a_doc_of_fifty_thousand_tokens(nlp, tiny_train):
+    tokens = [token for sentence, _ in tiny_train for token in sentence]
+    words = (tokens * (50_000 // len(tokens) + 1))[:50_000]
+    with nlp.select_pipes(disable="sentencizer"):
+        doc = nlp(Doc(nlp.vocab, words=words))
+    assert len(doc) == 50_000 and len(found(doc)) > 5_000
+    assert np.isfinite(doc.spans["nertool"].attrs["scores"]).all()
+
+
+def test_a_failing_batch_goes_to_the_error_handler(nlp, monkeypatch):
+    failures = []
+    pipe = nlp.get_pipe("nertool")
+    nlp.set_error_handler(lambda name, proc, docs, problem: failures.append((name, proc, len(docs), problem)))
+    ready = pipe._annotate
+
+    def fail(docs):
+        if any("9" in doc.text for doc in docs):
+            raise RuntimeError("nine")
+        ready(docs)
+
+    monkeypatch.setattr(pipe, "_annotate", fail)
+    docs = list(nlp.pipe([f"Ada Byron {number} ." for number in range(11)], batch_size=3))
+    assert len(docs) == 9 and len(failures) == 1
+    assert failures[0][:3] == ("nertool", pipe, 2) and str(failures[0][3]) == "nine"
+
+
+def test_without_a_model_it_says_so(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool")
+    with pytest.raises(NertoolError, match="'nertool': it has no model"):
+        nlp("Oslo")
+    with pytest.raises(NertoolError, match="has no model"):
+        list(nlp.pipe(["Oslo"]))
+    nlp.add_pipe("nertool", name="other", config={"model": str(tmp_path / "none")})
+    with nlp.select_pipes(enable="other"), pytest.raises(NertoolError, match=r"no model folder .*none"):
+        nlp("Oslo")
+
+
+def test_what_is_no_model_of_entities_is_refused_when_it_is_added(tmp_path, tiny_config, trained_run):
+    nlp = spacy.blank("en")
+    with pytest.raises(BundleError, match="not a model"):
+        nlp.add_pipe("nertool", config={"model": str(tmp_path)})
+    with pytest.raises(ConfigError, match="give one of the two"):
+        nlp.add_pipe("nertool", config={"model": str(trained_run), "settings": {}})
+    from nertool.data.lexicon import build_lexicon
+    from nertool.model.bundle import fresh_model, save_bundle
+
+    lexicon = build_lexicon([["rain", "fell"]], [["NOUN", "VERB"]], Scheme.PLAIN)
+    save_bundle(fresh_model(tiny_config(), lexicon), tmp_path / "tags")
+    with pytest.raises(BundleError, match="tags: this model gives each token a tag"):
+        nlp.add_pipe("nertool", config={"model": str(tmp_path / "tags")})
+
+
+# Processes
+
+
+PROCESSES = """
+import os, sys, spacy, torch
+nlp = spacy.blank("en")
+nlp.add_pipe("nertool", config={"model": sys.argv[1]})
+texts = ["Ada Byron wrote to Babbage about the engine."] * 60
+if __name__ == "__main__":
+    import multiprocessing
+    multiprocessing.set_start_method(sys.argv[2])
+    # The parent has used all its threads before it makes others.
+    torch.set_num_threads(2)
+    torch.ones(600, 600) @ torch.ones(600, 600)
+    first = [[(e.text, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
+    docs = list(nlp.pipe(texts, n_process=2, batch_size=20))
+    assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == first
+    assert all(len(doc.spans["nertool"].attrs["scores"]) == len(doc.ents) > 0 for doc in docs)
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_two_processes_agree_with_one_and_end(tmp_path, trained_run, method):
+    path = tmp_path / "processes.py"
+    path.write_text(PROCESSES)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, path, str(trained_run), method],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert done.returncode == 0 and done.stdout == "done\n", done.stderr
+
+
+def test_importing_the_component_needs_nothing_heavy():
+    heavy = ("torch", "datasets", "seqeval", "sklearn", "matplotlib", "torchcrf", "yaml", "rich", "safetensors")
+    # spaCy itself looks for torch (by way of thinc), so only what comes after it is held against nertool.
+    code = f"""
+import sys, spacy
+nlp = spacy.Language.__init__  # loads entry points when called
+for name in {heavy!r}:
+    sys.modules[name] = None  # importing it is an error from here on
+import nertool.spacy_component
+assert "nertool" in spacy.blank("en").factory_names
+"""
+    python(code)
+
+
+def test_a_blank_pipeline_starts_as_fast_as_without(tmp_path):
+    # Time of the import alone, spaCy being there: what every blank pipeline pays.
+    code = """
+import time, spacy, spacy.pipeline.factories
+began = time.perf_counter()
+import nertool.spacy_component
+print(time.perf_counter() - began)
+"""
+    assert any(float(python(code)) < 0.05 for _ in range(5)), "each of five times"
+
+
+# Saved and loaded
+
+
+def test_saved_and_loaded_in_a_fresh_process(nlp, tmp_path):
+    nlp.to_disk(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved" / "nertool" / "model").iterdir()} == {
+        "config.yaml",
+        "lexicon.json",
+        "weights.safetensors",
+    }
+    code = f"import spacy; print(spacy.load({str(tmp_path / 'saved')!r})({TEXT!r}).spans['nertool'].attrs)"
+    assert python(code) == str(nlp(TEXT).spans["nertool"].attrs)
+
+
+def test_a_saved_pipeline_does_not_need_the_folder_that_its_model_came_from(nlp, tmp_path, trained_run):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    own = spacy.blank("en")
+    own.add_pipe("nertool", config={"model": str(run)})
+    own.to_disk(tmp_path / "saved")
+    data = own.to_bytes()
+    shutil.rmtree(run)
+    assert found(spacy.load(tmp_path / "saved")(TEXT)) == found(own(TEXT)) != []
+    again = spacy.blank("en").from_config(own.config).from_bytes(data)
+    assert found(again(TEXT)) == found(own(TEXT))
+    spacy.load(tmp_path / "saved").initialize()  # leaves a model that was named as it is
+
+
+def test_bytes_and_what_is_excluded(nlp, tmp_path):
+    other = spacy.blank("en")
+    other.add_pipe("sentencizer")
+    other.add_pipe("nertool")
+    without = spacy.blank("en").from_config(other.config)
+    other.from_bytes(nlp.to_bytes())
+    assert found(other(TEXT)) == found(nlp(TEXT))
+    without.from_bytes(nlp.to_bytes(), exclude=["nertool"])
+    pipe, source = without.get_pipe("nertool"), nlp.get_pipe("nertool")
+    assert pipe.model is None
+    small = source.to_bytes(exclude=["model", "vocab"])
+    assert len(small) < 10
+    pipe.from_bytes(small)
+    assert pipe.model is None
+    pipe.from_bytes(source.to_bytes(exclude=["vocab"]), exclude=["vocab"])
+    assert found(without(TEXT)) == found(nlp(TEXT))
+    source.to_disk(tmp_path / "pipe", exclude=["model"])
+    assert {path.name for path in (tmp_path / "pipe").iterdir()} == {"vocab"}
+    source.to_disk(tmp_path / "pipe", exclude=["vocab"])
+    fresh = NertoolPipe(nlp.vocab).from_disk(tmp_path / "pipe", exclude=["vocab"])
+    assert fresh.labels == source.labels and fresh.to_bytes() == source.to_bytes()
+    assert NertoolPipe(nlp.vocab).from_disk(tmp_path / "pipe", exclude=["vocab", "model"]).model is None
+
+
+def test_damaged_bytes_and_folders_are_refused(nlp, tmp_path):
+    pipe = nlp.get_pipe("nertool")
+    data = bytearray(pipe.to_bytes(exclude=["vocab"]))
+    data[-4:] = b"\xff\xff\xff\xff"  # a weight that is not a number
+    with pytest.raises(BundleError, match=r"bytes of 'nertool'.*not finite"):
+        NertoolPipe(nlp.vocab).from_bytes(bytes(data))
+    nlp.to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "nertool" / "model" / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors is missing"):
+        spacy.load(tmp_path / "saved")
+
+
+def test_a_pipeline_without_a_model_is_saved_without(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"settings": SETTINGS})
+    nlp.to_disk(tmp_path)
+    pipe = spacy.load(tmp_path).get_pipe("nertool")
+    assert pipe.model is None and pipe.settings == SETTINGS
+
+
+@pytest.mark.slow
+def test_packaged_with_its_weights(nlp, tmp_path):
+    nlp.to_disk(tmp_path / "saved")
+    command = [sys.executable, "-m", "spacy", "package", "saved", ".", "--build", "none", "--name", "little"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.glob("en_little-*")
+    weights = list(folder.rglob("weights.safetensors"))
+    assert len(weights) == 1 and "nertool>=" in (folder / "meta.json").read_text()
+    code = f"import en_little; print([e.text for e in en_little.load()({TEXT!r}).ents])"
+    assert python(code, PYTHONPATH=str(folder)) == str([entity.text for entity in nlp(TEXT).ents])
+
+
+# Training
+
+
+def train(nlp: Language, data: list[Example], epochs: int = 40) -> dict[str, float]:
+    optimizer = nlp.initialize(lambda: data)
+    for _ in range(epochs):
+        losses: dict[str, float] = {}
+        for start in range(0, len(data), 4):
+            nlp.update(data[start : start + 4], sgd=optimizer, losses=losses)
+    return losses
+
+
+def trainable(**changes) -> Language:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"settings": {**SETTINGS, **changes}})
+    return nlp
+
+
+def test_learns_saves_and_predicts_the_same(tmp_path, tiny_train):
+    nlp = trainable()
+    data = examples(nlp, tiny_train)
+    losses = train(nlp, data)
+    scores = nlp.evaluate(examples(nlp, tiny_train))
+    assert scores["ents_f"] == 1.0 and set(scores["ents_per_type"]) == {"LOC", "ORG", "PER"}
+    assert 0 < losses["nertool"] < 10
+    nlp.to_disk(tmp_path)
+    docs = [Doc(nlp.vocab, words=tokens) for tokens, _ in tiny_train]
+    loaded = spacy.load(tmp_path)
+    again = [Doc(loaded.vocab, words=tokens) for tokens, _ in tiny_train]
+    assert [found(d) for d in nlp.pipe(docs)] == [found(d) for d in loaded.pipe(again)]
+    assert Tagger.load(tmp_path / "nertool" / "model").tag_tokens([tiny_train[0][0]])
+
+
+def test_averages_are_what_is_scored_and_saved(tiny_train):
+    nlp = trainable(training={**SETTINGS["training"], "averaging": 0.9})
+    data = examples(nlp, tiny_train)
+    train(nlp, data, 3)
+    pipe = nlp.get_pipe("nertool")
+    before = pipe.to_bytes(exclude=["vocab"])
+    assert found(nlp(TEXT)) == found(spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())(TEXT))
+    assert pipe.to_bytes(exclude=["vocab"]) == before  # however often it is asked
+    weights = {name: tensor.clone() for name, tensor in pipe.model.network.state_dict().items()}
+    pipe._learner._use_averages(False)
+    raw = pipe.model.network.state_dict()
+    assert any(not bool((weights[name] == raw[name]).all()) for name in raw)
+
+
+def test_gradients_of_several_batches_make_one_step(tiny_train):
+    once, thrice = trainable(), trainable()
+    for nlp, parts in ((once, [12]), (thrice, [4, 4, 4])):
+        pipe = nlp.get_pipe("nertool")
+        pipe.initialize(lambda nlp=nlp: examples(nlp, tiny_train), nlp=nlp)
+        pipe._learner._model.network.noise = None  # no dropout, which draws for each batch anew
+        for module in pipe.model.network.modules():
+            if hasattr(module, "probability"):
+                module.probability = 0.0
+        data = examples(nlp, tiny_train)
+        for size in parts:
+            pipe.update([data.pop(0) for _ in range(size)])
+        pipe.finish_update(None)
+    a, b = (nlp.get_pipe("nertool").model.network.state_dict() for nlp in (once, thrice))
+    for name in a:
+        assert np.allclose(a[name], b[name], atol=1e-4), name
+
+
+def test_sentences_without_whole_labels_are_left_out_and_counted_once(tiny_train):
+    nlp = trainable()
+    whole = examples(nlp, tiny_train)
+    # Nothing is known of the first; the entity of the second begins inside a token; the third is known in part.
+    unknown = Example.from_dict(Doc(nlp.vocab, words=["Oslo", "fell"]), {})
+    with pytest.warns(UserWarning, match="W030"):  # spaCy's own
+        torn = Example.from_dict(nlp.make_doc("NewHaven fell ."), {"entities": [(3, 8, "LOC")]})
+    partial = Example.from_dict(Doc(nlp.vocab, words=["Oslo", "fell"]), {"entities": ["-", "O"]})
+    with pytest.warns(UserWarning, match="3 of 15 sentences are not learnt from") as caught:
+        pipe = nlp.get_pipe("nertool")
+        pipe.initialize(lambda: [*whole, unknown, torn, partial], nlp=nlp)
+        pipe.update([*whole[:2], unknown, torn])
+    assert len([each for each in caught if "learnt" in str(each.message)]) == 1
+    assert "NewHaven" not in pipe.model.lexicon.rows and pipe._learner._epoch_size == 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.update([unknown], losses={})
+        pipe.finish_update(None)
+
+
+def test_nothing_to_learn_from_is_an_error():
+    nlp = trainable()
+    with pytest.raises(NertoolError, match="nothing to learn from"):
+        nlp.initialize()
+    with pytest.raises(NertoolError, match="has no model"):
+        nlp.update([Example.from_dict(nlp.make_doc("Oslo"), {"entities": ["U-LOC"]})])
+
+
+def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
+    nlp = trainable()
+    pipe = nlp.get_pipe("nertool")
+    assert pipe.add_label("EVENT") == 1 and pipe.add_label("EVENT") == 0 and pipe.labels == ("EVENT",)
+    pipe.initialize(lambda: examples(nlp, tiny_train), nlp=nlp, labels=["DATE"])
+    assert pipe.labels == ("DATE", "EVENT", "LOC", "ORG", "PER") == tuple(pipe.label_data)
+    assert pipe.add_label("LOC") == 0
+    with pytest.raises(NertoolError, match="cannot take the label 'X'"):
+        pipe.add_label("X")
+    with pytest.raises(NertoolError, match="does not know the labels S-X"):
+        pipe.update(examples(nlp, [(["Oslo"], ["B-X"])]))
+    with pytest.raises(NotImplementedError, match="cannot rehearse"):
+        nlp.rehearse(examples(nlp, tiny_train))
+
+
+def test_settings_are_checked_when_the_component_is_added():
+    nlp = spacy.blank("en")
+    for settings_, message in (
+        ({"words": {"dimension": 3}}, r"words\.dimension: no such setting.*Did you mean 'dimensions'"),
+        ({"corpus": {"train": "x"}}, "spaCy reads the corpora"),
+        ({"training": {"schedule": "plateau"}}, "spaCy tells no component its scores"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            nlp.add_pipe("nertool", config={"settings": settings_})
+
+
+def test_a_trained_model_can_be_trained_on(nlp, tiny_test):
+    data = examples(nlp, tiny_test)
+    nlp.initialize(lambda: data)
+    words = nlp.get_pipe("nertool").model.lexicon.words
+    before = nlp.evaluate(examples(nlp, tiny_test))["ents_f"]
+    for _ in range(40):
+        nlp.update(data, sgd=nlp.create_optimizer())
+    assert nlp.evaluate(examples(nlp, tiny_test))["ents_f"] > before
+    assert nlp.get_pipe("nertool").model.lexicon.words is words
+
+
+@pytest.mark.parametrize("schedule", ["inverse", "cosine", "one_cycle", "step"])
+def test_the_rate_follows_the_schedule_over_the_sentences_that_were_seen(tiny_train, schedule):
+    from nertool.training.schedule import learning_rate
+
+    training = {"epochs": 3, "schedule": schedule, "reduce_every": 1, "threads": 1}
+    nlp = trainable(training=training)
+    pipe, rates = nlp.get_pipe("nertool"), []
+    data = examples(nlp, tiny_train)
+    pipe.initialize(lambda: data, nlp=nlp)
+    learner = pipe._learner
+    set_rate = learner._optimization.set_rate
+    learner._optimization.set_rate = lambda rate: (rates.append(rate), set_rate(rate))
+    for _ in range(4):
+        for start in range(0, 12, 4):
+            pipe.update(data[start : start + 4])
+            pipe.finish_update(None)
+    config = pipe.model.config.training
+    wanted = [learning_rate(config, epoch, step, 3, ()) for epoch in range(3) for step in range(3)]
+    assert rates[:9] == wanted and rates[9:] == [wanted[-1]] * 3
+
+
+def test_using_it_between_steps_sees_the_new_weights(tiny_train):
+    nlp = trainable()
+    data = examples(nlp, tiny_train)
+    seen = []
+    optimizer = nlp.initialize(lambda: data)
+    for _ in range(3):
+        nlp.update(data, sgd=optimizer)
+        pipe = nlp.get_pipe("nertool")
+        labels = pipe._ready_labeller().label([["Ada", "Byron"]], probabilities=True)
+        seen.append(float(labels.prediction.path[-1]))
+    assert len(set(seen)) == 3
+
+
+def test_time_is_not_wasted_on_small_docs(nlp):
+    texts = ["Ada Byron wrote to Babbage about the engine."] * 2000
+    list(nlp.pipe(texts[:10]))
+    began = time.perf_counter()
+    assert sum(len(doc.ents) for doc in nlp.pipe(texts)) == 4000
+    assert time.perf_counter() - began < 10
+
+
+def test_the_component_is_an_entry_point():
+    from importlib.metadata import entry_points
+
+    (entry,) = {each.value for each in entry_points(group="spacy_factories", name="nertool")}
+    assert entry == "nertool.spacy_component:make_nertool"
+    assert Path(sys.modules[NertoolPipe.__module__].__file__).name == "spacy_component.py"
