@@ -30,6 +30,20 @@ def threads(operation: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Takes numbers too small for full precision for 0 in this thread, for the time of a block.
+
+    Arithmetic with them is many times slower, and attention that has made up its mind is full of them: a
+    training step through `dot` attention took three times as long.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Applies each module to its input, each on a thread of its own.
 

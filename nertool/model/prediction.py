@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nertool.data.batching import FormTables, reading_order
-from nertool.model.concurrency import threads
+from nertool.model.concurrency import denormals_as_zero, threads
 from nertool.model.network import Network
 
 TOKENS_PER_BATCH = 2000
@@ -81,7 +81,8 @@ def predict(
         prefix = torch.from_numpy(mask)
         # Inference mode belongs to a thread, so each worker enters it.
         with torch.inference_mode():
-            scores = network.encode(torch.nn.functional.embedding(forms, vectors), prefix)
+            with denormals_as_zero():
+                scores = network.encode(torch.nn.functional.embedding(forms, vectors), prefix)
             best = network.decoder.best_labels(scores, prefix)
             labels[places[mask]] = best.numpy()[mask]
             if logs:

@@ -14,7 +14,7 @@ from nertool.config import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
 from nertool.errors import NertoolError
 from nertool.evaluation import Evaluation
-from nertool.model.concurrency import threads
+from nertool.model.concurrency import denormals_as_zero, threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization
 from nertool.training.schedule import learning_rate
@@ -126,7 +126,7 @@ def train(
             optimization.set_rate(rate)
             batch = corpus.batch(chosen)
             # Two directions run on a thread each; cores beyond these work inside the operations.
-            with threads(max(1, count // network.encoder.branches)):
+            with threads(max(1, count // network.encoder.branches)), denormals_as_zero():
                 loss = network.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
                 try:
