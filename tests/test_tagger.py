@@ -218,7 +218,7 @@ class TestScores:
         paths = np.indices((len(first),) * len(tokens)).reshape(len(tokens), -1).T  # (paths, time)
         score = first[paths[:, 0]] + last[paths[:, -1]] + emissions[np.arange(len(tokens)), paths].sum(1)
         score += step[paths[:, :-1], paths[:, 1:]].sum(1)
-        mass = np.exp(score - score.max())
+        mass = np.exp((score - score.max()) / float(decoder.temperature))
         return float(mass[(paths[:, start:end] == labels).all(1)].sum() / mass.sum())
 
     @pytest.mark.parametrize("text", ["Oslo", "Mina Lind", "Ada beat Oslo", "Babbage lived in London ."])
