@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nertool.mapping import Mapper
     from nertool.tagger import Entity, Tagged, Tagger
 
 __version__ = "0.1.0"
-__all__ = ["Entity", "Tagged", "Tagger"]
+__all__ = ["Entity", "Mapper", "Tagged", "Tagger"]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `nertool --help` should not wait for torch.
     if name in __all__:
-        from nertool import tagger
+        from nertool import mapping, tagger
 
-        return getattr(tagger, name)
+        return getattr(mapping if name == "Mapper" else tagger, name)
     raise AttributeError(f"module 'nertool' has no attribute {name!r}")

@@ -7,7 +7,7 @@ written config are the `description`s below.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -52,7 +52,7 @@ class CorpusConfig(Section):
     hub: str | None = Field(
         None,
         description="instead of files a dataset: its name on the hub, or a folder; train, validation and test "
-        "are then names of its splits, and none those of that name where there are such",
+        "are then names of its splits, where left out these",
     )
     config: str | None = Field(None, description="hub: which configuration of the dataset; none: its only one")
     revision: str | None = Field(None, description="hub: branch, tag or commit; none: the main branch")
@@ -98,9 +98,16 @@ class CorpusConfig(Section):
         """What is learnt from: a dataset, or a file."""
         return self.hub or self.train or ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _splits_have_their_usual_names(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("hub") is None:
+            return tree
+        return {"train": "train", "validation": "validation", "test": "test", **tree}
+
     @model_validator(mode="after")
     def _there_is_something_to_learn_from(self) -> CorpusConfig:
-        if self.hub is None and self.train is None:
+        if self.train is None:
             raise ValueError("train: is missing; name a file to learn from, or a dataset with hub")
         if self.hub is None:
             idle = [key for key in ("config", "revision") if getattr(self, key) is not None]

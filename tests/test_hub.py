@@ -12,8 +12,8 @@ from pyarrow import feather, parquet
 from nertool.config import Config, CorpusConfig
 from nertool.configfile import load_config, locate_corpus, parse_config
 from nertool.data.corpus import read_corpus, read_split
-from nertool.data.hub import write_parquet
 from nertool.data.schemes import Scheme
+from nertool.data.sharing import write_parquet
 from nertool.errors import ConfigError, CorpusError
 
 NAMES = ["B-PER", "O", "I-PER", "B-LOC"]  # in no usual order, so that a name can only come from the feature
@@ -82,7 +82,7 @@ def test_by_name_a_folder_of_nertool_data_stands_in_for_the_hub(hub_folder, tmp_
 def test_what_save_to_disk_wrote(tmp_path, as_dict):
     folder = tmp_path / "saved"
     (DatasetDict(train=dataset(), dev=dataset()) if as_dict else dataset()).save_to_disk(folder)
-    named = CorpusConfig(hub=str(folder), validation="dev" if as_dict else None, held_out=0.4)
+    named = CorpusConfig(hub=str(folder), validation="dev" if as_dict else None, test=None, held_out=0.4)
     corpus = read_corpus(named)
     assert corpus.test is None
     assert len(corpus.train) == (3 if as_dict else 2) and len(corpus.validation) == (3 if as_dict else 1)
@@ -197,9 +197,9 @@ def test_errors_of_datasets(hub_folder, tmp_path):
     for settings, message in (
         (
             {"train": "trian"},
-            "no split 'trian'; its splits are: train, validation, test. Name one as corpus.train",
+            "no split 'trian'; its splits are: train, validation, test. Name one in the config",
         ),
-        ({"test": "x"}, "Name one as corpus.test"),
+        ({"test": "x"}, "no split 'x'; .* or none as null"),
         ({"config": "de"}, r"'de' not found. Available: \['default'\] Choose one with corpus.config"),
     ):
         with pytest.raises(CorpusError, match=message):
@@ -229,6 +229,7 @@ def test_without_a_network(monkeypatch, tmp_path):
     ("corpus", "message"),
     [
         ({}, "corpus: train: is missing; name a file to learn from, or a dataset with hub"),
+        ({"hub": "a", "train": None}, "corpus: train: is missing"),
         ({"train": "a", "revision": "main"}, "corpus: revision: for a dataset only, and hub names none"),
         ({"train": "a", "config": "x", "revision": "y"}, "corpus: config and revision: for a dataset only"),
         ({"hub": "a", "token": "x"}, "corpus.token: no such setting; .*Did you mean 'tokens'"),
@@ -237,6 +238,13 @@ def test_without_a_network(monkeypatch, tmp_path):
 def test_what_a_config_may_say(corpus, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"corpus": corpus})
+
+
+def test_splits_have_their_usual_names_unless_told_otherwise():
+    named = parse_config({"corpus": {"hub": "a", "test": None}})
+    assert (named.corpus.train, named.corpus.validation, named.corpus.test) == ("train", "validation", None)
+    assert parse_config(named.model_dump(mode="json")) == named
+    assert parse_config({"corpus": {"train": "a"}}).corpus.validation is None
 
 
 def test_what_is_no_name_on_the_hub(tmp_path, monkeypatch):

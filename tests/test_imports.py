@@ -29,7 +29,7 @@ ROWS = [
     ["training"],
     ["comparison"],
     ["tagger", "inspection"],
-    ["formats"],
+    ["formats", "mapping"],
     ["spacy_pipe", "spacy_training"],
     ["spacy_component"],
     ["commandline"],

@@ -13,6 +13,7 @@ from nertool.data import hub
 from nertool.data.conll import read_conll
 from nertool.data.labelled import LabelledSentences
 from nertool.data.schemes import Scheme, convert
+from nertool.data.sharing import to_dataset_dict
 from nertool.errors import CorpusError
 
 
@@ -39,7 +40,7 @@ class Corpus:
         Raises:
             ConfigError: The package `datasets` is not installed.
         """
-        return hub.to_dataset_dict(self.splits, scheme)
+        return to_dataset_dict(self.splits, scheme)
 
 
 def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
@@ -72,31 +73,25 @@ def read_corpus(config: CorpusConfig) -> Corpus:
     Raises:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
-    read = _reader(config)
-    train = read("train", None)
-    if train is None:  # which the config's own check rules out
-        raise CorpusError("there is no training split", config.origin)
+    read = split_reader(config)
+    train = read(config.train or "", None)
     if train.scheme is not Scheme.PLAIN:
         target = Scheme(config.learn_scheme)
         labels = [convert(row, train.label_scheme, target) for row in train.labels]
         train = replace(train, labels=labels, label_scheme=target)
-    validation = read("validation", train.label_scheme)
-    if validation is None:
+    if config.validation is None:
         train, validation = _hold_out(train, config.held_out)
-    test = read("test", train.label_scheme)
+    else:
+        validation = read(config.validation, train.label_scheme)
+    test = None if config.test is None else read(config.test, train.label_scheme)
     return Corpus(train, validation, test)
 
 
-def _reader(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences | None]:
-    """What reads a split by name into a scheme, from a dataset or from files; None where there is none."""
+def split_reader(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences]:
+    """What reads a split in a scheme (None: its own): from the config's dataset by name, else from a file."""
     if config.hub is not None:
         return hub.open_dataset(config)
-
-    def read(key: str, target: Scheme | None) -> LabelledSentences | None:
-        path: str | None = getattr(config, key)
-        return None if path is None else read_split(path, config, target)
-
-    return read
+    return lambda name, target: read_split(name, config, target)
 
 
 def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:

@@ -1,6 +1,6 @@
-"""Corpora in the format of `datasets`: named on the hub, in a folder, or as a file; and corpora given away in it.
+"""Corpora in the format of `datasets`: named on the hub, in a folder, or as a file.
 
-Names of labels come from the features of the data. This is the only module that knows `datasets` and Arrow.
+Names of labels come from the features of the data. This is the only module that imports `datasets` and Arrow.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 from nertool.config import CorpusConfig
 from nertool.data.columns import Interned
 from nertool.data.labelled import LabelledSentences, settle
-from nertool.data.schemes import OUTSIDE, Scheme, convert
+from nertool.data.schemes import Scheme
 from nertool.errors import ConfigError, CorpusError
-from nertool.files import replaced_when_done
 
 SUFFIXES = (".parquet", ".arrow")
-TOKENS, TAGS, DOCUMENT = "tokens", "ner_tags", "document"
+DOCUMENT = "document"
 _ROWS = 10_000  # that are Python objects at a time
 
 
@@ -36,7 +35,7 @@ def read_file(path: str | Path, config: CorpusConfig, target: Scheme | None = No
         CorpusError: The file is none, lacks a column, or its labels are numbers without names.
         ConfigError: The package `datasets` is not installed.
     """
-    datasets = _datasets()
+    datasets = datasets_package()
     import pyarrow
     from pyarrow import ipc, parquet
 
@@ -59,15 +58,14 @@ def read_file(path: str | Path, config: CorpusConfig, target: Scheme | None = No
     return _sentences(table, features, path, config, target)
 
 
-def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences | None]:
+def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences]:
     """Opens the dataset that a config names, in a folder or on the hub.
 
     Args:
         config: With `hub`: a folder that `load_dataset` or `load_from_disk` reads, or a name on the hub.
 
     Returns:
-        What reads a split, given "train", "validation" or "test" and the scheme of the labels wanted; it gives
-        None where neither the config nor the dataset has that split.
+        What reads a split by its name; it takes the scheme of the labels that are wanted, or None.
 
     Raises:
         CorpusError: There is no such dataset, it has no such split, or its labels cannot be read.
@@ -77,15 +75,13 @@ def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], Labelle
     found = _load(name, config)
     splits = found if isinstance(found, Mapping) else {"train": found}
 
-    def read(key: str, target: Scheme | None = None) -> LabelledSentences | None:
-        wanted: str | None = getattr(config, key)
-        split = wanted or key
+    def read(split: str, target: Scheme | None = None) -> LabelledSentences:
         if split not in splits:
-            if wanted is None and key != "train":
-                return None
             listed = ", ".join(splits)
             raise CorpusError(
-                f"it has no split {split!r}; its splits are: {listed}. Name one as corpus.{key}", name
+                f"it has no split {split!r}; its splits are: {listed}. Name one in the config, as train, "
+                "validation or test, or none as null",
+                name,
             )
         data = splits[split]
         return _sentences(data.with_format("arrow")[:], data.features, Path(name, split), config, target)
@@ -94,9 +90,9 @@ def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], Labelle
 
 
 def _load(name: str, config: CorpusConfig) -> Any:
-    datasets = _datasets()
+    datasets = datasets_package()
     folder = Path(name)
-    with _quiet(datasets):
+    with without_bars(datasets):
         try:
             if any((folder / each).is_file() for each in ("dataset_dict.json", "state.json")):
                 return datasets.load_from_disk(name)
@@ -227,55 +223,12 @@ def _is_text(feature: Any) -> bool:
     return str(getattr(feature, "dtype", None)) in ("string", "large_string", "string_view")
 
 
-def to_dataset_dict(splits: Mapping[str, LabelledSentences], scheme: Scheme) -> Any:
-    """Splits as a `datasets.DatasetDict` with the columns tokens and ner_tags, the same labels in each.
-
-    Where a split has several documents, the column document holds their numbers.
-
-    Args:
-        splits: The splits by name.
-        scheme: That the labels shall be in; plain tags stay plain.
+def datasets_package() -> Any:
+    """The package `datasets`.
 
     Raises:
-        ConfigError: The package `datasets` is not installed.
+        ConfigError: It is not installed.
     """
-    datasets = _datasets()
-    if all(split.label_scheme is Scheme.PLAIN for split in splits.values()):
-        scheme = Scheme.PLAIN
-    rows = {
-        name: [convert(row, split.label_scheme, scheme) for row in split.labels] for name, split in splits.items()
-    }
-    names = sorted({label for each in rows.values() for row in each for label in row} - {OUTSIDE})
-    names = names if scheme is Scheme.PLAIN else [OUTSIDE, *names]
-    numbers = {name: number for number, name in enumerate(names)}
-    features = {
-        TOKENS: datasets.Sequence(datasets.Value("string")),
-        TAGS: datasets.Sequence(datasets.ClassLabel(names=names)),
-    }
-    documents = any(split.document_count > 1 for split in splits.values())
-    if documents:
-        features[DOCUMENT] = datasets.Value("int64")
-    found = {}
-    for name, split in splits.items():
-        columns = {TOKENS: split.tokens, TAGS: [[numbers[label] for label in row] for row in rows[name]]}
-        columns |= {DOCUMENT: split.documents} if documents else {}
-        found[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return datasets.DatasetDict(found)
-
-
-def write_parquet(split: LabelledSentences, path: Path, scheme: Scheme) -> None:
-    """Writes a split as a .parquet file that `read_file` and `datasets` read, its labels in a scheme.
-
-    Raises:
-        ConfigError: The package `datasets` is not installed.
-        NertoolError: The file cannot be written.
-    """
-    dataset = to_dataset_dict({"train": split}, scheme)["train"]
-    with replaced_when_done(path) as target, _quiet(_datasets()):
-        dataset.to_parquet(target)
-
-
-def _datasets() -> Any:
     try:
         import datasets
     except ImportError:
@@ -284,7 +237,7 @@ def _datasets() -> Any:
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def without_bars(datasets: Any) -> Iterator[None]:
     """No bars where nobody watches them."""
     before = datasets.utils.are_progress_bars_disabled()
     if not sys.stderr.isatty():
