@@ -212,7 +212,7 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "conll", "jsonl", "html"]),
+    type=click.Choice(["text", "conll", "jsonl", "html", "spacy"]),
     default="text",
     show_default=True,
 )
@@ -228,8 +228,10 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
 def tag(input: str, model: str | None, output: str | None, form: str, kind: str) -> None:
     """Find the entities in INPUT, a file or - for standard input."""
     folder = model_folder(model)
+    if form == "spacy" and output is None:
+        raise NertoolError("a DocBin is no text: name a file for it with --output")
     from nertool.data.opening import open_lines
-    from nertool.formats import tag_lines, write_results
+    from nertool.formats import tag_lines, write_file, write_results
     from nertool.tagger import Tagger
 
     with contextlib.ExitStack() as stack:
@@ -243,13 +245,7 @@ def tag(input: str, model: str | None, output: str | None, form: str, kind: str)
                 sys.stdout.reconfigure(encoding="utf-8", newline="\n")
             write_results(results, form, tagger, sys.stdout)
         else:
-            from nertool.files import replaced_when_done
-
-            with (
-                replaced_when_done(Path(output)) as raw,
-                io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target,
-            ):
-                write_results(results, form, tagger, target)
+            write_file(results, form, tagger, Path(output))
 
 
 @main.command()

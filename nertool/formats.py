@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from itertools import repeat, tee
+from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 
 from nertool.data.conll import iterate_documents, write_conll
+from nertool.data.docbin import TaggedText, write_docbin
 from nertool.data.schemes import Scheme
 from nertool.display import coloured, html_page, marked
+from nertool.files import replaced_when_done
 from nertool.tagger import Tagged, Tagger
 
 _BLANKS = re.compile("[ \\t\\r]+")
@@ -42,6 +46,26 @@ def tag_lines(tagger: Tagger, lines: Iterator[str], kind: str, name: str) -> Ite
         split = ([token for token in _BLANKS.split(line) if token] for line in lines)
         return zip(repeat(None), tagger.tag_tokens(split), strict=False)
     return zip(repeat(None), tagger.tag_texts(lines), strict=False)
+
+
+def write_file(numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, path: Path) -> None:
+    """Writes results to a file, which appears when it is whole; arguments as for `write_results`.
+
+    A file can also have the form "spacy", which is a DocBin and no text.
+    """
+    with replaced_when_done(path) as raw:
+        if form == "spacy":
+            plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
+            write_docbin(raw, (_doc(tagged, plain_tags) for _, tagged in numbered))
+            return
+        with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target:
+            write_results(numbered, form, tagger, target)
+
+
+def _doc(tagged: Tagged, plain_tags: bool) -> TaggedText:
+    entities = [(entity.start, entity.end, entity.label, entity.score) for entity in tagged.entities]
+    tags = tagged.labels if plain_tags else None
+    return TaggedText(tagged.text, tagged.offsets, tagged.sentences, entities, tags)
 
 
 def write_results(

@@ -11,6 +11,7 @@ from typing import Any
 from nertool.config import CorpusConfig
 from nertool.data import hub
 from nertool.data.conll import read_conll
+from nertool.data.docbin import SUFFIX, read_docbin
 from nertool.data.labelled import LabelledSentences
 from nertool.data.schemes import Scheme, convert
 from nertool.data.sharing import to_dataset_dict
@@ -56,6 +57,8 @@ def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = N
     """
     if Path(path).suffix.lower() in hub.SUFFIXES:
         return hub.read_file(path, config, target)
+    if Path(path).suffix.lower() == SUFFIX:
+        return read_docbin(path, config, target)
     return read_conll(
         path,
         columns=config.columns,
