@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nertool.data.schemes import Scheme, convert, spans
+from nertool.data.schemes import Scheme, Span, convert, spans
 from nertool.errors import ConfigError
 from nertool.model.bundle import Model, load_bundle
 from nertool.model.labeller import Labeller
@@ -40,6 +39,21 @@ class Entity:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """One of the most probable readings of a sentence.
+
+    Attributes:
+        probability: Of all its labels together, under the model.
+        labels: Of each token of the sentence, in IOB2 or as plain tags.
+        entities: As in `Tagged`, with offsets in the whole text; without a score of their own.
+    """
+
+    probability: float
+    labels: list[str]
+    entities: list[tuple[int, int, str]]
+
+
+@dataclass(frozen=True)
 class Tagged:
     """A text with its tokens, their labels, and the entities.
 
@@ -50,6 +64,7 @@ class Tagged:
         labels: Of each token, in IOB2; plain tags where the model was trained on such.
         entities: In order; empty for plain tags.
         sentences: Where each sentence ends among the tokens.
+        alternatives: For each sentence its n best readings, the most probable first, where these were asked for.
     """
 
     text: str
@@ -58,15 +73,19 @@ class Tagged:
     labels: list[str]
     entities: list[Entity]
     sentences: list[int]
+    alternatives: list[list[Alternative]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As `nertool tag --format jsonl` writes it."""
-        return {
+        tree: dict[str, Any] = {
             "text": self.text,
             "tokens": self.tokens,
             "labels": self.labels,
             "entities": [vars(entity) for entity in self.entities],
         }
+        if self.alternatives:
+            tree["alternatives"] = [[vars(each) for each in sentence] for sentence in self.alternatives]
+        return tree
 
 
 @dataclass(frozen=True)
@@ -82,22 +101,26 @@ class Tagger:
 
     Args:
         model: As read by `load_bundle`.
+        min_score: Entities with a lower score are left out, and their tokens labelled O.
+        n_best: How many readings of each sentence `Tagged.alternatives` holds.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0) -> None:
         self.model = model
+        self.min_score = min_score
+        self.n_best = n_best
         self._labeller = Labeller(model)
         self._pipeline: Any = None
         self._strings = 0
 
     @classmethod
-    def load(cls, folder: str | Path) -> Tagger:
-        """Loads the model in a run directory.
+    def load(cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0) -> Tagger:
+        """Loads the model in a run directory; other arguments as for the class.
 
         Raises:
             BundleError: It is not a model, or a damaged one.
         """
-        return cls(load_bundle(Path(folder)))
+        return cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best)
 
     def tag(self, text: str) -> Tagged:
         """Tags one text of any number of sentences."""
@@ -182,23 +205,41 @@ class Tagger:
             for start, end in zip([0, *text.ends], text.ends, strict=False)
         ]
         scheme = self.model.lexicon.scheme
-        found = self._labeller.label(sentences, probabilities=scheme is not Scheme.PLAIN)
+        found = self._labeller.label(sentences, probabilities=scheme is not Scheme.PLAIN, n_best=self.n_best)
         number = 0
         for text in texts:
             entities: list[Entity] = []
-            count = len(text.ends)
-            for index, first in zip(range(number, number + count), [0, *text.ends], strict=False):
-                for span in spans(found.labels[index], scheme):
-                    start, end = text.offsets[first + span.start][0], text.offsets[first + span.end - 1][1]
-                    score = found.probability(index, span.start, span.end)
+            labels: list[str] = []
+            alternatives: list[list[Alternative]] = []
+            for first in [0, *text.ends][: len(text.ends)]:
+                own = found.labels[number]
+                shown = convert(own, scheme, _shown(scheme))
+                for span in spans(own, scheme):
+                    score = found.probability(number, span.start, span.end)
+                    if score < self.min_score:
+                        shown[span.start : span.end] = ["O"] * (span.end - span.start)
+                        continue
+                    start, end = _place(text, first, span)
                     entities.append(Entity(start, end, span.type, text.text[start:end], round(score, 6)))
-            labels = [
-                convert(found.labels[index], scheme, _shown(scheme)) for index in range(number, number + count)
-            ]
-            number += count
-            yield Tagged(
-                text.text, text.tokens, text.offsets, list(chain.from_iterable(labels)), entities, text.ends
-            )
+                labels += shown
+                if self.n_best:
+                    alternatives.append(
+                        [
+                            Alternative(
+                                round(probability, 6),
+                                convert(row, scheme, _shown(scheme)),
+                                [(*_place(text, first, span), span.type) for span in spans(row, scheme)],
+                            )
+                            for row, probability in found.alternatives[number]
+                        ]
+                    )
+                number += 1
+            yield Tagged(text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives)
+
+
+def _place(text: _Text, first: int, span: Span) -> tuple[int, int]:
+    """Where in the text the entity is that a sentence, whose first token is `first`, has at these tokens."""
+    return text.offsets[first + span.start][0], text.offsets[first + span.end - 1][1]
 
 
 def _shown(scheme: Scheme) -> Scheme:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import combinations, count
+from itertools import combinations, count, product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.schemes import Scheme, spans
 from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.model import labeller, prediction
-from nertool.model.bundle import Model
+from nertool.model.bundle import Model, load_bundle
 from nertool.tagger import Tagged, Tagger
 from nertool.training.run import run
 
@@ -495,3 +495,58 @@ class TestLanguages:
 def test_a_folder_that_is_no_model(tmp_path: Path):
     with pytest.raises(BundleError, match="is not a model"):
         Tagger.load(tmp_path)
+
+
+@pytest.fixture
+def warm(trained_run: Path) -> Model:
+    """A model of its own, at a temperature at which the best reading does not have it all."""
+    model = load_bundle(trained_run)
+    model.network.decoder.temperature.fill_(5.0)
+    return model
+
+
+class TestReadings:
+    def test_they_are_the_best_of_all_label_sequences(self, warm: Model):
+        tokens = ["Ada", "met", "Lind"]
+        tagger = Tagger(warm, n_best=4)
+        found = labeller.Labeller(warm).label([[], tokens, ["Oslo"]], n_best=4)
+        shares: dict[tuple[str, ...], float] = {}
+        for path in product(range(len(warm.lexicon.labels)), repeat=len(tokens)):
+            share = TestScores().brute_force(warm, tokens, 0, len(tokens), list(path))
+            shares[tuple(warm.lexicon.labels[label] for label in path)] = share
+        wanted = sorted(shares, key=lambda labels: -shares[labels])[:4]
+        assert [tuple(labels) for labels, _ in found.alternatives[1]] == wanted
+        for labels, probability in found.alternatives[1]:
+            assert probability == pytest.approx(shares[tuple(labels)], rel=1e-4)
+        assert found.alternatives[0] == [([], 1.0)] and len(found.alternatives[2]) == 3, "O, S-LOC, S-PER"
+        (tagged,) = tagger.tag_tokens([tokens])
+        assert [each.probability for each in tagged.alternatives[0]] == [
+            pytest.approx(shares[labels], abs=1e-6) for labels in wanted
+        ]
+        assert tagged.alternatives[0][0].labels == tagged.labels
+
+    def test_offsets_are_those_of_the_whole_text(self, warm: Model):
+        text = "Nobody came. Mina Lind left New Haven."
+        tagged = Tagger(warm, n_best=3).tag(text)
+        assert len(tagged.alternatives) == len(tagged.sentences) == 2
+        best = [entity for sentence in tagged.alternatives for entity in sentence[0].entities]
+        assert best == [(entity.start, entity.end, entity.label) for entity in tagged.entities]
+        assert {text[start:end] for start, end, _ in best} == {"Mina Lind", "New Haven"}
+
+    def test_json_has_them_where_asked_for(self, warm: Model):
+        assert "alternatives" not in Tagger(warm).tag("Oslo").to_json()
+        tree = json.loads(json.dumps(Tagger(warm, n_best=2).tag("Oslo").to_json()))
+        assert len(tree["alternatives"][0]) == 2
+        assert tree["alternatives"][0][0].keys() == {"probability", "labels", "entities"}
+
+
+def test_entities_below_the_least_score_are_left_out(warm: Model):
+    text = "Mina Lind left New Haven."
+    whole = Tagger(warm).tag(text)
+    scores = sorted(entity.score for entity in whole.entities)
+    assert len(scores) == 2 and scores[0] < scores[1]
+    some = Tagger(warm, min_score=sum(scores) / 2).tag(text)
+    (kept,) = some.entities
+    assert kept.score == scores[1] and kept in whole.entities
+    assert sum(label != "O" for label in some.labels) == len(kept.text.split())
+    assert Tagger(warm, min_score=1.0).tag(text).labels == ["O"] * len(whole.tokens)

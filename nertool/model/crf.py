@@ -16,7 +16,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from nertool.model import chain
+from nertool.model import chain, nbest
 
 # Score of what the scheme forbids: exp() of it is exactly 0, and sums of a few thousand stay finite.
 FORBIDDEN = -1e9
@@ -103,6 +103,20 @@ class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
         """
         start, transitions, end = self._scores(True)
         return _viterbi(emissions, start, transitions, end, mask)
+
+    @torch.no_grad()
+    def best_sequences(self, emissions: Tensor, mask: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most probable label sequences that the constraints allow; arguments as for `best_labels`.
+
+        Returns:
+            Labels (time, batch, k), the most probable sequence first, and the probability of each, (batch, k);
+            0 where a sentence has fewer than k.
+        """
+        scale = 1.0 / float(self.temperature)
+        scores, scaled = _arrays(*(scale * each for each in self._scores(True))), scale * _array(emissions)
+        found = nbest.best_sequences(scaled, scores, mask.numpy(), k)
+        log_partition = chain.infer(scaled, scores, mask.numpy()).log_partition
+        return found.labels, np.exp(np.minimum(found.scores - log_partition[:, None], 0.0))
 
     def _scores(self, constrained: bool) -> tuple[Tensor, Tensor, Tensor]:
         if not constrained:

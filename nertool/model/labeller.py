@@ -25,11 +25,14 @@ class Labelled:
         labels: Of each sentence.
         offsets: Where each sentence begins in the flat tables.
         prediction: The flat tables.
+        alternatives: For each sentence its best label sequences, where asked for, each with its probability;
+            the most probable first.
     """
 
     labels: list[list[str]]
     offsets: np.ndarray
     prediction: Prediction
+    alternatives: list[list[tuple[list[str], float]]]
 
     def probability(self, sentence: int, start: int, end: int) -> float:
         """Probability that the tokens from start to end (exclusive) carry exactly their labels, jointly."""
@@ -58,12 +61,15 @@ class Labeller:
         self._workers = torch.get_num_threads()
         self._forget()
 
-    def label(self, sentences: Sequence[Sequence[str]], *, probabilities: bool = False) -> Labelled:
+    def label(
+        self, sentences: Sequence[Sequence[str]], *, probabilities: bool = False, n_best: int = 0
+    ) -> Labelled:
         """Labels sentences given as tokens; an empty sentence has no labels.
 
         Args:
             sentences: Tokens of each.
             probabilities: Whether `Labelled.probability` will be asked.
+            n_best: How many `alternatives` are wanted of each sentence.
         """
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -84,11 +90,25 @@ class Labeller:
             tokens,
             lengths[lengths > 0],
             probabilities=probabilities,
+            n_best=n_best,
             workers=self._workers,
         )
         names = self._names[prediction.labels].tolist()
         labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-        return Labelled(labels, offsets, prediction)
+        return Labelled(labels, offsets, prediction, self._alternatives(prediction, lengths) if n_best else [])
+
+    def _alternatives(self, prediction: Prediction, lengths: np.ndarray) -> list[list[tuple[list[str], float]]]:
+        found: list[list[tuple[list[str], float]]] = []
+        names = self._names[prediction.sequences]  # (tokens, n)
+        at, shares = 0, iter(prediction.shares.tolist())
+        for length in lengths.tolist():
+            if not length:
+                found.append([([], 1.0)])
+                continue
+            rows = names[at : at + length].T.tolist()
+            found.append([(row, share) for row, share in zip(rows, next(shares), strict=True) if share > 0])
+            at += length
+        return found
 
     def attention(self, tokens: Sequence[str]) -> np.ndarray:
         """How much each token of a sentence attends to each: (heads, tokens, tokens), rows sum to 1.

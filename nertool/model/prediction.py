@@ -28,12 +28,16 @@ class Prediction:
     Attributes:
         labels: Label of each token, (tokens,).
         first, path, last: Tables as in `Posterior.path_logs`, (tokens,); None where not asked for.
+        sequences: Labels in each of the n best sequences, (tokens, n); n is 0 where not asked for.
+        shares: Probability of each of these, (sentences, n); 0 where there are fewer.
     """
 
     labels: np.ndarray
-    first: np.ndarray | None = None
-    path: np.ndarray | None = None
-    last: np.ndarray | None = None
+    first: np.ndarray | None
+    path: np.ndarray | None
+    last: np.ndarray | None
+    sequences: np.ndarray
+    shares: np.ndarray
 
 
 @torch.inference_mode()
@@ -56,6 +60,7 @@ def predict(
     lengths: np.ndarray,
     *,
     probabilities: bool = False,
+    n_best: int = 0,
     workers: int,
 ) -> Prediction:
     """Labels sentences.
@@ -66,11 +71,13 @@ def predict(
         tokens: Form of each token, sentence after sentence, (tokens,).
         lengths: Tokens of each sentence, at least 1, (sentences,).
         probabilities: Whether the tables for probabilities are wanted too.
+        n_best: How many of the best sequences are wanted too.
         workers: Batches that are worked on at the same time.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     labels = np.zeros(len(tokens), dtype=np.int16)
     logs = [np.zeros(len(tokens)) for _ in range(3)] if probabilities else []
+    sequences, shares = np.zeros((len(tokens), n_best), np.int16), np.zeros((len(lengths), n_best))
 
     def label(sentences: np.ndarray) -> None:
         sizes = lengths[sentences]
@@ -89,6 +96,9 @@ def predict(
                 parts = network.decoder.posterior(scores, prefix).path_logs(best.numpy())
                 for table, part in zip(logs, parts, strict=True):
                     table[places[mask]] = part[mask]
+            if n_best:
+                several, shares[sentences] = network.decoder.best_sequences(scores, prefix, n_best)
+                sequences[places[mask]] = several[mask]
 
     batches = list(reading_order(lengths, TOKENS_PER_BATCH))
     # Batches side by side use the cores better than threads inside operations this small.
@@ -100,4 +110,5 @@ def predict(
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for _ in pool.map(label, batches):
                     pass
-    return Prediction(labels, *logs)
+    first, path, last = logs or (None, None, None)
+    return Prediction(labels, first, path, last, sequences, shares)
