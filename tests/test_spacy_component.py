@@ -248,20 +248,21 @@ def test_what_is_no_model_of_entities_is_refused_when_it_is_added(tmp_path, tiny
 
 
 PROCESSES = """
-import os, sys, spacy, torch
+import multiprocessing, sys, spacy, torch
 nlp = spacy.blank("en")
 nlp.add_pipe("nertool", config={"model": sys.argv[1]})
-texts = ["Ada Byron wrote to Babbage about the engine."] * 60
+# So many words, all of them new, that a thread would be given a part of the work on them.
+texts = [" ".join(["Ada", "Byron", "left", *(f"w{50 * n + m}" for m in range(50))]) for n in range(100)]
 if __name__ == "__main__":
-    import multiprocessing
     multiprocessing.set_start_method(sys.argv[2])
-    # The parent has used all its threads before it makes others.
-    torch.set_num_threads(2)
+    # The threads of the parent are there before its children are.
+    torch.set_num_threads(4)
     torch.ones(600, 600) @ torch.ones(600, 600)
     first = [[(e.text, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
-    docs = list(nlp.pipe(texts, n_process=2, batch_size=20))
+    docs = list(nlp.pipe(texts, n_process=2, batch_size=25))
+    assert [doc.text for doc in docs] == texts
     assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == first
-    assert all(len(doc.spans["nertool"].attrs["scores"]) == len(doc.ents) > 0 for doc in docs)
+    assert all(len(doc.spans["nertool"].attrs["scores"]) == len(doc.ents) for doc in docs)
     print("done")
 """
 
@@ -270,7 +271,7 @@ if __name__ == "__main__":
 def test_two_processes_agree_with_one_and_end(tmp_path, trained_run, method):
     path = tmp_path / "processes.py"
     path.write_text(PROCESSES)
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
     done = subprocess.run(
         [sys.executable, path, str(trained_run), method],
         capture_output=True,
