@@ -252,16 +252,19 @@ import multiprocessing, sys, spacy, torch
 nlp = spacy.blank("en")
 nlp.add_pipe("nertool", config={"model": sys.argv[1]})
 # So many words, all of them new, that a thread would be given a part of the work on them.
-texts = [" ".join(["Ada", "Byron", "left", *(f"w{50 * n + m}" for m in range(50))]) for n in range(100)]
+texts = [" ".join(["Ada", "Byron", "left", *(f"w{60 * n + m}" for m in range(60))]) for n in range(100)]
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[2])
     # The threads of the parent are there before its children are.
     torch.set_num_threads(4)
     torch.ones(600, 600) @ torch.ones(600, 600)
-    first = [[(e.text, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
+    nlp(texts[0])
     docs = list(nlp.pipe(texts, n_process=2, batch_size=25))
     assert [doc.text for doc in docs] == texts
-    assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == first
+    alone = nlp.pipe(texts)
+    assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == [
+        [(e.text, e.label_) for e in doc.ents] for doc in alone
+    ]
     assert all(len(doc.spans["nertool"].attrs["scores"]) == len(doc.ents) for doc in docs)
     print("done")
 """
