@@ -125,7 +125,7 @@ def test_sentences_without_all_their_labels_are_left_out_and_counted(tmp_path):
     split = read_split(path, config())
     assert split.tokens == [["c"], ["f"]] and split.labels == [["O"], ["B-PER"]]
     assert split.unlabelled == 3 and list(split.starts) == [2, 6]
-    assert split.notes() == ["3 sentences were left out: not all of the tokens have a label"]
+    assert split.notes() == ["3 sentences were left out for want of labels"]
 
 
 def test_documents_columns_and_strip(tmp_path):
@@ -174,7 +174,7 @@ def test_errors_of_files(tmp_path, table, settings, message):
 
 def test_a_number_without_a_name_and_nothing_labelled(tmp_path):
     path = tmp_path / "wrong.parquet"
-    for number, message in ((4, "row 1: there is no label 4; they are from 0 to 3"), (-1, "no labelled sentence")):
+    for number, message in ((4, "row 1: there is no label 4; they are from 0 to 3"), (-1, "no sentence in it with labels for all")):
         column = pyarrow.array([[number]])
         schema = features().arrow_schema
         table = pyarrow.table({"tokens": [["a"]], "ner_tags": column}).cast(schema)

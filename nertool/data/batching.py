@@ -117,7 +117,7 @@ class Batch:
         window_counts: Number of windows of each distinct form, (forms,).
         forms: The form of each token, as an index into the four above, (time, batch).
         mask: True for tokens, False for padding, boolean (time, batch).
-        labels: Label of each token, 0 in padding, (time, batch); None where they are not known.
+        labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None where they are not known.
         sentences: Which sentences of the corpus these are, (batch,).
     """
 

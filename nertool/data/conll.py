@@ -95,6 +95,7 @@ def read_conll(
     target: Scheme | None = None,
     stray: Literal["repair", "refuse"] = "repair",
     strip: str | None = None,
+    partial: bool = False,
 ) -> LabelledSentences:
     """Read a labelled corpus.
 
@@ -113,6 +114,7 @@ def read_conll(
             that conlleval gives them, or refused.
         strip: A regular expression; what it matches is removed from each token that has more than that.
             Weibo NER writes a character and its place in the word: `(?<=.)[0-9]+$`.
+        partial: Whether sentences stay of which some tokens have no label (? or - in schemes of spans).
 
     Raises:
         CorpusError: The file cannot be read, has no sentence, a line with too few columns, a label that is
@@ -130,13 +132,23 @@ def read_conll(
         for new_document, start, rows in group_sentences(decode_lines(stream, path), layout):
             document += new_document and bool(tokens)
             tokens.append(_tokens(rows, start, layout, forms))
-            labels.append([known[row[layout.label]] for row in rows])
+            labels.append(_labels(rows, start, layout, known))
             documents.append(document)
             starts.append(start)
     if not tokens:
         message = "there is no sentence in it; expected one token to a line, with its label in the same line"
         raise CorpusError(message, path)
-    return settle(tokens, labels, documents, starts, path, scheme=scheme, target=target, stray=stray)
+    return settle(
+        tokens, labels, documents, starts, path, scheme=scheme, target=target, stray=stray, partial=partial
+    )
+
+
+def _labels(rows: list[list[str]], start: int, layout: Layout, known: Interned) -> list[str]:
+    labels = [known[row[layout.label]] for row in rows]
+    if "" in labels:
+        message = "the label is empty; expected one, or ? where it is not known"
+        raise CorpusError(message, layout.path, start + labels.index(""))
+    return labels
 
 
 def _check_writable(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from nertool.config import CorpusConfig
 from nertool.data import hub
 from nertool.data.conll import read_conll
 from nertool.data.docbin import SUFFIX, read_docbin
-from nertool.data.labelled import LabelledSentences
+from nertool.data.labelled import UNKNOWN, LabelledSentences, Reader
 from nertool.data.schemes import Scheme, convert
 from nertool.data.sharing import to_dataset_dict
 from nertool.errors import CorpusError
@@ -44,21 +43,24 @@ class Corpus:
         return to_dataset_dict(self.splits, scheme)
 
 
-def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
+def read_split(
+    path: str | Path, config: CorpusConfig, target: Scheme | None = None, *, partial: bool = False
+) -> LabelledSentences:
     """Reads one labelled file, in the format that its suffix tells.
 
     Args:
         path: The file.
         config: Columns, scheme of the file, and policies.
         target: The scheme of the labels that are wanted; None: the file's.
+        partial: Whether sentences stay of which some tokens have no label.
 
     Raises:
         CorpusError: As for `read_conll`.
     """
     if Path(path).suffix.lower() in hub.SUFFIXES:
-        return hub.read_file(path, config, target)
+        return hub.read_file(path, config, target, partial=partial)
     if Path(path).suffix.lower() == SUFFIX:
-        return read_docbin(path, config, target)
+        return read_docbin(path, config, target, partial=partial)
     return read_conll(
         path,
         columns=config.columns,
@@ -67,6 +69,7 @@ def read_split(path: str | Path, config: CorpusConfig, target: Scheme | None = N
         target=target,
         stray=config.stray,
         strip=config.strip,
+        partial=partial,
     )
 
 
@@ -77,8 +80,9 @@ def read_corpus(config: CorpusConfig) -> Corpus:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
     read = split_reader(config)
-    train = read(config.train or "", None)
-    if train.scheme is not Scheme.PLAIN:
+    train = read(config.train or "", partial=True)
+    # Converting takes the labels beside a label, so that with some of them unknown the file's scheme is learnt.
+    if train.scheme is not Scheme.PLAIN and not train.unknown_count:
         target = Scheme(config.learn_scheme)
         labels = [convert(row, train.label_scheme, target) for row in train.labels]
         train = replace(train, labels=labels, label_scheme=target)
@@ -90,11 +94,15 @@ def read_corpus(config: CorpusConfig) -> Corpus:
     return Corpus(train, validation, test)
 
 
-def split_reader(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences]:
-    """What reads a split in a scheme (None: its own): from the config's dataset by name, else from a file."""
+def split_reader(config: CorpusConfig) -> Reader:
+    """What reads a split: from the config's dataset by name, else from a file."""
     if config.hub is not None:
         return hub.open_dataset(config)
-    return lambda name, target: read_split(name, config, target)
+
+    def read(name: str, target: Scheme | None = None, *, partial: bool = False) -> LabelledSentences:
+        return read_split(name, config, target, partial=partial)
+
+    return read
 
 
 def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:
@@ -117,10 +125,16 @@ def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences
                 starts=split.starts[place],
             )
         )
+    if any(UNKNOWN in row for row in parts[1].labels):
+        raise CorpusError(
+            "some tokens have no label, so that no part of it can be held out to validate on; name a file with "
+            "all labels as corpus.validation",
+            split.path,
+        )
     return parts[0], parts[1]
 
 
 def unseen_labels(split: LabelledSentences, labels: list[str]) -> Counter[str]:
     """Labels of a split that training never saw, which no model can predict, and how often they occur."""
     known = set(labels)
-    return Counter(label for row in split.labels for label in row if label not in known)
+    return Counter(label for row in split.labels for label in row if label and label not in known)

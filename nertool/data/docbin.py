@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from nertool.config import CorpusConfig
 from nertool.data.columns import Interned
 from nertool.data.docs import doc_sentences
-from nertool.data.labelled import LabelledSentences, settle
+from nertool.data.labelled import UNKNOWN, LabelledSentences, settle
 from nertool.data.opening import open_bytes
 from nertool.data.schemes import OUTSIDE, Scheme
 from nertool.errors import CorpusError
@@ -42,16 +42,19 @@ class TaggedText(NamedTuple):
     tags: Sequence[str] | None
 
 
-def read_docbin(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
+def read_docbin(
+    path: str | Path, config: CorpusConfig, target: Scheme | None = None, *, partial: bool = False
+) -> LabelledSentences:
     """Reads the entities of a `.spacy` file, a document to a Doc.
 
-    Sentences are those of the Docs, or whole Docs where these have none. A sentence of which a token is
-    neither in an entity nor known to be outside is left out.
+    Sentences are those of the Docs, or whole Docs where these have none. A token that is neither in an entity
+    nor known to be outside has no label.
 
     Args:
         path: The file.
         config: What to strip from tokens, and what to do with stray labels.
         target: The scheme of the labels that are wanted; None: IOB2.
+        partial: Whether sentences stay of which some tokens have no label.
 
     Raises:
         CorpusError: The file is no DocBin, no sentence has labels, or plain tags are wanted.
@@ -64,22 +67,17 @@ def read_docbin(path: str | Path, config: CorpusConfig, target: Scheme | None = 
     labels: list[list[str]] = []
     documents: list[int] = []
     starts = array("q")
-    unlabelled = 0
-    for number, doc in enumerate(_docs(path)):
+    for number, doc in enumerate(read_docs(path)):
         strings = doc.vocab.strings
         table = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
         for words, places in zip(*doc_sentences(doc), strict=True):
             rows = table[places]
-            if not rows[:, 0].all():
-                unlabelled += 1
-                continue
             tokens.append([forms[word] for word in words])
-            labels.append([_PREFIXES[iob] + strings[kind] for iob, kind in rows.tolist()])
+            labels.append([_PREFIXES[iob] + strings[kind] if iob else UNKNOWN for iob, kind in rows.tolist()])
             documents.append(number)
             starts.append(number + 1)
     if not tokens:
-        message = f"there is no sentence in it with labels for all of its tokens ({unlabelled} have not)"
-        raise CorpusError(message, path)
+        raise CorpusError("there is no sentence in it", path)
     # Numbered anew: a Doc may have had no sentence with labels.
     numbers = {number: place for place, number in enumerate(dict.fromkeys(documents))}
     return settle(
@@ -91,7 +89,7 @@ def read_docbin(path: str | Path, config: CorpusConfig, target: Scheme | None = 
         scheme=Scheme.IOB2,
         target=target,
         stray=config.stray,
-        unlabelled=unlabelled,
+        partial=partial,
         unit="row",
     )
 
@@ -115,7 +113,12 @@ def write_docbin(target: IO[bytes], texts: Iterable[TaggedText]) -> None:
     target.write(packed.to_bytes())
 
 
-def _docs(path: Path) -> Iterable[Doc]:
+def read_docs(path: Path) -> Iterator[Doc]:
+    """The Docs of a `.spacy` file.
+
+    Raises:
+        CorpusError: It is no DocBin.
+    """
     from spacy.lang.lex_attrs import LEX_ATTRS
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab

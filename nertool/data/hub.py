@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nertool.config import CorpusConfig
 from nertool.data.columns import Interned
-from nertool.data.labelled import LabelledSentences, settle
+from nertool.data.labelled import UNKNOWN, LabelledSentences, Reader, settle
 from nertool.data.schemes import Scheme
 from nertool.errors import ConfigError, CorpusError
 
@@ -23,13 +23,16 @@ DOCUMENT = "document"
 _ROWS = 10_000  # that are Python objects at a time
 
 
-def read_file(path: str | Path, config: CorpusConfig, target: Scheme | None = None) -> LabelledSentences:
+def read_file(
+    path: str | Path, config: CorpusConfig, target: Scheme | None = None, *, partial: bool = False
+) -> LabelledSentences:
     """Reads a .parquet or .arrow file, a sentence to a row.
 
     Args:
         path: The file.
         config: Names of the columns, scheme of the labels, and policies.
         target: The scheme of the labels that are wanted; None: the file's.
+        partial: Whether rows stay of which some tokens have no label.
 
     Raises:
         CorpusError: The file is none, lacks a column, or its labels are numbers without names.
@@ -55,36 +58,36 @@ def read_file(path: str | Path, config: CorpusConfig, target: Scheme | None = No
         raise CorpusError(f"cannot be read: {problem.strerror or problem}", path) from None
     except (pyarrow.ArrowException, ValueError) as problem:
         raise CorpusError(f"not a {path.suffix} file, or a damaged one: {_line(problem)}", path) from None
-    return _sentences(table, features, path, config, target)
+    return _sentences(table, features, path, config, target, partial)
 
 
-def open_dataset(config: CorpusConfig) -> Callable[[str, Scheme | None], LabelledSentences]:
+def open_dataset(config: CorpusConfig) -> Reader:
     """Opens the dataset that a config names, in a folder or on the hub.
 
     Args:
         config: With `hub`: a folder that `load_dataset` or `load_from_disk` reads, or a name on the hub.
 
     Returns:
-        What reads a split by its name; it takes the scheme of the labels that are wanted, or None.
+        What reads a split by its name.
 
     Raises:
         CorpusError: There is no such dataset, it has no such split, or its labels cannot be read.
         ConfigError: The package `datasets` is not installed.
     """
-    name = config.hub or ""
-    found = _load(name, config)
+    source = config.hub or ""
+    found = _load(source, config)
     splits = found if isinstance(found, Mapping) else {"train": found}
 
-    def read(split: str, target: Scheme | None = None) -> LabelledSentences:
-        if split not in splits:
+    def read(name: str, target: Scheme | None = None, *, partial: bool = False) -> LabelledSentences:
+        if name not in splits:
             listed = ", ".join(splits)
             raise CorpusError(
-                f"it has no split {split!r}; its splits are: {listed}. Name one in the config, as train, "
+                f"it has no split {name!r}; its splits are: {listed}. Name one in the config, as train, "
                 "validation or test, or none as null",
-                name,
+                source,
             )
-        data = splits[split]
-        return _sentences(data.with_format("arrow")[:], data.features, Path(name, split), config, target)
+        data = splits[name]
+        return _sentences(data.with_format("arrow")[:], data.features, Path(source, name), config, target, partial)
 
     return read
 
@@ -126,18 +129,18 @@ def _explain(problem: Exception, local: bool, datasets: Any) -> str:
 
 
 def _sentences(
-    table: Any, features: Any, path: Path, config: CorpusConfig, target: Scheme | None
+    table: Any, features: Any, path: Path, config: CorpusConfig, target: Scheme | None, partial: bool
 ) -> LabelledSentences:
-    """The rows of an Arrow table that have a label for each token."""
+    """The rows of an Arrow table."""
     names = _label_names(features, path, config)
     # -1 and null are what stands where nobody has labelled.
-    lookup = {-1: None, None: None} | dict(enumerate(names)) if names is not None else None
+    lookup = {-1: UNKNOWN, None: UNKNOWN} | dict(enumerate(names)) if names is not None else None
     forms, known = Interned(config.strip, path), Interned(None, path)
     tokens: list[list[str]] = []
     labels: list[list[str]] = []
     documents: list[int] = []
     starts = array("q")
-    unlabelled, document, before = 0, 0, None
+    document, before = 0, None
     for row, words, tags, mark in _rows(table, config):
         words = words or []
         tags = [None] * len(words) if tags is None else tags
@@ -154,18 +157,14 @@ def _sentences(
             except KeyError as problem:
                 listed = f"from 0 to {len(lookup) - 3}, or -1 for none"
                 raise CorpusError(f"row {row}: there is no label {problem}; they are {listed}", path) from None
-        if None in tags:
-            unlabelled += 1
-            continue
         document += bool(tokens) and mark != before
         before = mark
         tokens.append([forms[word] for word in words])
-        labels.append([known[tag] for tag in tags])
+        labels.append([known[tag or UNKNOWN] for tag in tags])
         documents.append(document)
         starts.append(row)
     if not tokens:
-        left_out = f"; {unlabelled} rows were left out for want of labels" if unlabelled else ""
-        raise CorpusError(f"there is no labelled sentence in it{left_out}", path)
+        raise CorpusError("there is no sentence in it", path)
     return settle(
         tokens,
         labels,
@@ -175,7 +174,7 @@ def _sentences(
         scheme=None if config.scheme == "detect" else Scheme(config.scheme),
         target=target,
         stray=config.stray,
-        unlabelled=unlabelled,
+        partial=partial,
         unit="row",
     )
 

@@ -65,7 +65,7 @@ def build_lexicon(
 
     Args:
         sentences: Tokens of the training split, and of no other.
-        labels: Their labels.
+        labels: Their labels; an empty one is unknown.
         scheme: The scheme of the labels.
         vectors: Pretrained vectors; a training word that has one is kept however rare it is.
         minimum_count: Training words rarer than this, and without a vector, are unknown words.
@@ -92,7 +92,9 @@ def build_lexicon(
                 extra.append(word)
     characters = sorted({character for word in counts for character in word})
     # O belongs to every scheme of spans, seen or not: without it some sentences would have no legal labels.
-    seen_labels = {label for row in labels for label in row} | (set() if scheme is Scheme.PLAIN else {"O"})
+    seen_labels = {label for row in labels for label in row if label} | (
+        set() if scheme is Scheme.PLAIN else {"O"}
+    )
     names = sorted(seen_labels, key=lambda label: (label != "O", label))
     return Lexicon(words + extra, characters, names, scheme)
 

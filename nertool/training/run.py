@@ -20,7 +20,7 @@ import nertool
 from nertool.config import Config
 from nertool.data.batching import EncodedCorpus
 from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.labelled import LabelledSentences
+from nertool.data.labelled import UNKNOWN, LabelledSentences
 from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import ConfigError, NertoolError
@@ -184,7 +184,7 @@ def _score_test(corpus: Corpus, folder: Path) -> Evaluation | None:
 
 def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
     """A labelled split as integers."""
-    numbers = {label: number for number, label in enumerate(model.lexicon.labels)}
+    numbers = {label: number for number, label in enumerate(model.lexicon.labels)} | {UNKNOWN: -1}
     return EncodedCorpus(model.new_forms(), split.tokens, split.labels, numbers)
 
 
