@@ -5,11 +5,13 @@ Every `spacy.blank()` imports this module, for it is an entry point: what is hea
 # No `annotations` from __future__: spaCy reads the types of a factory's arguments when it runs.
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from spacy.language import Language
 from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import registry
 from spacy.vocab import Vocab
 
 from nertool.data.schemes import split_label
@@ -64,6 +66,27 @@ def make_nertool(
     )
     pipe.load_source()
     return pipe
+
+
+@registry.batchers("nertool.batch_by_length.v1")  # type: ignore[untyped-decorator]
+def batch_by_length(size: int) -> Callable[[Iterable[Example]], Iterator[list[Example]]]:
+    """Batches of sentences of one length, or nearly, in random order: as `nertool train` has them.
+
+    They are drawn by numpy's generator, which spaCy seeds with `training.seed`.
+
+    Args:
+        size: Examples in a batch.
+    """
+
+    def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+        from nertool.data.batching import training_order
+
+        known = list(examples)
+        lengths = np.fromiter((len(example.predicted) for example in known), np.int64, len(known))
+        for chosen in training_order(lengths, size, np.random.default_rng(np.random.randint(2**31))):
+            yield [known[number] for number in chosen.tolist()]
+
+    return batches
 
 
 class NertoolPipe(EntityPipe):

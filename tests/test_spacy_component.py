@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -15,10 +16,15 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train as run_training
+from spacy.util import load_config, load_model_from_config
 
 from nertool import Tagger
+from nertool.configfile import find_config, parse_config
+from nertool.configfile import load_config as yaml_config
 from nertool.data.docs import doc_sentences
 from nertool.data.schemes import Scheme, convert
 from nertool.errors import BundleError, ConfigError, NertoolError
@@ -559,6 +565,60 @@ def test_using_it_between_steps_sees_the_new_weights(tiny_train):
         labels = pipe._ready_labeller().label([["Ada", "Byron"]], probabilities=True)
         seen.append(float(labels.prediction.path[-1]))
     assert len(set(seen)) == 3
+
+
+SHIPPED = Path(__file__).parent.parent / "configs" / "spacy.cfg"
+
+
+def test_the_shipped_config_is_complete():
+    config = load_config(SHIPPED)
+    filled = load_model_from_config(config, auto_fill=True).config
+    assert filled == config and filled.to_str(interpolate=False) == config.to_str(interpolate=False)
+    head = "".join(line for line in SHIPPED.read_text().splitlines() if line.startswith("#"))
+    assert "python -m spacy train spacy.cfg" in head and "Expect" in head
+    ours = config.interpolate()["components"]["nertool"]["settings"]
+    theirs = yaml_config(find_config("conll03.yaml"))
+    wanted = parse_config({**ours, "corpus": theirs.corpus.model_dump()})
+    assert wanted == theirs
+
+
+def test_spacy_trains_as_the_shipped_config_says(tmp_path, tiny_train):
+    nlp = spacy.blank("en")
+    words = [token for tokens, _ in tiny_train for token in tokens]
+    starts = [number == 0 for tokens, _ in tiny_train for number, _ in enumerate(tokens)]
+    doc = Doc(nlp.vocab, words=words, sent_starts=starts, ents=[label for _, row in tiny_train for label in row])
+    DocBin(docs=[doc]).to_disk(tmp_path / "tiny.spacy")
+    changes = {
+        "paths": {"train": str(tmp_path / "tiny.spacy"), "dev": str(tmp_path / "tiny.spacy")},
+        "components": {"nertool": {"settings": {**SETTINGS, "words": {"vectors": [], "dimensions": 12}}}},
+        "training": {"max_epochs": 40, "eval_frequency": 20, "batcher": {"size": 4}},
+    }
+    changes["components"]["nertool"]["settings"]["training"]["averaging"] = 0.5
+    (tmp_path / "out").mkdir()
+    initialized = init_nlp(load_config(SHIPPED).merge(changes))
+    trained, path = run_training(initialized, tmp_path / "out", stdout=io.StringIO(), stderr=io.StringIO())
+    best = spacy.load(tmp_path / "out" / "model-best")
+    assert best.meta["performance"]["ents_f"] == 1.0 and path == tmp_path / "out" / "model-last"
+    gold = [(entity.start, entity.end, entity.label_) for entity in doc.ents]
+    with_borders = Doc(best.vocab, words=words, sent_starts=starts)
+    assert [(entity.start, entity.end, entity.label_) for entity in best(with_borders).ents] == gold
+    # What is saved last is what was trained last, averaged.
+    last = spacy.load(path).get_pipe("nertool")
+    assert last.to_bytes(exclude=["vocab"]) == trained.get_pipe("nertool").to_bytes(exclude=["vocab"])
+
+
+def test_batches_have_sentences_of_one_length(tiny_train):
+    from nertool.spacy_component import batch_by_length
+
+    data = examples(spacy.blank("en"), tiny_train * 20)
+    np.random.seed(1)
+    batches = list(batch_by_length(8)(data))
+    assert sorted(map(id, data)) == sorted(id(each) for batch in batches for each in batch)
+    lengths = [{len(each.predicted) for each in batch} for batch in batches]
+    assert sum(len(each) == 1 for each in lengths) > len(lengths) / 2 and max(map(len, batches)) <= 8
+    np.random.seed(1)
+    assert list(batch_by_length(8)(data)) == batches != list(batch_by_length(8)(data))
+    assert spacy.registry.batchers.get("nertool.batch_by_length.v1")(8)
 
 
 def test_time_is_not_wasted_on_small_docs(nlp):
