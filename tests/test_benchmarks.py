@@ -162,6 +162,21 @@ def test_every_figure_can_be_had(make_setting, monkeypatch):
     assert torch.get_num_threads() == threads
 
 
+def test_pipelines_are_measured_beside_the_tagger(make_setting):
+    import spacy
+    from contenders import trained_model
+    from spacy_pipe import component_pipeline, measure_pipes
+
+    setting = make_setting("training.batch_size=4")
+    model = trained_model(setting, 0.1, None)
+    ner = spacy.blank("en")
+    ner.add_pipe("entity_ruler").add_patterns([{"label": "LOC", "pattern": "London"}])
+    rows, scores = measure_pipes(setting, model, 1, 0.02, ner)
+    assert [row.nertool_is is None for row in rows] == [False, True, False, True, False, False]
+    assert all(row.value.low > 0 for row in rows) and 0 < scores["ner"] < 1 and scores.keys() == {"nertool", "ner"}
+    assert component_pipeline(model, "en", sentences=True).pipe_names == ["sentencizer", "nertool"]
+
+
 def test_made_up_lines_hold_words_that_never_come_again():
     from memory import demo_words, invented_name, made_up_lines
 

@@ -397,10 +397,24 @@ def test_packaged_with_its_weights(nlp, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = tmp_path.glob("en_little-*")
-    weights = list(folder.rglob("weights.safetensors"))
-    assert len(weights) == 1 and "nertool>=" in (folder / "meta.json").read_text()
-    code = f"import en_little; print([e.text for e in en_little.load()({TEXT!r}).ents])"
-    assert python(code, PYTHONPATH=str(folder)) == str([entity.text for entity in nlp(TEXT).ents])
+    assert "nertool>=" in (folder / "meta.json").read_text()
+    place = tmp_path / "installed"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        place,
+        folder,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(place.rglob("weights.safetensors"))) == 1
+    code = f"import spacy; print([e.text for e in spacy.load('en_little')({TEXT!r}).ents])"
+    assert python(code, PYTHONPATH=str(place)) == str([entity.text for entity in nlp(TEXT).ents])
 
 
 # Training
