@@ -13,7 +13,9 @@ import click
 
 import nertool
 from nertool.commandline import LATEST, MODEL, RUNS, cores, explains_errors, model_folder, point_latest
+from nertool.datacommands import check, convert
 from nertool.errors import NertoolError
+from nertool.modelcommands import attention, info
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -256,46 +258,8 @@ def tag(
             write_file(results, form, tagger, Path(output))
 
 
-@main.command()
-@click.argument("text")
-@MODEL
-@click.option("--output", metavar="FILE", help="Draw it: a .png or .svg file (of the first sentence).")
-@explains_errors
-def attention(text: str, model: str | None, output: str | None) -> None:
-    """Show which tokens of TEXT, a sentence, a model with attention looks at for each token."""
-    folder = model_folder(model)
-    if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
-        raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
-    from rich.console import Console
-
-    from nertool.display import show_attention
-    from nertool.tagger import Tagger
-
-    found = Tagger.load(folder).attention(text)
-    if not found:
-        raise NertoolError("there is no token in this text")
-    if output is None:
-        for tokens, weights in found:
-            show_attention(Console(), tokens, weights.tolist())
-        return
-    from nertool.comparison.pictures import draw_attention, save
-
-    save(draw_attention(*found[0], title=text), Path(output))
-    click.echo(f"written: {output}")
-
-
-@main.command()
-@click.argument("model", required=False)
-@explains_errors
-def info(model: str | None) -> None:
-    """Show what a model is, how it was trained, and its scores."""
-    folder = model_folder(model)
-    from rich.console import Console
-
-    from nertool.inspection import show_model
-
-    show_model(folder, Console())
-
+for command in (attention, check, convert, info):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

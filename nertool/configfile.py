@@ -44,7 +44,11 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def override(config: Config, overrides: Iterable[str]) -> Config:
     """A config with some settings replaced; arguments and errors as for `load_config`."""
-    tree = config.model_dump(mode="json")
+    return override_tree(config.model_dump(mode="json"), overrides)
+
+
+def override_tree(tree: dict[str, Any], overrides: Iterable[str]) -> Config:
+    """A config from a tree of settings with some replaced; arguments and errors as for `load_config`."""
     for each in overrides:
         _apply(tree, each)
     return parse_config(tree)

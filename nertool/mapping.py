@@ -10,7 +10,7 @@ from typing import Any
 
 from nertool.errors import BundleError, CorpusError
 from nertool.model.bundle import CONFIG, LEXICON, WEIGHTS
-from nertool.tagger import Tagged, Tagger
+from nertool.tagger import Entity, Tagged, Tagger
 
 _PROCESS = os.getpid()
 
@@ -60,7 +60,7 @@ class Mapper:
         tagger = self._ready()
         if self.holds_texts:
             tagged = list(tagger.tag_texts(values))
-            entities = [[vars(entity) for entity in each.entities] for each in tagged]
+            entities = [[_columns(entity) for entity in each.entities] for each in tagged]
             extra = {"tokens": [each.tokens for each in tagged]}
         else:
             tagged = list(tagger.tag_tokens(list(map(str, value)) for value in values))
@@ -102,7 +102,14 @@ class Mapper:
 def _in_tokens(tagged: Tagged) -> list[dict[str, Any]]:
     starts = {start: place for place, (start, _) in enumerate(tagged.offsets)}
     ends = {end: place + 1 for place, (_, end) in enumerate(tagged.offsets)}
-    return [{**vars(entity), "start": starts[entity.start], "end": ends[entity.end]} for entity in tagged.entities]
+    return [
+        {**_columns(entity), "start": starts[entity.start], "end": ends[entity.end]} for entity in tagged.entities
+    ]
+
+
+def _columns(entity: Entity) -> dict[str, Any]:
+    """What `Mapper.features` promises."""
+    return {name: getattr(entity, name) for name in ("start", "end", "label", "text", "score")}
 
 
 def _digest(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from nertool.data.schemes import Scheme, Span, convert, spans
-from nertool.errors import ConfigError
 from nertool.model.bundle import Model, load_bundle
 from nertool.model.labeller import Labeller
+from nertool.tokenisation import Rules
 
 TOKENS_AT_ONCE = 20_000
-STRINGS_KEPT = 50_000
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,7 @@ class Tagger:
         self.min_score = min_score
         self.n_best = n_best
         self._labeller = Labeller(model)
-        self._pipeline: Any = None
-        self._strings = 0
+        self._cut = Rules(model.config.language)
 
     @classmethod
     def load(cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0) -> Tagger:
@@ -164,38 +160,8 @@ class Tagger:
                 waiting, count = [], 0
         yield from self._tag_together(waiting)
 
-    def _spacy(self) -> Any:
-        # spaCy keeps every word that it met for ever; a new pipeline is how a stream without end forgets them.
-        if self._pipeline is None or len(self._pipeline.vocab.strings) > self._strings + STRINGS_KEPT:
-            import spacy
-
-            language = self.model.config.language
-            try:
-                pipeline = spacy.blank(language)
-                pipeline.add_pipe("sentencizer")
-            except (ImportError, ValueError, AttributeError) as problem:  # the last where it is another module
-                reason = " ".join(str(problem).split())
-                raise ConfigError(f"language {language!r}: spaCy cannot tokenise it: {reason}") from None
-            # Another thread may be waiting for it, so it is not shown before it is whole.
-            self._strings = len(pipeline.vocab.strings)
-            self._pipeline = pipeline
-        return self._pipeline
-
     def _tokenise(self, text: str) -> _Text:
-        pipeline = self._spacy()
-        # spaCy refuses lone surrogates; a stand-in of the same length keeps the offsets.
-        doc = pipeline.tokenizer(_LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
-        for _, pipe in pipeline.pipeline:
-            doc = pipe(doc)
-        offsets: list[tuple[int, int]] = []
-        ends: list[int] = []
-        for token in doc:
-            if token.is_sent_start and offsets and (not ends or ends[-1] < len(offsets)):
-                ends.append(len(offsets))
-            if not token.is_space:
-                offsets.append((token.idx, token.idx + len(token)))
-        if offsets and (not ends or ends[-1] < len(offsets)):
-            ends.append(len(offsets))
+        offsets, ends = self._cut(text)
         return _Text(text, offsets, [text[start:end] for start, end in offsets], ends)
 
     def _tag_together(self, texts: list[_Text]) -> Iterator[Tagged]:

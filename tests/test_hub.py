@@ -174,7 +174,10 @@ def test_errors_of_files(tmp_path, table, settings, message):
 
 def test_a_number_without_a_name_and_nothing_labelled(tmp_path):
     path = tmp_path / "wrong.parquet"
-    for number, message in ((4, "row 1: there is no label 4; they are from 0 to 3"), (-1, "no sentence in it with labels for all")):
+    for number, message in (
+        (4, "row 1: there is no label 4; they are from 0 to 3"),
+        (-1, "no sentence in it with labels for all"),
+    ):
         column = pyarrow.array([[number]])
         schema = features().arrow_schema
         table = pyarrow.table({"tokens": [["a"]], "ner_tags": column}).cast(schema)

@@ -24,7 +24,8 @@ ROWS = [
     ["configfile"],
     ["data"],
     ["evaluation"],
-    ["display"],
+    ["display", "tokenisation"],
+    ["conversion", "checking"],
     ["model"],
     ["training"],
     ["comparison"],
@@ -33,6 +34,7 @@ ROWS = [
     ["spacy_pipe", "spacy_training"],
     ["spacy_component"],
     ["commandline"],
+    ["datacommands", "modelcommands"],
     ["cli"],
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
@@ -124,7 +126,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
         assert not everywhere & {"torch", "torchcrf", "safetensors"}
     if not room.startswith("spacy_"):
         assert "spacy" not in at_start
-    if not room.startswith("spacy_") and room not in ("tagger", "display") and path.name != "docbin.py":
+    if not room.startswith("spacy_") and room not in ("tokenisation", "display") and path.name != "docbin.py":
         assert "spacy" not in everywhere
     if room in ("spacy_pipe", "spacy_component"):  # read by every pipeline that starts
         assert not at_start & HEAVY - {"spacy", "numpy"}
@@ -135,14 +137,20 @@ def test_heavy_packages_stay_in_their_rooms(path):
         assert "yaml" not in everywhere
     if room not in ("config", "configfile"):
         assert "pydantic" not in everywhere
-    if room in ("errors", "files", "commandline", "cli"):
+    if room in ("errors", "files", "commandline", "datacommands", "modelcommands", "cli"):
         assert not at_start & HEAVY
     assert not everywhere & {"pickle", "marshal", "shelve", "dill", "joblib"}, "nothing is ever unpickled"
 
 
 def test_cli_imports_only_light_rooms_of_nertool_when_it_starts():
     found = {each.module for each in imports_of(PACKAGE / "cli.py") if each.at_start}
-    assert {room_named(module) for module in found} == {None, "errors", "commandline"}
+    assert {room_named(module) for module in found} == {
+        None,
+        "errors",
+        "commandline",
+        "datacommands",
+        "modelcommands",
+    }
 
 
 def test_importing_data_loads_no_torch_and_importing_model_no_spacy():

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nertool import tagger as tagger_module
+from nertool import tokenisation
 from nertool.configfile import load_config, locate_corpus
 from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.schemes import Scheme, spans
@@ -271,7 +272,7 @@ class TestCompany:
         """Each sample tagged by a tagger that met nothing else."""
         fresh = [Tagger(model) for _ in SAMPLES]
         for each in fresh[1:]:
-            each._pipeline, each._strings = fresh[0]._spacy(), fresh[0]._strings
+            each._cut = fresh[0]._cut
         return [each.tag(text) for each, text in zip(fresh, SAMPLES, strict=True)]
 
     @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ class TestCompany:
             return made[-1]
 
         monkeypatch.setattr(spacy, "blank", spy)
-        monkeypatch.setattr(tagger_module, "STRINGS_KEPT", 60)
+        monkeypatch.setattr(tokenisation, "STRINGS_KEPT", 60)
         tagger = Tagger(model)
         for found, each in zip(tagger.tag_texts(texts), wanted, strict=True):
             same(found, each)

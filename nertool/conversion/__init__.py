@@ -1,0 +1,1 @@
+"""Labelled text from one format to another, with a list of what does not fit."""
