@@ -230,14 +230,23 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
 @click.option(
     "--n-best", type=click.IntRange(0, 1000), default=0, help="Add the N best readings of each sentence (jsonl)."
 )
+@click.option("--marginals", is_flag=True, help="Add the probabilities of each token's labels (jsonl).")
 @explains_errors
 def tag(
-    input: str, model: str | None, output: str | None, form: str, kind: str, min_score: float, n_best: int
+    input: str,
+    model: str | None,
+    output: str | None,
+    form: str,
+    kind: str,
+    min_score: float,
+    n_best: int,
+    marginals: bool,
 ) -> None:
     """Find the entities in INPUT, a file or - for standard input."""
     folder = model_folder(model)
-    if n_best and form != "jsonl":
-        raise NertoolError("--n-best has its place in JSON alone: add --format jsonl")
+    if (n_best or marginals) and form != "jsonl":
+        option = "--n-best" if n_best else "--marginals"
+        raise NertoolError(f"{option} has its place in JSON alone: add --format jsonl")
     if form == "spacy" and output is None:
         raise NertoolError("a DocBin is no text: name a file for it with --output")
     from nertool.data.opening import open_lines
@@ -247,7 +256,7 @@ def tag(
     with contextlib.ExitStack() as stack:
         # The input is opened first: a missing file should not cost the time that a model takes to load.
         lines = stack.enter_context(open_lines(None if input == "-" else input, "a text"))
-        tagger = Tagger.load(folder, min_score=min_score, n_best=n_best)
+        tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
         results = tag_lines(tagger, lines, kind, "standard input" if input == "-" else input)
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():

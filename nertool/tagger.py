@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nertool.data.schemes import Scheme, Span, convert, spans
+from nertool.data.schemes import PREFIXES, Scheme, Span, convert, spans, split_label
 from nertool.model.bundle import Model, load_bundle
 from nertool.model.labeller import Labeller
 from nertool.tokenisation import Rules
 
 TOKENS_AT_ONCE = 20_000
+LEAST_MARGINAL = 0.001
+"""Labels that are less probable are left out of `Tagged.marginals`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class Tagged:
         entities: In order; empty for plain tags.
         sentences: Where each sentence ends among the tokens.
         alternatives: For each sentence its n best readings, the most probable first, where these were asked for.
+        marginals: For each token the probability of each label that has at least `LEAST_MARGINAL`, the most
+            probable first, where these were asked for. Labels are those of `labels`, whatever scheme was learnt;
+            of an IOB1 model its own, for there an I- may begin an entity or go on with one.
     """
 
     text: str
@@ -71,6 +76,7 @@ class Tagged:
     entities: list[Entity]
     sentences: list[int]
     alternatives: list[list[Alternative]] = field(default_factory=list)
+    marginals: list[dict[str, float]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As `nertool tag --format jsonl` writes it."""
@@ -82,6 +88,8 @@ class Tagged:
         }
         if self.alternatives:
             tree["alternatives"] = [[vars(each) for each in sentence] for sentence in self.alternatives]
+        if self.marginals:
+            tree["marginals"] = self.marginals
         return tree
 
 
@@ -100,23 +108,28 @@ class Tagger:
         model: As read by `load_bundle`.
         min_score: Entities with a lower score are left out, and their tokens labelled O.
         n_best: How many readings of each sentence `Tagged.alternatives` holds.
+        marginals: Whether `Tagged.marginals` holds the probabilities of each token's labels.
     """
 
-    def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0) -> None:
+    def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> None:
         self.model = model
         self.min_score = min_score
         self.n_best = n_best
+        self.marginals = marginals
         self._labeller = Labeller(model)
+        self._shown_labels = _shown_labels(model.lexicon.labels, model.lexicon.scheme)
         self._cut = Rules(model.config.language)
 
     @classmethod
-    def load(cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0) -> Tagger:
+    def load(
+        cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
+    ) -> Tagger:
         """Loads the model in a run directory; other arguments as for the class.
 
         Raises:
             BundleError: It is not a model, or a damaged one.
         """
-        return cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best)
+        return cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
 
     def tag(self, text: str) -> Tagged:
         """Tags one text of any number of sentences."""
@@ -171,12 +184,18 @@ class Tagger:
             for start, end in zip([0, *text.ends], text.ends, strict=False)
         ]
         scheme = self.model.lexicon.scheme
-        found = self._labeller.label(sentences, probabilities=scheme is not Scheme.PLAIN, n_best=self.n_best)
+        found = self._labeller.label(
+            sentences,
+            probabilities=scheme is not Scheme.PLAIN,
+            n_best=self.n_best,
+            marginals=self.marginals,
+        )
         number = 0
         for text in texts:
             entities: list[Entity] = []
             labels: list[str] = []
             alternatives: list[list[Alternative]] = []
+            marginals: list[dict[str, float]] = []
             for first in [0, *text.ends][: len(text.ends)]:
                 own = found.labels[number]
                 shown = convert(own, scheme, _shown(scheme))
@@ -188,6 +207,8 @@ class Tagger:
                     start, end = _place(text, first, span)
                     entities.append(Entity(start, end, span.type, text.text[start:end], round(score, 6)))
                 labels += shown
+                if self.marginals:
+                    marginals += self._probabilities(found.marginals(number))
                 if self.n_best:
                     alternatives.append(
                         [
@@ -200,7 +221,21 @@ class Tagger:
                         ]
                     )
                 number += 1
-            yield Tagged(text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives)
+            yield Tagged(
+                text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives, marginals
+            )
+
+    def _probabilities(self, marginals: np.ndarray) -> list[dict[str, float]]:
+        """For each token its labels as they are shown, with their probabilities; of (tokens, learnt labels)."""
+        names, table = self._shown_labels
+        found: list[dict[str, float]] = [{} for _ in marginals]
+        shown = marginals @ table
+        rows, columns = np.nonzero(shown >= LEAST_MARGINAL)
+        values = shown[rows, columns]
+        order = np.lexsort((-values, rows))
+        for row, column, value in zip(*(each[order].tolist() for each in (rows, columns, values)), strict=True):
+            found[row][names[column]] = round(value, 6)
+        return found
 
 
 def _place(text: _Text, first: int, span: Span) -> tuple[int, int]:
@@ -210,6 +245,17 @@ def _place(text: _Text, first: int, span: Span) -> tuple[int, int]:
 
 def _shown(scheme: Scheme) -> Scheme:
     return scheme if scheme is Scheme.PLAIN else Scheme.IOB2
+
+
+def _shown_labels(labels: list[str], scheme: Scheme) -> tuple[list[str], np.ndarray]:
+    """The labels in the scheme that is shown, and which learnt ones each stands for, (learnt, shown)."""
+    row = PREFIXES.get(scheme)
+    names = list(labels)
+    if row is not None and row.split is None:
+        shown = {row.begin: "B", row.single: "B", row.inside: "I", row.end: "I"}
+        names = [f"{shown[prefix]}-{kind}" if kind else prefix for prefix, kind in map(split_label, labels)]
+    distinct = list(dict.fromkeys(names))
+    return distinct, np.array([[float(name == other) for other in distinct] for name in names])
 
 
 def _join(tokens: Sequence[str]) -> _Text:

@@ -698,6 +698,16 @@ class TestTag:
         message = refuse("tag", "-", "--format", "conll", "--input-format", "tokens", input="a -DOCSTART- b\n")
         assert "cannot be written" in message
 
+    def test_marginals_in_json_alone(self, model, plain_run):
+        text, options = "Babbage lived in London .\n", ["--format", "jsonl", "--marginals"]
+        tree = json.loads(succeed("tag", "-", *options, input=text))
+        assert [max(each, key=each.get) for each in tree["marginals"]] == tree["labels"]
+        assert tree["labels"] == ["B-PER", "O", "O", "B-LOC", "O"]
+        plain = json.loads(succeed("tag", "-", *options, "--model", plain_run, input=text))
+        assert set(plain["marginals"][1]) <= {"NAME", "NUM", "WORD"}
+        for option in (["--marginals"], ["--n-best", "2"]):
+            assert f"{option[0]} has its place in JSON alone" in refuse("tag", "-", *option, input=text)
+
     def test_a_language_that_the_tokeniser_does_not_know(self, model):
         path = model / "config.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("language: en", "language: qq"), encoding="utf-8")

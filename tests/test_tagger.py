@@ -541,6 +541,60 @@ class TestReadings:
         assert tree["alternatives"][0][0].keys() == {"probability", "labels", "entities"}
 
 
+class TestMarginals:
+    @pytest.mark.parametrize("text", ["Oslo", "Mina Lind", "Ada met Lind"])
+    def test_they_are_the_shares_of_all_label_sequences(self, warm: Model, text: str):
+        tokens, learnt = text.split(), warm.lexicon.labels
+        found = labeller.Labeller(warm).label([["Rain"], tokens], marginals=True).marginals(1)
+        shown: list[dict[str, float]] = []
+        for place in range(len(tokens)):
+            shares = [
+                TestScores().brute_force(warm, tokens, place, place + 1, [label]) for label in range(len(learnt))
+            ]
+            assert found[place] == pytest.approx(shares, abs=1e-6)
+            shown.append({})
+            for label, share in zip(learnt, shares, strict=True):
+                name = label.replace("S-", "B-").replace("E-", "I-")
+                shown[-1][name] = shown[-1].get(name, 0.0) + share
+        (tagged,) = Tagger(warm, marginals=True).tag_tokens([tokens])
+        for each, wanted in zip(tagged.marginals, shown, strict=True):
+            kept = {name: share for name, share in wanted.items() if share >= tagger_module.LEAST_MARGINAL}
+            assert each == pytest.approx(kept, abs=2e-6)
+            assert list(each.values()) == sorted(each.values(), reverse=True)
+
+    def test_each_token_of_a_text_has_its_own(self, warm: Model):
+        text = "Nobody came. Mina Lind left New Haven."
+        tagger = Tagger(warm, marginals=True, min_score=0.99)
+        tagged = tagger.tag(text)
+        assert len(tagged.marginals) == len(tagged.tokens)
+        for token, each in zip(tagged.tokens, tagged.marginals, strict=True):
+            assert 1 - 0.001 * len(warm.lexicon.labels) < sum(each.values()) <= 1 + 1e-5, token
+        # An entity that is left out for its score is still there among the marginals.
+        assert set(tagged.labels) == {"O"}
+        assert all(
+            label in each for label, each in zip(Tagger(warm).tag(text).labels, tagged.marginals, strict=True)
+        )
+        tree = json.loads(json.dumps(tagged.to_json()))
+        assert [dict(each) for each in tree["marginals"]] == tagged.marginals
+        assert "marginals" not in Tagger(warm).tag("Oslo").to_json()
+        assert tagger.tag(" ").marginals == []
+
+    def test_names_of_other_schemes(self):
+        labels = ["O", "B-X-Y", "I-X-Y", "L-X-Y", "U-X-Y", "I-Z"]
+        names, table = tagger_module._shown_labels(labels, Scheme.BILOU)
+        assert names == ["O", "B-X-Y", "I-X-Y", "I-Z"]
+        assert (np.array([0.1, 0.2, 0.3, 0.05, 0.25, 0.1]) @ table).tolist() == pytest.approx(
+            [0.1, 0.45, 0.35, 0.1]
+        )
+        for scheme, learnt in [(Scheme.PLAIN, ["S-1", "NN", "$"]), (Scheme.IOB1, ["O", "I-X", "B-X"])]:
+            names, table = tagger_module._shown_labels(learnt, scheme)
+            assert names == learnt and (table == np.eye(3)).all()
+
+    def test_not_asked_for(self, model: Model):
+        with pytest.raises(ValueError, match="not asked for"):
+            labeller.Labeller(model).label([["Oslo"]]).marginals(0)
+
+
 def test_entities_below_the_least_score_are_left_out(warm: Model):
     text = "Mina Lind left New Haven."
     whole = Tagger(warm).tag(text)

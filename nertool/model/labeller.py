@@ -43,6 +43,13 @@ class Labelled:
         s, e = at + start, at + end - 1
         return float(np.exp(min(first[s] + path[e] - path[s] + last[e], 0.0)))
 
+    def marginals(self, sentence: int) -> np.ndarray:
+        """Probability of each label of the lexicon at each token of a sentence, (tokens, labels)."""
+        if self.prediction.marginals is None:
+            raise ValueError("marginals were not asked for")
+        found: np.ndarray = self.prediction.marginals[self.offsets[sentence] : self.offsets[sentence + 1]]
+        return found
+
 
 class Labeller:
     """Labels tokens; remembers the vectors of the forms that it met, up to a number.
@@ -62,7 +69,12 @@ class Labeller:
         self._forget()
 
     def label(
-        self, sentences: Sequence[Sequence[str]], *, probabilities: bool = False, n_best: int = 0
+        self,
+        sentences: Sequence[Sequence[str]],
+        *,
+        probabilities: bool = False,
+        n_best: int = 0,
+        marginals: bool = False,
     ) -> Labelled:
         """Labels sentences given as tokens; an empty sentence has no labels.
 
@@ -70,6 +82,7 @@ class Labeller:
             sentences: Tokens of each.
             probabilities: Whether `Labelled.probability` will be asked.
             n_best: How many `alternatives` are wanted of each sentence.
+            marginals: Whether `Labelled.marginals` will be asked.
         """
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -91,6 +104,7 @@ class Labeller:
             lengths[lengths > 0],
             probabilities=probabilities,
             n_best=n_best,
+            marginals=marginals,
             workers=self._workers,
         )
         names = self._names[prediction.labels].tolist()

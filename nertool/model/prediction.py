@@ -30,6 +30,7 @@ class Prediction:
         first, path, last: Tables as in `Posterior.path_logs`, (tokens,); None where not asked for.
         sequences: Labels in each of the n best sequences, (tokens, n); n is 0 where not asked for.
         shares: Probability of each of these, (sentences, n); 0 where there are fewer.
+        marginals: Probability of each label at each token, (tokens, labels); None where not asked for.
     """
 
     labels: np.ndarray
@@ -38,6 +39,7 @@ class Prediction:
     last: np.ndarray | None
     sequences: np.ndarray
     shares: np.ndarray
+    marginals: np.ndarray | None = None
 
 
 @torch.inference_mode()
@@ -61,6 +63,7 @@ def predict(
     *,
     probabilities: bool = False,
     n_best: int = 0,
+    marginals: bool = False,
     workers: int,
 ) -> Prediction:
     """Labels sentences.
@@ -72,12 +75,14 @@ def predict(
         lengths: Tokens of each sentence, at least 1, (sentences,).
         probabilities: Whether the tables for probabilities are wanted too.
         n_best: How many of the best sequences are wanted too.
+        marginals: Whether the probabilities of all labels are wanted too.
         workers: Batches that are worked on at the same time.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     labels = np.zeros(len(tokens), dtype=np.int16)
     logs = [np.zeros(len(tokens)) for _ in range(3)] if probabilities else []
     sequences, shares = np.zeros((len(tokens), n_best), np.int16), np.zeros((len(lengths), n_best))
+    chances = np.zeros((len(tokens), network.decoder.num_tags)) if marginals else None
 
     def label(sentences: np.ndarray) -> None:
         sizes = lengths[sentences]
@@ -92,8 +97,11 @@ def predict(
                 scores = network.encode(torch.nn.functional.embedding(forms, vectors), prefix)
             best = network.decoder.best_labels(scores, prefix)
             labels[places[mask]] = best.numpy()[mask]
-            if logs:
-                parts = network.decoder.posterior(scores, prefix).path_logs(best.numpy())
+            if logs or chances is not None:
+                posterior = network.decoder.posterior(scores, prefix)
+                if chances is not None:
+                    chances[places[mask]] = posterior.marginals()[mask]
+                parts = posterior.path_logs(best.numpy()) if logs else ()
                 for table, part in zip(logs, parts, strict=True):
                     table[places[mask]] = part[mask]
             if n_best:
@@ -111,4 +119,4 @@ def predict(
                 for _ in pool.map(label, batches):
                     pass
     first, path, last = logs or (None, None, None)
-    return Prediction(labels, first, path, last, sequences, shares)
+    return Prediction(labels, first, path, last, sequences, shares, chances)
