@@ -23,6 +23,8 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Size = Annotated[int, Field(strict=True, ge=1)]
 Dilation = Annotated[int, Field(strict=True, ge=1, le=64)]
 
+READ_BY_SPACY = "(read by spaCy)"  # corpus.train of a model that the spaCy component trained
+
 
 def _odd(width: int) -> int:
     if width % 2 == 0:

@@ -8,12 +8,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config import AttentionConfig, CharactersConfig, CorpusConfig, EncoderConfig, TrainingConfig
+from nertool.config import (
+    READ_BY_SPACY,
+    AttentionConfig,
+    CharactersConfig,
+    CorpusConfig,
+    EncoderConfig,
+    TrainingConfig,
+)
 from nertool.display import duration, percent, show_evaluation
 from nertool.errors import BundleError
 from nertool.evaluation import Evaluation
 from nertool.model.bundle import WEIGHTS, load_bundle
 from nertool.training.run import METRICS, RESULTS
+
+_BY_SPACY = "by spaCy, which keeps the scores in meta.json of the pipeline"
 
 
 def show_model(folder: Path, console: Console) -> None:
@@ -41,7 +50,8 @@ def show_model(folder: Path, console: Console) -> None:
         "weights": f"{dense:,} and {table.numel():,} in word vectors",
         "trained on": _origin(config.corpus),
     }
-    about_training, test = _read_results(folder / RESULTS)
+    by_spacy = config.corpus.train == READ_BY_SPACY
+    about_training, test = ({"training": _BY_SPACY}, None) if by_spacy else _read_results(folder / RESULTS)
     lines |= about_training
     width = max(map(len, lines))
     for name, text in lines.items():
@@ -51,6 +61,8 @@ def show_model(folder: Path, console: Console) -> None:
 
 
 def _origin(corpus: CorpusConfig) -> str:
+    if corpus.train == READ_BY_SPACY:
+        return "a corpus that spaCy read"
     path = Path(corpus.origin)
     if corpus.hub is None or path.is_dir():
         return str(path.resolve())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from spacy.training import Example
 
-from nertool.config import Config
+from nertool.config import READ_BY_SPACY, Config
 from nertool.configfile import parse_config
 from nertool.data.batching import EncodedCorpus
 from nertool.data.docs import doc_sentences
@@ -54,7 +54,8 @@ def parse_settings(settings: Mapping[str, Any], language: str | None) -> Config:
     source = "settings of the nertool component"
     if "corpus" in settings:
         raise ConfigError("corpus: spaCy reads the corpora; name them in the config's [corpora]", source)
-    tree = {"language": language or "xx", **settings, "corpus": {"train": "spaCy", "learn_scheme": SCHEME.value}}
+    corpus = {"train": READ_BY_SPACY, "learn_scheme": SCHEME.value}
+    tree = {"language": language or "xx", **settings, "corpus": corpus}
     config = parse_config(tree, source)
     if config.training.schedule == "plateau":
         raise ConfigError("training.schedule: spaCy tells no component its scores, which plateau needs", source)

@@ -648,3 +648,18 @@ def test_the_component_is_an_entry_point():
     (entry,) = {each.value for each in entry_points(group="spacy_factories", name="nertool")}
     assert entry == "nertool.spacy_component:make_nertool"
     assert Path(sys.modules[NertoolPipe.__module__].__file__).name == "spacy_component.py"
+
+
+def test_info_says_that_spacy_trained_it(tmp_path, monkeypatch, tiny_train):
+    from click.testing import CliRunner
+
+    from nertool.cli import main
+
+    nlp = trainable()
+    train(nlp, examples(nlp, tiny_train), 1)
+    nlp.to_disk(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["info", "nertool/model"])
+    assert done.exit_code == 0, done.output
+    assert "trained on  a corpus that spaCy read\n" in done.output and "training    by spaCy" in done.output
+    assert "not finished" not in done.output
