@@ -140,6 +140,14 @@ def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
                 beside.unlink()
 
 
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Removes what was being written under these names when a process was killed."""
+    for name in names:
+        for path in folder.glob(f".{name}.*.part"):
+            with suppress(OSError):
+                path.unlink()
+
+
 def _unwritable(path: Path, problem: OSError) -> NertoolError:
     return NertoolError(f"{path}: cannot be written: {problem.strerror or problem}")
 

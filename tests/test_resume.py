@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -132,6 +133,36 @@ def test_a_damaged_checkpoint_is_refused(tiny_config: Callable[..., Config], tmp
         path.write_bytes(damaged)
         with pytest.raises(BundleError, match=r"checkpoint\.safetensors"):
             list(run(config, tmp_path, resume=True))
+
+
+@pytest.mark.parametrize("change", ["bit", "text", "weight"])
+def test_a_checkpoint_that_was_changed_is_refused(tiny_config: Callable[..., Config], tmp_path: Path, change: str):
+    config = tiny_config("training.epochs=4")
+    stop_after(run(config, tmp_path), 9)
+    path = tmp_path / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    if change == "bit":
+        content[(start + len(content)) // 2] ^= 1
+    elif change == "text":  # a score in the record of an epoch
+        content = bytearray(bytes(content).replace(b'loss\\": ', b'loss\\":9', 1))
+    else:
+        content[start : start + 4] = struct.pack("<f", float("nan"))
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(
+        BundleError, match=r"checkpoint\.safetensors: damaged \(its content is not what was written"
+    ):
+        list(run(config, tmp_path, resume=True))
+
+
+def test_what_a_killed_training_left_half_written_goes(tiny_config: Callable[..., Config], tmp_path: Path):
+    left = [tmp_path / f".{name}.4711.part" for name in (CHECKPOINT, "weights.safetensors", "metrics.jsonl")]
+    for path in (*left, tmp_path / ".mine.part"):
+        path.write_bytes(b"x")
+    list(run(tiny_config("training.epochs=1"), tmp_path))
+    assert not any(path.exists() for path in left)
+    assert (tmp_path / ".mine.part").exists()
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_best_model(

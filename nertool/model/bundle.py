@@ -1,6 +1,8 @@
 """A model on disk: a folder with `config.yaml`, `lexicon.json` and `weights.safetensors`; nothing executable.
 
-Loading refuses whatever does not fit together, before the network is built.
+Loading refuses whatever does not fit together, before the network is built. The weights carry the settings of
+the network and digests of the lexicon and of themselves, so that a file that was changed or damaged is noticed
+even where all shapes fit.
 """
 
 from __future__ import annotations
@@ -8,28 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
+from torch import Tensor
 
-from nertool.config import Config
+from nertool.config import Config, ModelConfig
 from nertool.configfile import dump_config, load_config
 from nertool.data.batching import Forms
 from nertool.data.lexicon import Lexicon, initial_rows
 from nertool.data.schemes import Scheme, allowed_transitions
 from nertool.data.vectors import Vectors
-from nertool.errors import BundleError, ConfigError, NertoolError
-from nertool.files import replaced_when_done, write_whole
+from nertool.errors import BundleError, ConfigError
+from nertool.files import write_whole
 from nertool.model.crf import Constraints
 from nertool.model.network import Network, Sizes
+from nertool.model.tensorfile import check_digest, read_tensors, write_tensors
 
 CONFIG, LEXICON, WEIGHTS = FILES = "config.yaml", "lexicon.json", "weights.safetensors"
-_VERSION = "2"
+_VERSION = "3"
+_LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**20  # bytes; both are a few thousand
+_MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 
 
 @dataclass
@@ -87,15 +91,19 @@ def save_bundle(model: Model, folder: Path) -> None:
         BundleError: The folder cannot be written to.
     """
     lexicon = _lexicon_bytes(model.lexicon)
-    metadata = {"nertool": _VERSION, "lexicon": hashlib.sha256(lexicon).hexdigest()}
-    tensors = {name: tensor.detach().clone() for name, tensor in model.network.state_dict().items()}
+    metadata = {
+        "nertool": _VERSION,
+        "lexicon": hashlib.sha256(lexicon).hexdigest(),
+        "model": json.dumps(model.config.model.model_dump(mode="json")),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
+    _refuse_links(folder)
     write_whole(folder / CONFIG, dump_config(model.config).encode())
     write_whole(folder / LEXICON, lexicon)
-    _write_weights(folder / WEIGHTS, tensors, metadata)
+    write_tensors(folder / WEIGHTS, model.network.state_dict(), metadata)
 
 
 def load_bundle(folder: Path) -> Model:
@@ -108,16 +116,20 @@ def load_bundle(folder: Path) -> Model:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
+        _refuse_links(folder)
+        if (folder / CONFIG).stat().st_size > _LARGEST_CONFIG:
+            raise BundleError(f"{folder / CONFIG}: too large for a config ({_LARGEST_CONFIG:,} bytes at most)")
         # The weights come first, for they tell the version that wrote the other files.
-        tensors, fingerprint = _read_weights(folder / WEIGHTS)
+        tensors, metadata = read_tensors(folder / WEIGHTS, ("nertool", _VERSION), _LARGEST_HEADER)
         config = load_config(folder / CONFIG)
-        lexicon, found_fingerprint = _read_lexicon(folder / LEXICON)
+        lexicon, fingerprint = _read_lexicon(folder / LEXICON)
     except ConfigError as problem:
         raise BundleError(str(problem)) from None
     except OSError as problem:
         raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
-    if found_fingerprint != fingerprint:
+    if metadata.get("lexicon") != fingerprint:
         raise BundleError(f"{folder / WEIGHTS}: belongs to another {LEXICON}")
+    _check_settings(folder, config.model, metadata.get("model", ""))
     words, transitions = tensors.get("words.weight"), tensors.get("decoder.transitions")
     if words is None or words.dim() != 2 or transitions is None:
         raise BundleError(f"{folder / WEIGHTS}: 'words.weight' or 'decoder.transitions' is missing")
@@ -129,25 +141,16 @@ def load_bundle(folder: Path) -> Model:
     # The skeleton has shapes but no memory: absurd sizes are refused before they are built.
     try:
         with torch.device("meta"):
-            expected = _shapes(config, lexicon, words.shape[1])
+            expected = build_network(config, lexicon, words.shape[1]).state_dict()
     except (RuntimeError, ValueError) as problem:  # sizes beyond torch's range, labels of another scheme
         raise BundleError(f"{folder}: {CONFIG} and {LEXICON} describe no possible network: {problem}") from None
-    problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
-    problems += [f"{name}: unexpected" for name in tensors.keys() - expected.keys()]
-    for name in sorted(expected.keys() & tensors.keys()):
-        found, wanted = tensors[name], expected[name]
-        if found.shape != wanted.shape:
-            problems.append(f"{name}: shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
-        elif found.dtype != wanted.dtype:
-            problems.append(f"{name}: type {found.dtype}, expected {wanted.dtype}")
-        elif not bool(torch.isfinite(found).all()):
-            problems.append(f"{name}: holds values that are not finite")
-        elif name == "decoder.temperature" and not found > 0:
-            problems.append(f"{name}: {float(found)}, expected more than 0")
+    # Values are looked at where shapes are right: until then the file may claim to be of any size.
+    problems = _misfits(tensors, expected) or _impossible(tensors)
     if problems:
         raise BundleError(
             f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems))
         )
+    check_digest(folder / WEIGHTS, tensors, metadata)
     network = build_network(config, lexicon, words.shape[1])
     network.load_state_dict(tensors)
     network.eval()
@@ -173,7 +176,7 @@ def unpack(files: Mapping[str, bytes], where: str) -> Model:
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
-            if name in files:
+            if isinstance(files.get(name), bytes):
                 (Path(folder) / name).write_bytes(files[name])
         try:
             return load_bundle(Path(folder))
@@ -181,8 +184,55 @@ def unpack(files: Mapping[str, bytes], where: str) -> Model:
             raise BundleError(str(problem).replace(folder, where)) from None
 
 
-def _shapes(config: Config, lexicon: Lexicon, dimensions: int) -> dict[str, torch.Tensor]:
-    return dict(build_network(config, lexicon, dimensions).state_dict())
+def _refuse_links(folder: Path) -> None:
+    """A model from strangers shall not read, or be written over, files elsewhere."""
+    for name in FILES:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{folder / name}: a link out of the folder; put a copy of the file in its place")
+
+
+def _check_settings(folder: Path, found: ModelConfig, trained: str) -> None:
+    """Compares the network's settings with those that it was trained with: shapes do not tell all of them."""
+    try:
+        wanted = ModelConfig.model_validate(json.loads(trained))
+    except (ValueError, RecursionError):
+        raise BundleError(f"{folder / WEIGHTS}: damaged (the settings of its network cannot be read)") from None
+    pairs = zip(_flat(found.model_dump()), _flat(wanted.model_dump()), strict=True)
+    changed = [f"{name}: {value}, trained with {other}" for (name, value), (_, other) in pairs if value != other]
+    if changed:
+        raise BundleError(f"{folder / WEIGHTS} does not fit {CONFIG}: " + "; ".join(changed))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "model") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _misfits(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
+    problems += [f"{name}: unexpected" for name in tensors.keys() - expected.keys()]
+    for name in expected.keys() & tensors.keys():
+        found, wanted = tensors[name], expected[name]
+        if found.shape != wanted.shape:
+            problems.append(f"{name}: shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+        elif found.dtype != wanted.dtype:
+            problems.append(f"{name}: type {found.dtype}, expected {wanted.dtype}")
+    return problems
+
+
+def _impossible(tensors: Mapping[str, Tensor]) -> list[str]:
+    problems = [
+        f"{name}: holds values that are not finite"
+        for name, tensor in tensors.items()
+        if not bool(torch.isfinite(tensor).all())
+    ]
+    temperature = tensors["decoder.temperature"]
+    if temperature <= 0:
+        problems.append(f"decoder.temperature: {float(temperature)}, expected more than 0")
+    return problems
 
 
 def _lexicon_bytes(lexicon: Lexicon) -> bytes:
@@ -203,6 +253,10 @@ def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
         lists = [tree[key] for key in ("words", "characters", "labels")]
         if not all(isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists):
             raise TypeError
+        if tree.keys() != {"scheme", "labels", "characters", "words"}:
+            raise ValueError("it has keys that it should not have")
+        if len(lists[2]) > _MOST_LABELS:
+            raise ValueError(f"{len(lists[2])} labels; there may be {_MOST_LABELS}")
         if any(len(set(each)) != len(each) for each in lists) or not lists[2]:
             raise ValueError("an entry stands twice, or there are no labels")
         if not all(label.isprintable() and label for label in lists[2]):
@@ -211,30 +265,3 @@ def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
     return lexicon, hashlib.sha256(content).hexdigest()
-
-
-def _write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    content = safetensors.torch.save(tensors, metadata)
-    # safetensors puts the metadata in another order each time; equal models shall make equal files.
-    size = int.from_bytes(content[:8], "little")
-    header = {**json.loads(content[8 : 8 + size]), "__metadata__": metadata}
-    with replaced_when_done(path) as target:
-        target.write(content[:8] + json.dumps(header, separators=(",", ":")).encode().ljust(size))
-        target.write(memoryview(content)[8 + size :])
-
-
-def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("nertool") != _VERSION:
-                raise BundleError(
-                    f"{path}: written by another version of nertool (format {metadata.get('nertool')}, "
-                    f"this one reads {_VERSION})"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, str(metadata.get("lexicon"))
-    except NertoolError:
-        raise
-    except Exception as problem:  # safetensors raises its own error type and those of the system
-        raise BundleError(f"{path}: damaged ({problem})") from None

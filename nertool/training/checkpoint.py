@@ -13,20 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from nertool.config import Config
 from nertool.data.batching import EncodedCorpus
 from nertool.errors import BundleError
-from nertool.files import replaced_when_done
 from nertool.model.network import Network
+from nertool.model.tensorfile import check_digest, read_tensors, write_tensors
 from nertool.training.optimization import Optimization
 from nertool.training.trainer import Epoch
 
 CHECKPOINT = "checkpoint.safetensors"
-_FORMAT = "1"
+_FORMAT = "2"
+_LARGEST_HEADER = 2**26  # bytes: the records of all epochs are in it, about a thousand each
 
 
 def fingerprint(config: Config, corpus: EncodedCorpus) -> str:
@@ -61,10 +60,7 @@ def save_checkpoint(
         "identity": identity,
         "epochs": json.dumps([epoch.to_json() for epoch in epochs]),
     }
-    # Parameters share one row of memory, and safetensors wants each tensor to have its own.
-    content = safetensors.torch.save({name: value.clone() for name, value in tensors.items()}, metadata)
-    with replaced_when_done(folder / CHECKPOINT) as target:
-        target.write(content)
+    write_tensors(folder / CHECKPOINT, tensors, metadata)
 
 
 def load_checkpoint(folder: Path, network: Network, optimization: Optimization, identity: str) -> list[Epoch]:
@@ -80,24 +76,19 @@ def load_checkpoint(folder: Path, network: Network, optimization: Optimization, 
         BundleError: The checkpoint is damaged, or of another training.
     """
     path = folder / CHECKPOINT
+    tensors, metadata = read_tensors(path, ("nertool-checkpoint", _FORMAT), _LARGEST_HEADER)
+    if metadata.get("identity") != identity:
+        raise BundleError(
+            f"{path}: is of a training with other settings or another corpus; "
+            "resume with the config in that folder, or train anew without --resume"
+        )
+    check_digest(path, tensors, metadata)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("nertool-checkpoint") != _FORMAT:
-                raise BundleError(f"{path}: not a checkpoint of this version of nertool")
-            if metadata.get("identity") != identity:
-                raise BundleError(
-                    f"{path}: is of a training with other settings or another corpus; "
-                    "resume with the config in that folder, or train anew without --resume"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            epochs = [Epoch.from_json(tree) for tree in json.loads(metadata["epochs"])]
+        epochs = [Epoch.from_json(tree) for tree in json.loads(metadata["epochs"])]
         network.load_state_dict(_part(tensors, "network."))
         optimization.restore(_part(tensors, "optimization."))
         network.noise.state = tensors["noise"].numpy().view(np.uint64)
-    except BundleError:
-        raise
-    except Exception as problem:  # safetensors and torch raise errors of many kinds
+    except Exception as problem:  # torch raises errors of many kinds
         raise BundleError(f"{path}: damaged ({problem})") from None
     return epochs
 

@@ -25,8 +25,8 @@ from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import ConfigError, NertoolError
 from nertool.evaluation import Evaluation, evaluate
-from nertool.files import write_whole
-from nertool.model.bundle import Model, fresh_model, load_bundle, save_bundle
+from nertool.files import remove_leftovers, write_whole
+from nertool.model.bundle import FILES, Model, fresh_model, load_bundle, save_bundle
 from nertool.model.concurrency import threads
 from nertool.model.labeller import Labeller
 from nertool.training.calibration import Calibration, calibrate
@@ -132,6 +132,7 @@ def run(
     yield Prepared(config, corpus, lexicon, model, coverage, sizes, time.perf_counter() - began)
 
     _check_folder(folder)
+    remove_leftovers(folder, (*FILES, METRICS, RESULTS, CHECKPOINT))
 
     def validate() -> Evaluation:
         found = Labeller(model).label(corpus.validation.tokens).labels
