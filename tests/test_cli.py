@@ -347,7 +347,7 @@ class TestInterrupt:
         assert running.returncode == 130
         told = re.fullmatch(
             r"\s*Stopped\. The best model so far, epoch (\d+) with validation F1 (\d+\.\d\d), is in runs/tiny; "
-            r"the test split was not scored\.\n",
+            r"the test split was not scored\. The same command with --resume goes on\.\n",
             error,
         )
         assert told, error
