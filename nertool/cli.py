@@ -15,7 +15,7 @@ import nertool
 from nertool.commandline import LATEST, MODEL, RUNS, cores, explains_errors, model_folder, point_latest
 from nertool.datacommands import check, convert
 from nertool.errors import NertoolError
-from nertool.modelcommands import attention, info
+from nertool.modelcommands import attention, errors, info
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -267,7 +267,7 @@ def tag(
             write_file(results, form, tagger, Path(output))
 
 
-for command in (attention, check, convert, info):
+for command in (attention, check, convert, errors, info):
     main.add_command(command)
 
 if __name__ == "__main__":

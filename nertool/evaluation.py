@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from operator import eq
 from typing import Any
 
-from nertool.data.schemes import Scheme
+from nertool.data.schemes import Scheme, Span
 
 # Schemes with the four roles of IOBES under other letters.
 _TO_IOBES = {Scheme.BILOU: {"L": "E", "U": "S"}, Scheme.BMES: {"M": "I"}}
@@ -127,23 +127,33 @@ def sentence_counts(
     Raises:
         ValueError: Gold and predicted labels differ in length.
     """
-    from seqeval.scheme import Entities
-
     _check_lengths(gold, predicted)
     if scheme is Scheme.PLAIN:
         return [
             (sum(map(eq, wanted, found)), len(found), len(wanted))
             for wanted, found in zip(gold, predicted, strict=True)
         ]
-    kind, names = _scheme_of_seqeval(scheme)
-    wanted_rows, found_rows = (
-        [set(row) for row in Entities([_renamed(row, names) for row in rows], kind).entities]
-        for rows in (gold, predicted)
-    )
     return [
-        (len(wanted & found), len(found), len(wanted))
-        for wanted, found in zip(wanted_rows, found_rows, strict=True)
+        (len(set(wanted) & set(found)), len(found), len(wanted))
+        for wanted, found in zip(strict_entities(gold, scheme), strict_entities(predicted, scheme), strict=True)
     ]
+
+
+def strict_entities(labels: Sequence[Sequence[str]], scheme: Scheme) -> list[list[Span]]:
+    """The entities that `evaluate` counts in strict mode: those whose labels follow the scheme to the letter.
+
+    Args:
+        labels: Of each sentence.
+        scheme: Theirs, not plain.
+
+    Returns:
+        Those of each sentence, in order.
+    """
+    from seqeval.scheme import Entities
+
+    kind, names = _scheme_of_seqeval(scheme)
+    rows = Entities([_renamed(row, names) for row in labels], kind).entities
+    return [sorted({Span(each.start, each.end, each.tag) for each in row}) for row in rows]
 
 
 def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:

@@ -1,7 +1,8 @@
-"""The commands that look into a model: `nertool info` and `nertool attention`."""
+"""The commands that look into a model: `nertool info`, `nertool errors` and `nertool attention`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -36,6 +37,71 @@ def attention(text: str, model: str | None, output: str | None) -> None:
 
     save(draw_attention(*found[0], title=text), Path(output))
     click.echo(f"written: {output}")
+
+
+@click.command()
+@click.argument("data")
+@MODEL
+@click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
+@click.option(
+    "--top", type=click.IntRange(0), default=20, show_default=True, help="How many sentences to show at most."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="A.B=C",
+    multiple=True,
+    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
+)
+@explains_errors
+def errors(
+    data: str, model: str | None, output: str | None, top: int, as_json: bool, overrides: tuple[str, ...]
+) -> None:
+    r"""Show what a model gets wrong on DATA: confusions, confidence, and where it is surest and wrong.
+
+    \b
+    nertool errors test.txt
+    nertool errors test.txt --output errors.html --top 100
+
+    Where the model is very sure it is often the label in DATA that is wrong.
+    """
+    folder = model_folder(model)
+    if output is not None and Path(output).suffix.lower() not in (".html", ".htm"):
+        raise NertoolError(f"{output}: the name of a page ends in .html")
+    from nertool.configfile import override
+    from nertool.data.corpus import read_split, unseen_labels
+    from nertool.files import find
+    from nertool.mistakes.findings import find_mistakes
+    from nertool.model.bundle import load_bundle
+    from nertool.model.labeller import Labeller
+
+    path = find(data)
+    loaded = load_bundle(folder)
+    split = read_split(path, override(loaded.config, overrides).corpus, loaded.lexicon.scheme)
+    findings = find_mistakes(split, Labeller(loaded).label(split.tokens, probabilities=True), top)
+    if output is not None:
+        from nertool.mistakes.report import write_page
+
+        write_page(findings, str(path), str(folder), Path(output))
+    if as_json:
+        click.echo(json.dumps({"data": str(path), "model": str(folder), **findings.to_json()}))
+        return
+    if output is None:
+        from rich.console import Console
+
+        from nertool.mistakes.report import show_findings
+
+        show_findings(Console(), findings, f"{path} by {folder}")
+    else:
+        click.echo(f"written: {output}")
+    for note in split.notes():
+        click.echo(note)
+    unseen = unseen_labels(split, loaded.lexicon.labels)
+    if unseen:
+        click.echo(
+            f"{unseen.total()} tokens have labels that the model does not know: {', '.join(sorted(unseen))}"
+        )
 
 
 @click.command()

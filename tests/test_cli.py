@@ -207,6 +207,8 @@ class TestStart:
             ["compare", "a.yaml", "--jobs", "0"],
             ["evaluate"],
             ["evaluate", "a.txt", "--colour"],
+            ["errors"],
+            ["errors", "a.txt", "--top", "-1"],
             ["tag"],
             ["tag", "a.txt", "--format", "xml"],
             ["tag", "a.txt", "--input-format", "html"],
@@ -908,7 +910,9 @@ class TestModelFolder:
         monkeypatch.setenv("NERTOOL_MODEL", "")
         assert self.label() == {"B-PER", "O"}
 
-    @pytest.mark.parametrize("command", [["evaluate", "x.txt"], ["tag", "x.txt"], ["attention", "x"], ["info"]])
+    @pytest.mark.parametrize(
+        "command", [["evaluate", "x.txt"], ["errors", "x.txt"], ["tag", "x.txt"], ["attention", "x"], ["info"]]
+    )
     def test_without_any_it_is_told_how_to_train_one(self, here, monkeypatch, command):
         assert refuse(*command) == (
             "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "

@@ -29,7 +29,7 @@ ROWS = [
     ["model"],
     ["training"],
     ["comparison"],
-    ["tagger", "inspection"],
+    ["tagger", "inspection", "mistakes"],
     ["formats", "mapping"],
     ["spacy_pipe", "spacy_training"],
     ["spacy_component"],
