@@ -357,7 +357,7 @@ class TestInterrupt:
         assert len(metrics) >= 40
         best = max(metrics, key=lambda line: line["f1"])
         assert (int(told[1]), told[2]) == (best["epoch"], f"{100 * best['f1']:.2f}")
-        assert names("runs/tiny") == sorted([*MODEL, "metrics.jsonl"])
+        assert names("runs/tiny") == sorted([*MODEL, "metrics.jsonl", "checkpoint.safetensors"])
         assert Path("runs/latest").samefile("runs/tiny")
         load_bundle(Path("runs/tiny"))
         assert "not finished; see metrics.jsonl" in succeed("info")
