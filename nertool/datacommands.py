@@ -80,7 +80,9 @@ def convert(
     entities = f"{done.entities:,} {'entity' if done.entities == 1 else 'entities'}"
     click.echo(f"written: {target} ({', '.join([*counts, entities])})")
     if done.report.misfits:
-        click.echo(f"{len(done.report.misfits)} of the entities do not fit and were left out", err=True)
+        count = len(done.report.misfits)
+        does, were = ("entity does", "was") if count == 1 else ("entities do", "were")
+        click.echo(f"{count} {does} not fit and {were} left out", err=True)
         sys.exit(1)
 
 

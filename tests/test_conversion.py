@@ -326,7 +326,7 @@ class TestCommand:
         done = run("convert", source, tmp_path / "out.conll")
         assert done.exit_code == 1
         assert f"left out: {source}, line 1: LOC [0, 3) 'Osl' does not fall on token borders" in done.stderr
-        assert "1 of the entities do not fit and were left out" in done.stderr
+        assert "1 entity does not fit and was left out" in done.stderr
         assert done.stdout == f"written: {tmp_path / 'out.conll'} (1 sentence, 2 tokens, 1 entity)\n"
         assert (tmp_path / "out.conll").read_text() == "Oslo O\nRome B-LOC\n\n"
         done = run("convert", source, tmp_path / "out.conll", "--snap", "--to-scheme", "BILOU")
