@@ -93,7 +93,8 @@ def _check_labels(name: str, split: LabelledSentences, findings: Findings) -> No
         )
     if split.unlabelled:
         findings.warnings.append(
-            f"{name}: {counted(split.unlabelled, 'sentence')} not labelled throughout: learnt from as far as they are, and not scored"
+            f"{name}: {counted(split.unlabelled, 'sentence')} not labelled throughout: learnt from as far as "
+            "they are, and not scored"
         )
 
 

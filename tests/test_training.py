@@ -131,7 +131,7 @@ class TestRun:
         assert finished.best.validation.micro.f1 > 0
         assert score(tmp_path / "run", config) == finished.best.validation
 
-    def test_the_test_split_is_labelled_when_all_is_chosen(self, tiny_config: Make, tiny_test, tmp_path, monkeypatch):
+    def test_the_test_split_is_labelled_last(self, tiny_config: Make, tiny_test, tmp_path, monkeypatch):
         labelled: list[list[list[str]]] = []
         label = Labeller.label
 
