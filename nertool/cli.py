@@ -175,6 +175,7 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     from nertool.data.corpus import read_split, unseen_labels
     from nertool.evaluation import evaluate as score
     from nertool.files import find
+    from nertool.model import windows
     from nertool.model.bundle import load_bundle
     from nertool.model.labeller import Labeller
 
@@ -183,12 +184,13 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     split = read_split(path, override(loaded.config, overrides).corpus, loaded.lexicon.scheme)
     unseen = unseen_labels(split, loaded.lexicon.labels)
     began = time.perf_counter()
-    found = Labeller(loaded).label(split.tokens).labels
+    found = Labeller(loaded).label(split.tokens)
     seconds = time.perf_counter() - began
-    result = score(split.labels, found, loaded.lexicon.scheme)
+    result, cut = score(split.labels, found.labels, loaded.lexicon.scheme), int(found.cut.sum())
     speed = split.token_count / seconds
     if as_json:
         notes = {"strays": split.strays, "unlabelled": split.unlabelled, "unseen_labels": dict(unseen)}
+        notes |= {"cut_sentences": cut}
         tree = {**result.to_json(), "scheme": split.scheme.value, **notes, "tokens_per_second": speed}
         click.echo(json.dumps(tree))
         return
@@ -199,7 +201,7 @@ def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, 
     console = Console()
     show_evaluation(console, result, f"{path} by {folder}")
     console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
-    for note in split.notes():
+    for note in [*split.notes(), *([windows.note(cut)] if cut else [])]:
         click.echo(note)
     if unseen:
         click.echo(
@@ -250,7 +252,7 @@ def tag(
     if form == "spacy" and output is None:
         raise NertoolError("a DocBin is no text: name a file for it with --output")
     from nertool.data.opening import open_lines
-    from nertool.formats import tag_lines, write_file, write_results
+    from nertool.formats import noting_cuts, tag_lines, write_file, write_results
     from nertool.tagger import Tagger
 
     with contextlib.ExitStack() as stack:
@@ -258,6 +260,7 @@ def tag(
         lines = stack.enter_context(open_lines(None if input == "-" else input, "a text"))
         tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
         results = tag_lines(tagger, lines, kind, "standard input" if input == "-" else input)
+        results = noting_cuts(results, lambda note: click.echo(note, err=True))
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
                 # UTF-8 as the input is, and as --output writes, whatever the locale.

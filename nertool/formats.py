@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat, tee
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ from nertool.data.docbin import TaggedText, write_docbin
 from nertool.data.schemes import Scheme
 from nertool.display import coloured, html_page, marked
 from nertool.files import replaced_when_done
+from nertool.model import windows
 from nertool.tagger import Tagged, Tagger
 
 _BLANKS = re.compile("[ \\t\\r]+")
@@ -46,6 +47,18 @@ def tag_lines(tagger: Tagger, lines: Iterator[str], kind: str, name: str) -> Ite
         split = ([token for token in _BLANKS.split(line) if token] for line in lines)
         return zip(repeat(None), tagger.tag_tokens(split), strict=False)
     return zip(repeat(None), tagger.tag_texts(lines), strict=False)
+
+
+def noting_cuts(
+    numbered: Iterator[tuple[int | None, Tagged]], say: Callable[[str], None]
+) -> Iterator[tuple[int | None, Tagged]]:
+    """Passes results on, and says after the last one how many sentences were too long to be tagged whole."""
+    count = 0
+    for number, tagged in numbered:
+        count += tagged.cut_sentences
+        yield number, tagged
+    if count:
+        say(windows.note(count))
 
 
 def write_file(numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, path: Path) -> None:

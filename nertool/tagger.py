@@ -67,6 +67,7 @@ class Tagged:
         marginals: For each token the probability of each label that has at least `LEAST_MARGINAL`, the most
             probable first, where these were asked for. Labels are those of `labels`, whatever scheme was learnt;
             of an IOB1 model its own, for there an I- may begin an entity or go on with one.
+        cut_sentences: How many sentences were so long that they were tagged in windows (see `model.windows`).
     """
 
     text: str
@@ -77,6 +78,7 @@ class Tagged:
     sentences: list[int]
     alternatives: list[list[Alternative]] = field(default_factory=list)
     marginals: list[dict[str, float]] = field(default_factory=list)
+    cut_sentences: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As `nertool tag --format jsonl` writes it."""
@@ -90,6 +92,8 @@ class Tagged:
             tree["alternatives"] = [[vars(each) for each in sentence] for sentence in self.alternatives]
         if self.marginals:
             tree["marginals"] = self.marginals
+        if self.cut_sentences:
+            tree["cut_sentences"] = self.cut_sentences
         return tree
 
 
@@ -221,8 +225,9 @@ class Tagger:
                         ]
                     )
                 number += 1
+            cut = int(found.cut[number - len(text.ends) : number].sum())
             yield Tagged(
-                text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives, marginals
+                text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives, marginals, cut
             )
 
     def _probabilities(self, marginals: np.ndarray) -> list[dict[str, float]]:

@@ -400,7 +400,7 @@ class TestEvaluate:
         results = json.loads((trained_run / "results.json").read_text(encoding="utf-8"))
         assert found.pop("tokens_per_second") > 0
         assert (found.pop("scheme"), found.pop("unseen_labels")) == ("IOB2", {})
-        assert (found.pop("strays"), found.pop("unlabelled")) == (0, 0)
+        assert (found.pop("strays"), found.pop("unlabelled"), found.pop("cut_sentences")) == (0, 0, 0)
         assert found == results["test"]
         assert (found["sentences"], found["tokens"]) == (4, 22)
         assert found["per_type"].keys() == {"PER", "LOC", "ORG"}

@@ -12,9 +12,11 @@ import torch
 
 from nertool.errors import NertoolError
 from nertool.model.bundle import Model
-from nertool.model.prediction import Prediction, predict, vectors_of
+from nertool.model.prediction import Prediction, predict, together, vectors_of
+from nertool.model.windows import LONGEST, cut, join, joints
 
 FORMS_KEPT = 20_000
+TOKENS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class Labelled:
         offsets: Where each sentence begins in the flat tables.
         prediction: The flat tables.
         alternatives: For each sentence its best label sequences, where asked for, each with its probability;
-            the most probable first.
+            the most probable first. Of a sentence that was cut there is one, its labels.
+        cut: Whether each sentence was so long that it was labelled in windows, boolean (sentences,).
     """
 
     labels: list[list[str]]
     offsets: np.ndarray
     prediction: Prediction
     alternatives: list[list[tuple[list[str], float]]]
+    cut: np.ndarray
 
     def probability(self, sentence: int, start: int, end: int) -> float:
         """Probability that the tokens from start to end (exclusive) carry exactly their labels, jointly."""
@@ -78,6 +82,8 @@ class Labeller:
     ) -> Labelled:
         """Labels sentences given as tokens; an empty sentence has no labels.
 
+        Sentences of more than `windows.LONGEST` tokens are labelled in windows.
+
         Args:
             sentences: Tokens of each.
             probabilities: Whether `Labelled.probability` will be asked.
@@ -86,30 +92,53 @@ class Labeller:
         """
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         offsets = np.concatenate(([0], np.cumsum(lengths)))
+        long = lengths > LONGEST
+        pieces = cut(lengths)
+        sizes = pieces.ends - pieces.starts
+        found: list[Prediction] = []
+        # Parts, for what is remembered of new words is thrown away only between them.
+        for part in np.split(np.arange(len(sizes)), _borders(sizes)):
+            rows = [
+                sentences[sentence][start:end] if long[sentence] else sentences[sentence]
+                for sentence, start, end in zip(
+                    *(each[part].tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True
+                )
+            ]
+            tokens, vectors = self._encode(rows, int(sizes[part].sum()))
+            found.append(
+                predict(
+                    self._model.network,
+                    vectors,
+                    tokens,
+                    sizes[part],
+                    probabilities=probabilities or (n_best > 0 and bool(long.any())),
+                    n_best=n_best,
+                    marginals=marginals,
+                    workers=self._workers,
+                )
+            )
+        prediction = together(found)
+        if long.any():
+            rules = joints(self._model.lexicon.labels, self._model.network.decoder)
+            prediction = join(prediction, pieces, lengths, rules)
+        names = self._names[prediction.labels].tolist()
+        labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+        alternatives = self._alternatives(prediction, lengths) if n_best else []
+        return Labelled(labels, offsets, prediction, alternatives, long)
+
+    def _encode(self, sentences: Sequence[Sequence[str]], count: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Forms of the tokens, (count,), and input vectors of all forms."""
         with self._lock:
             if len(self._forms) > FORMS_KEPT:
                 self._forget()
             try:
                 number = self._forms.__getitem__
-                tokens = np.fromiter(map(number, chain.from_iterable(sentences)), np.int32, offsets[-1])
-                vectors = self._known_vectors()
+                tokens = np.fromiter(map(number, chain.from_iterable(sentences)), np.int32, count)
+                return tokens, self._known_vectors()
             except BaseException:
                 # Numbers and vectors no longer agree; whoever goes on after an interrupt starts afresh.
                 self._forget()
                 raise
-        prediction = predict(
-            self._model.network,
-            vectors,
-            tokens,
-            lengths[lengths > 0],
-            probabilities=probabilities,
-            n_best=n_best,
-            marginals=marginals,
-            workers=self._workers,
-        )
-        names = self._names[prediction.labels].tolist()
-        labels = [names[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-        return Labelled(labels, offsets, prediction, self._alternatives(prediction, lengths) if n_best else [])
 
     def _alternatives(self, prediction: Prediction, lengths: np.ndarray) -> list[list[tuple[list[str], float]]]:
         found: list[list[tuple[list[str], float]]] = []
@@ -120,7 +149,9 @@ class Labeller:
                 found.append([([], 1.0)])
                 continue
             rows = names[at : at + length].T.tolist()
-            found.append([(row, share) for row, share in zip(rows, next(shares), strict=True) if share > 0])
+            pairs = enumerate(zip(rows, next(shares), strict=True))
+            # The best is one, however small its share of all.
+            found.append([(row, share) for place, (row, share) in pairs if share > 0 or not place])
             at += length
         return found
 
@@ -128,11 +159,13 @@ class Labeller:
         """How much each token of a sentence attends to each: (heads, tokens, tokens), rows sum to 1.
 
         Raises:
-            NertoolError: The model has no attention.
+            NertoolError: The model has no attention, or the sentence is too long.
         """
         network = self._model.network
         if network.attention is None:
             raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
+        if len(tokens) > LONGEST:
+            raise NertoolError(f"a sentence of {len(tokens):,} tokens is too long to be looked at ({LONGEST})")
         forms = self._model.new_forms()
         numbers = torch.tensor([forms[token] for token in tokens]).unsqueeze(1)
         mask = torch.ones(numbers.shape, dtype=torch.bool)
@@ -159,3 +192,8 @@ class Labeller:
                 self._vectors[self._count : len(self._forms)] = new
             self._count = len(self._forms)
         return self._vectors
+
+
+def _borders(sizes: np.ndarray) -> np.ndarray:
+    """Where to part a row of pieces so that each part has `TOKENS_AT_ONCE` tokens, or a piece more."""
+    return np.flatnonzero(np.diff((np.cumsum(sizes) - sizes) // TOKENS_AT_ONCE)) + 1

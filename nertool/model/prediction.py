@@ -6,8 +6,10 @@ computed once, however often the form occurs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,3 +122,14 @@ def predict(
                     pass
     first, path, last = logs or (None, None, None)
     return Prediction(labels, first, path, last, sequences, shares, chances)
+
+
+def together(parts: Sequence[Prediction]) -> Prediction:
+    """Predictions for sentences and for those that follow, as one for all."""
+    if len(parts) == 1:
+        return parts[0]
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(Prediction)):
+        tables = [getattr(part, name) for part in parts]
+        found[name] = None if tables[0] is None else np.concatenate(tables)
+    return Prediction(**found)
