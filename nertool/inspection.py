@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -111,6 +112,7 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
             f"{tree['tokens_per_second']:,.0f} tokens/s on {tree['threads']} threads",
+            **_calibration(tree.get("calibration")),
             "versions": ", ".join(f"{name} {version}" for name, version in tree["versions"].items()),
         }
         test = None if tree["test"] is None else Evaluation.from_json(tree["test"])
@@ -133,3 +135,16 @@ def _schedule(how: TrainingConfig) -> str:
 
 def _clip(how: TrainingConfig) -> str:
     return f"clip {how.clip}" + (" by value" if how.clip and how.clip_by == "value" else "")
+
+
+def _calibration(tree: dict[str, Any] | None) -> dict[str, str]:
+    """The line about it; none where a run was not calibrated."""
+    if tree is None:
+        return {}
+    errors = [
+        f"{name} {percent(before)} before, {percent(tree['after'][name])} after"
+        for name, before in tree["before"].items()
+        if before is not None
+    ]
+    text = f"temperature {tree['temperature']:.2f}; expected calibration error: {'; '.join(errors) or 'none'}"
+    return {"calibration": text}
