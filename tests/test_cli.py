@@ -848,8 +848,9 @@ class TestInfo:
         output = succeed("info")
         assert succeed("info", "runs/latest") == succeed("info", "runs/trained") == output
         assert f"{Path('runs/trained').resolve()} (" in output
-        assert "seed 1, 30 epochs in 0:0" in output and "validation F1 100.00" in output
+        assert "seed 1, 30 epochs in " in output and "validation F1 100.00" in output
         assert "B-PER, E-LOC" in output or "IOBES" in output
+        assert "expected calibration error: validation " in output
         for part in ("lstm, 12 units, layers: 1, two directions", "crf", "8 filters of width 3", "12 dimensions"):
             assert part in output
         assert str(trained_run.parent / "corpus" / "train.txt") in output
