@@ -13,7 +13,7 @@ import torch
 from nertool.errors import NertoolError
 from nertool.model.bundle import Model
 from nertool.model.prediction import Prediction, predict, together, vectors_of
-from nertool.model.windows import LONGEST, cut, join, joints
+from nertool.model.windows import LONGEST, PER_BATCH, cut, join, joints
 
 FORMS_KEPT = 20_000
 TOKENS_AT_ONCE = 100_000
@@ -114,6 +114,7 @@ class Labeller:
                     probabilities=probabilities or (n_best > 0 and bool(long.any())),
                     n_best=n_best,
                     marginals=marginals,
+                    per_batch=PER_BATCH if long.any() else None,
                     workers=self._workers,
                 )
             )

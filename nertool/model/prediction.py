@@ -66,6 +66,7 @@ def predict(
     probabilities: bool = False,
     n_best: int = 0,
     marginals: bool = False,
+    per_batch: int | None = None,
     workers: int,
 ) -> Prediction:
     """Labels sentences.
@@ -78,6 +79,7 @@ def predict(
         probabilities: Whether the tables for probabilities are wanted too.
         n_best: How many of the best sequences are wanted too.
         marginals: Whether the probabilities of all labels are wanted too.
+        per_batch: Tokens of a batch; None: `TOKENS_PER_BATCH`.
         workers: Batches that are worked on at the same time.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -110,7 +112,7 @@ def predict(
                 several, shares[sentences] = network.decoder.best_sequences(scores, prefix, n_best)
                 sequences[places[mask]] = several[mask]
 
-    batches = list(reading_order(lengths, TOKENS_PER_BATCH))
+    batches = list(reading_order(lengths, per_batch or TOKENS_PER_BATCH))
     # Batches side by side use the cores better than threads inside operations this small.
     with threads(1):
         if min(workers, len(batches)) <= 1:

@@ -17,6 +17,7 @@ from nertool.model.prediction import Prediction
 
 LONGEST = 512  # tokens of a sentence that is labelled whole, and of a window
 OVERLAP = 128  # tokens that neighbouring windows share, at least
+PER_BATCH = 8000  # tokens: with fewer windows side by side, labelling took twice as long
 _SEAM = OVERLAP // 4  # how far from the middle of the overlap the seam may be
 
 

@@ -1,0 +1,141 @@
+"""Text of any kind and length in tokens and sentences: as spaCy cuts it, in time and memory that have a limit."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import spacy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nertool import tokenisation
+from nertool.tokenisation import Rules
+
+PIECES = [
+    "Oslo",
+    "don't",
+    "U.S.",
+    ".",
+    "!",
+    "?!",
+    "...",
+    ")",
+    '."',
+    "\n",
+    "\n\n",
+    "  ",
+    " ",
+    "\t",
+    "。",
+    "…",
+    "3.5",
+    "a/b",
+]
+PIECES += [
+    "🎈",
+    "👩\u200d🚀",
+    "e\u0301",
+    "שלום",
+    "\u202eabc",
+    "\u2028",
+    "\x85",
+    "\0",
+    "\ud800",
+    "https://a.b/c?d=(e)",
+    "-",
+    "'",
+]
+texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=30).map(" ".join)
+RULES = {language: Rules(language) for language in ("en", "xx", "zh")}
+
+
+def as_spacy_does(text: str, pipeline: spacy.Language) -> tuple[list[tuple[int, int]], list[int]]:
+    """A whole text as one Doc, with spaCy's own sentencizer."""
+    doc = pipeline("".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text))
+    offsets: list[tuple[int, int]] = []
+    ends: list[int] = []
+    for token in doc:
+        if token.is_sent_start and offsets and ends[-1:] != [len(offsets)]:
+            ends.append(len(offsets))
+        if not token.is_space:
+            offsets.append((token.idx, token.idx + len(token)))
+    return offsets, ends if ends[-1:] == [len(offsets)] or not offsets else [*ends, len(offsets)]
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, spacy.Language]:
+    found = {language: spacy.blank(language) for language in RULES}
+    for pipeline in found.values():
+        pipeline.add_pipe("sentencizer")
+    return found
+
+
+@given(texts, st.sampled_from(sorted(RULES)), st.sampled_from([60, 200, 20_000]))
+def test_tokens_and_sentences_are_spacys_however_the_text_is_cut(pipelines, text, language, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenisation, "_AT_ONCE", at_once)
+        assert RULES[language](text) == as_spacy_does(text, pipelines[language])
+
+
+@pytest.mark.parametrize("language", sorted(RULES))
+@pytest.mark.parametrize(
+    "piece", ["(", "🎈", "'s", "US$", "http://", "a.", "e\u0301", "-a", ".", "שָ", "\ud800", "\0", "長"]
+)
+def test_a_word_without_end(language, piece):
+    text = f"In Oslo . {piece * (100_000 // len(piece))} in Oslo ."
+    RULES[language]("Oslo")
+    began = time.perf_counter()
+    offsets, ends = RULES[language](text)
+    assert time.perf_counter() - began < 20  # spaCy by itself: half an hour
+    covered = "".join(text[start:end] for start, end in offsets)
+    assert covered == "".join(text.split(" "))
+    assert all(a[1] <= b[0] for a, b in pairwise(offsets))
+    assert [text[start:end] for start, end in offsets[-2:]] in (["Oslo", "."], ["o", "."])
+    assert ends[-1] == len(offsets)
+
+
+def test_words_of_three_hundred_characters_are_whole_and_so_are_letters_beyond(pipelines):
+    address = "https://example.org/" + "path-" * 55
+    for text in (f"see {address} now", "Oslo " + "y" * 15_000 + " Oslo", "(" * 300):
+        assert RULES["en"](text) == as_spacy_does(text, pipelines["en"])
+    offsets, _ = RULES["en"]("Oslo " + "y" * 50_000 + " Oslo")
+    assert [end - start for start, end in offsets] == [4, 19_995, 20_000, 10_005, 4]
+
+
+def test_words_that_all_differ_take_time_by_their_number():
+    draw = random.Random(1)
+    text = "".join(chr(draw.randrange(0x1F300, 0x1F5FF)) for _ in range(20_000))
+    RULES["en"]("Oslo")
+    began = time.perf_counter()
+    offsets, ends = RULES["en"](text)
+    assert time.perf_counter() - began < 10
+    assert "".join(text[start:end] for start, end in offsets) == text and ends == [len(offsets)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["words", "new words", "emoji"])
+def test_a_line_of_ten_megabytes(trained_run: Path, kind: str):
+    texts = {
+        "words": "' '.join(f'w{n % 50_000}' for n in range(1_600_000))[:10_000_000]",
+        "new words": "' '.join(f'Q{n}' for n in range(1_250_000))[:10_000_000]",
+        "emoji": "'🎈👩\\u200d🚀😀' * 550_000",
+    }
+    program = (
+        "import resource, sys; from nertool.tagger import Tagger\n"
+        f"tagger, text = Tagger.load(sys.argv[1]), {texts[kind]}\n"
+        "tagger.tag('Oslo'); found = tagger.tag(text)\n"
+        "assert all(text[a:b] == t for (a, b), t in zip(found.offsets, found.tokens, strict=True))\n"
+        "assert ''.join(found.tokens) == ''.join(text.split()) and found.cut_sentences == 1\n"
+        "print(len(text.encode()), len(found.tokens), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(trained_run)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    size, _, peak = map(int, done.stdout.split())
+    assert size > 9_000_000
+    assert peak * (1 if sys.platform == "darwin" else 1024) < 2e9
