@@ -96,12 +96,12 @@ class Rules:
 
             try:
                 pipeline = spacy.blank(self.language)
-                stops = pipeline.add_pipe("sentencizer").punct_chars
+                sentencizer: Any = pipeline.add_pipe("sentencizer")
             except (ImportError, ValueError, AttributeError) as problem:  # the last where it is another module
                 reason = " ".join(str(problem).split())
                 raise ConfigError(f"language {self.language!r}: spaCy cannot tokenise it: {reason}") from None
             # Another thread may be waiting for it, so it is not shown before it is whole.
-            self._stops = frozenset(map(pipeline.vocab.strings.add, stops))
+            self._stops = frozenset(map(pipeline.vocab.strings.add, sentencizer.punct_chars))
             self._strings = len(pipeline.vocab.strings)
             self._pipeline = pipeline
         return self._pipeline
