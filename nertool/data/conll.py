@@ -206,4 +206,8 @@ def write_conll(
             if tabs is None and not token.startswith("#"):
                 tabs = tab
             lines.append(f"{token} {label}\n" if tabs is False and not tab else f"{token}\t{label}\n")
-        target.write("".join(lines) + "\n")
+        try:
+            target.write("".join(lines) + "\n")
+        except UnicodeEncodeError as problem:
+            half = problem.object[problem.start : problem.end]
+            raise CorpusError(f"{shorten(half)} cannot be written: {problem.reason}") from None

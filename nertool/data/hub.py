@@ -53,10 +53,13 @@ def read_file(
                 except pyarrow.ArrowInvalid:  # the other of Arrow's two formats
                     stream.seek(0)
                     table = ipc.open_file(stream).read_all()
+        # Arrow trusts the offsets of a file until it is told not to; Python would read from where they lead.
+        table.validate(full=True)
         features = datasets.Features.from_arrow_schema(table.schema)
     except OSError as problem:
         raise CorpusError(f"cannot be read: {problem.strerror or problem}", path) from None
-    except (pyarrow.ArrowException, ValueError) as problem:
+    # The features are JSON in the file, which datasets takes for what it should be.
+    except (pyarrow.ArrowException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
         raise CorpusError(f"not a {path.suffix} file, or a damaged one: {_line(problem)}", path) from None
     return _sentences(table, features, path, config, target, partial)
 

@@ -23,6 +23,7 @@ _BLANKS = b" \t\r\n"
 _BLOCK = 2048  # rows parsed at once: few enough to stay in the cache
 _SAMPLE = 64  # rows that the number of dimensions is told from where no header names it
 _HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
+_DIGITS_OF_ROWS, _DIGITS_OF_DIMENSIONS = 12, 6  # what a header may claim: so much is read at once, and no more
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -102,6 +103,9 @@ def read_vectors(path: str | Path) -> Vectors:
             if dimensions < 1:
                 raise CorpusError(f"found no numbers in the first lines; expected {_WHAT}", path, 1)
             return _read_text(chain(head, stream), 1, None, dimensions, path)
+        if len(header[1]) > _DIGITS_OF_ROWS or len(header[2]) > _DIGITS_OF_DIMENSIONS:
+            named = f"{header[1][:20].decode()} rows of {header[2][:20].decode()} dimensions"
+            raise CorpusError(f"the header names {named}: the file is damaged", path, 1)
         rows, dimensions = int(header[1]), int(header[2])
         if rows < 1 or dimensions < 1:
             message = f"the header names {rows} rows of {dimensions} dimensions: there is nothing to read"
@@ -175,10 +179,10 @@ def _parse_slowly(
 
 def _cut(row: bytes, dimensions: int, path: Path, number: int) -> tuple[bytes, list[bytes]]:
     """Part a row's word from its numbers, from the right: the word may have spaces in it."""
-    word, *numbers = row.rsplit(None, dimensions)
+    word, *numbers = row.rsplit(None, dimensions) or [b""]  # there are blanks that are none of ours
     pieces = word.split()
     if len(numbers) < dimensions or (len(pieces) > 1 and _NUMBER.fullmatch(pieces[-1])):
-        found = len(row.split()) - 1
+        found = max(len(row.split()) - 1, 0)
         message = f"found {found} values after the word, where {dimensions} are expected"
         raise CorpusError(f"{message}: the file is damaged or cut short", path, number)
     return word, numbers

@@ -1,0 +1,305 @@
+"""Throws damaged files and odd text at everything that reads, and counts how many were thrown.
+
+    python tests/fuzz.py --seconds 60
+
+What is read is either refused with an error of nertool's own, or understood; anything else ends the run, and the
+input is kept. `tests/test_fuzz.py` runs the same targets for a moment with hypothesis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nertool.config import CorpusConfig
+from nertool.configfile import load_config, parse_choices
+from nertool.conversion.convert import convert_file
+from nertool.conversion.texts import Settings
+from nertool.data.conll import iterate_sentences, read_conll
+from nertool.data.corpus import read_split
+from nertool.data.docbin import TaggedText, write_docbin
+from nertool.data.labelled import LabelledSentences
+from nertool.data.schemes import Scheme
+from nertool.data.sharing import write_parquet
+from nertool.data.vectors import read_vectors
+from nertool.errors import NertoolError
+from nertool.model.bundle import FILES, load_bundle
+from nertool.tagger import Tagger
+from nertool.tokenisation import Rules
+
+PARTS = [
+    b"\n",
+    b"\n\n",
+    b" ",
+    b"\t",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"\x1f\x8b",
+    b"\xef\xbb\xbf",
+    b"O",
+    b"B-",
+    b"I-PER",
+    b"-1",
+]
+PARTS += [
+    b"-DOCSTART- O\n",
+    b"# newdoc\n",
+    b"#",
+    b"nan",
+    b"1e999",
+    b"9" * 30,
+    b"9" * 5000,
+    "é".encode(),
+    "\u2028".encode(),
+]
+PARTS += [
+    b"{",
+    b"}",
+    b"[" * 2000,
+    b'"',
+    b"\\ud800",
+    b"null",
+    b"*a",
+    b"&a ",
+    b"!!python/name:os.system ",
+    b"<<: ",
+    b": ",
+]
+PARTS += [
+    b"2024-13-45",
+    b"0x",
+    b"1_0",
+    b"~",
+    b"- ",
+    b"|",
+    b"? ",
+    b"%",
+    b"NaN",
+    b"true",
+    b"\xf0\x9f\x8e\x88",
+    b"T1\tPER 0 3",
+]
+
+
+class Edit(NamedTuple):
+    """A change of bytes: at a place, from 0 to 1, so many are replaced by others."""
+
+    place: float
+    length: int
+    new: bytes
+
+
+def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
+    """The content after some changes."""
+    for edit in edits:
+        at = int(edit.place * (len(content) + 1))
+        content = content[:at] + edit.new + content[at + edit.length :]
+    return content
+
+
+class Target(NamedTuple):
+    """What reads.
+
+    Attributes:
+        seeds: Content that it understands.
+        read: Given the content and a folder of its own.
+    """
+
+    seeds: list[bytes]
+    read: Callable[[bytes, Path], object]
+
+
+def targets(run: Path) -> dict[str, Target]:
+    """All readers, by name.
+
+    Args:
+        run: A model; it is not changed.
+    """
+    columns = b"-DOCSTART- O\n\nAda B-PER\nByron I-PER\nin O\nOslo B-LOC\n. O\n\nRain O\nfell ?\n"
+    vectors = b"the 0.1 -2 3e-5\nof 1 2 3\nNew York 1 1 1\n"
+    rows = b"".join(word + b" " + struct.pack("<3f", 1, 2, 3) + b"\n" for word in (b"a", "é".encode()))
+    split = LabelledSentences(
+        [["Ada", "Byron"], ["Oslo"]], [["B-PER", "I-PER"], ["O"]], [0, 0], Scheme.IOB2, Scheme.IOB2, 0, run
+    )
+    model = {name: (run / name).read_bytes() for name in FILES}
+    tagger = Tagger.load(run)
+    corpus = CorpusConfig(train="x")
+    settings = Settings(corpus, Rules("xx"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_parquet(split, folder / "a.parquet", Scheme.IOB2)
+        parquet = (folder / "a.parquet").read_bytes()
+        with (folder / "a.spacy").open("wb") as file:
+            offsets = [(0, 3), (4, 9), (10, 12), (13, 17)]
+            write_docbin(file, [TaggedText("Ada Byron in Oslo", offsets, [4], [(0, 9, "PER", 0.9)], None)])
+        docbin = (folder / "a.spacy").read_bytes()
+
+    def file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
+        def run_it(content: bytes, folder: Path) -> object:
+            (folder / name).write_bytes(content)
+            return read(folder / name)
+
+        return run_it
+
+    def conll(path: Path) -> None:
+        for options in (
+            {},
+            {"columns": ["token", "label"], "partial": True},
+            {"stray": "refuse", "target": Scheme.IOBES},
+        ):
+            with suppress(NertoolError):
+                read_conll(path, **options)
+        list(iterate_sentences(path))
+
+    def config(path: Path) -> None:
+        text = path.read_bytes().decode(errors="replace")
+        for read in (lambda: parse_choices(text), lambda: load_config(path, [text])):
+            with suppress(NertoolError):
+                read()
+        load_config(path)
+
+    def bundle(changed: str) -> Callable[[bytes, Path], object]:
+        def read(content: bytes, folder: Path) -> object:
+            for name in FILES:
+                (folder / name).write_bytes(content if name == changed else model[name])
+            return load_bundle(folder)
+
+        return read
+
+    def text(content: bytes, _: Path) -> None:
+        given = content.decode("utf-8", "surrogatepass") if is_utf8(content) else content.decode("latin-1")
+        found = tagger.tag(given)
+        assert found.text == given
+        assert [given[a:b] for a, b in found.offsets] == found.tokens
+        assert "".join("".join(found.tokens).split()) == "".join(given.split())
+        assert all(given[each.start : each.end] == each.text and 0 <= each.score <= 1 for each in found.entities)
+        json.dumps(found.to_json())
+
+    def convert(source: str, target: str, more: bytes = b"") -> Callable[[bytes, Path], object]:
+        def read(content: bytes, folder: Path) -> object:
+            (folder / source).write_bytes(content)
+            if more:
+                (folder / source).with_suffix(".txt").write_bytes(more)
+            return convert_file(folder / source, folder / target, settings, Scheme.IOB2)
+
+        return read
+
+    standoff = b"T1\tPER 0 9\tAda Byron\nT2\tLOC 13 17;18 20\tOslo\nR1\tx\n"
+    jsonl = b'{"text": "Ada in Oslo", "entities": [{"start": 0, "end": 3, "label": "PER"}], "document": 1}\n'
+    jsonl += b'{"text": "a b", "tokens": ["a", "b"], "sentences": [1, 2], "entities": null}\n'
+    return {
+        "columns": Target([columns, columns.replace(b" ", b"\t"), gzip.compress(columns)], file("a.txt", conll)),
+        "vectors": Target(
+            [vectors, b"3 3\n" + vectors, b"2 3\n" + rows, gzip.compress(vectors)], file("v", read_vectors)
+        ),
+        "config": Target(
+            [model["config.yaml"], b"corpus: {train: x}\nmodel:\n  dropout: 0.5\n"], file("c.yaml", config)
+        ),
+        "bundle: config": Target([model["config.yaml"]], bundle("config.yaml")),
+        "bundle: lexicon": Target([model["lexicon.json"]], bundle("lexicon.json")),
+        "bundle: weights": Target([model["weights.safetensors"]], bundle("weights.safetensors")),
+        "parquet": Target([parquet], file("a.parquet", lambda path: read_split(path, corpus))),
+        "docbin": Target([docbin], file("a.spacy", lambda path: read_split(path, corpus))),
+        "JSON Lines": Target([jsonl], convert("a.jsonl", "b.txt")),
+        "brat": Target([standoff], convert("a.ann", "b.jsonl", "Ada Byron in Oslo é\nRain .\n".encode())),
+        "text": Target(
+            ["Ada Byron in Oslo. 🎈 e\u0301 שלום \u2028".encode(), b"(" * 400, "長".encode() * 300], text
+        ),
+    }
+
+
+def is_utf8(content: bytes) -> bool:
+    """Whether it is, lone surrogates allowed."""
+    try:
+        content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def throw(target: Target, content: bytes) -> bool:
+    """Whether the content was understood; anything but an error of nertool's own leaves."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            target.read(content, Path(folder))
+        except NertoolError as problem:
+            assert str(problem).strip()
+            return False
+    return True
+
+
+def drawn(draw: random.Random, target: Target) -> bytes:
+    """Damaged content."""
+    content = draw.choice(target.seeds)
+    edits = []
+    for _ in range(draw.choice((1, 1, 2, 3, 8))):
+        other = draw.choice(target.seeds)
+        start = draw.randrange(len(other) + 1)
+        new = draw.choice(
+            (
+                b"",
+                draw.choice(PARTS),
+                draw.randbytes(draw.randint(1, 4)),
+                other[start : start + draw.randint(1, 60)],
+            )
+        )
+        # The heads of binary files are where the structure is.
+        place = draw.random() if draw.random() < 0.7 else draw.random() * min(1.0, 200 / (len(content) + 1))
+        length = draw.choice((0, len(new), 1, draw.randint(0, 40), draw.randint(0, len(content))))
+        edits.append(Edit(place, length, new))
+    return edited(content, edits)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("runs/latest"), metavar="DIR")
+    parser.add_argument("--seconds", type=float, default=60, help="for each target  [default: 60]")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="TARGET", help="some of the targets")
+    options = parser.parse_args()
+    total = 0
+    failures: set[str] = set()
+    for name, target in targets(options.model).items():
+        if options.only and name not in options.only:
+            continue
+        draw = random.Random(f"{options.seed} {name}")
+        count = understood = 0
+        slowest = 0.0
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            content = drawn(draw, target)
+            began = time.monotonic()
+            try:
+                understood += throw(target, content)
+            except Exception as problem:
+                place = traceback.format_exc().splitlines()[-3].strip()
+                failure = f"{name}: {type(problem).__name__} from {place}"
+                if failure not in failures:
+                    failures.add(failure)
+                    kept = Path(f"fuzz-{len(failures)}")
+                    kept.write_bytes(content)
+                    traceback.print_exc()
+                    print(f"{failure}: not an error of nertool's; the input is {kept}", flush=True)
+            count += 1
+            slowest = max(slowest, time.monotonic() - began)
+        total += count
+        print(f"{name}: {count:,} inputs, {understood:,} of them understood; slowest {slowest:.2f} s", flush=True)
+    print(f"all: {total:,} inputs, {len(failures)} kinds of errors that are not nertool's")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A moment of what `tests/fuzz.py` does for as long as one likes: only nertool's own errors leave what reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fuzz
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nertool.data.conll import write_conll
+from nertool.errors import CorpusError
+
+NAMES = ["columns", "vectors", "config", "parquet", "docbin", "JSON Lines", "text"]
+NAMES += ["bundle: config", "bundle: lexicon", "bundle: weights"]
+
+edits = st.lists(
+    st.builds(
+        fuzz.Edit,
+        st.floats(0, 1),
+        st.integers(0, 30) | st.integers(0, 5000),
+        st.sampled_from(fuzz.PARTS) | st.binary(max_size=6),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.fixture(scope="module")
+def targets(trained_run: Path) -> dict[str, fuzz.Target]:
+    return fuzz.targets(trained_run)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_are_understood(targets, name):
+    assert all(fuzz.throw(targets[name], seed) for seed in targets[name].seeds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+def test_what_is_damaged_is_understood_or_refused(targets, name, data):
+    target = targets[name]
+    seed = data.draw(st.sampled_from(range(len(target.seeds))))
+    fuzz.throw(target, fuzz.edited(target.seeds[seed], data.draw(edits)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(content=st.binary(max_size=300))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+def test_any_bytes_are_understood_or_refused(targets, name, content):
+    fuzz.throw(targets[name], content)
+
+
+def test_half_a_character_cannot_be_written(tmp_path):
+    with pytest.raises(CorpusError, match=r"'\\ud800' cannot be written: surrogates not allowed"):
+        write_conll(tmp_path / "out", [(["a\ud800"], ["O"])])
