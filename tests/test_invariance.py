@@ -1,0 +1,99 @@
+"""Over real text: in whatever order, batches and threads sentences come, each has the same labels and scores."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nertool.configfile import load_config, locate_corpus
+from nertool.data.conll import iterate_sentences
+from nertool.data.schemes import spans
+from nertool.model import labeller, prediction
+from nertool.model.bundle import Model, load_bundle
+from nertool.model.labeller import Labelled, Labeller
+from nertool.tagger import Tagged, Tagger
+from nertool.training.run import run
+
+ROOT = Path(__file__).parents[1]
+VARIANTS = {
+    "lstm": ["model.encoder.hidden=40"],
+    "multi_head": ["model.encoder={kind: gru, hidden: 24}", "model.attention={kind: multi_head, dimensions: 32}"],
+    "cnn": ["model.encoder={kind: cnn, hidden: 40}", "model.decoder=constrained", "model.characters.kind=gru"],
+}
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[list[str]]:
+    files = sorted((ROOT / "corpora" / "demo").glob("*.txt"))
+    return [tokens for path in files for tokens in iterate_sentences(path)]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = ROOT / "configs" / "demo.yaml"
+    small = ["training.epochs=1", "training.threads=1", "training.optimizer=adam", "training.learning_rate=0.01"]
+    config = locate_corpus(load_config(path, [*small, *VARIANTS[request.param]]), path)
+    folder = tmp_path_factory.mktemp("demo")
+    list(run(config, folder))
+    return load_bundle(folder)
+
+
+def assert_same(found: Labelled, wanted: Labelled, order: np.ndarray, model: Model) -> None:
+    """What was found for sentences in an order is what was wanted for them."""
+    scheme = model.lexicon.scheme
+    for place, sentence in enumerate(order.tolist()):
+        assert found.labels[place] == wanted.labels[sentence]
+        np.testing.assert_allclose(found.marginals(place), wanted.marginals(sentence), rtol=0, atol=1e-5)
+        for start, end, _ in spans(wanted.labels[sentence], scheme):
+            score = wanted.probability(sentence, start, end)
+            assert found.probability(place, start, end) == pytest.approx(score, abs=1e-5)
+
+
+def test_neither_order_nor_size_of_batches_changes_a_label_or_score(model, sentences, monkeypatch):
+    def label(order: np.ndarray) -> Labelled:
+        return Labeller(model).label([sentences[n] for n in order.tolist()], probabilities=True, marginals=True)
+
+    everything = np.arange(len(sentences))
+    assert len(sentences) > 1400
+    wanted = label(everything)
+    assert sum(name != "O" for row in wanted.labels for name in row) > 100
+    random = np.random.default_rng(1)
+    for size in (1, 300, 2000, 50_000):
+        monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", size)
+        order = random.permutation(len(sentences))[: 300 if size == 1 else None]
+        assert_same(label(order), wanted, order, model)
+    monkeypatch.setattr(labeller, "TOKENS_AT_ONCE", 700)
+    monkeypatch.setattr(labeller, "FORMS_KEPT", 100)
+    assert_same(label(everything[::-1]), wanted, everything[::-1], model)
+
+
+def test_threads_that_share_a_tagger_get_the_answers_of_one(model, sentences, monkeypatch):
+    monkeypatch.setattr(labeller, "FORMS_KEPT", 500)  # so that each makes the others begin anew
+    texts = [" ".join(tokens) for tokens in sentences]
+    wanted = list(Tagger(model).tag_texts(texts))
+    shared = Tagger(model)
+    found: dict[int, list[Tagged]] = {}
+    together = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        together.wait()
+        own = texts[number::4]
+        # One text at a time, and a stream.
+        found[number] = [shared.tag(text) for text in own[:100]] + list(shared.tag_texts(own[100:]))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    before = torch.get_num_threads()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert torch.get_num_threads() == before
+    for number in range(4):
+        for result, each in zip(found[number], wanted[number::4], strict=True):
+            assert (result.text, result.offsets, result.labels) == (each.text, each.offsets, each.labels)
+            scores = [entity.score for entity in result.entities]
+            assert scores == pytest.approx([entity.score for entity in each.entities], abs=1e-5)
