@@ -32,7 +32,7 @@ from nertool.model.tensorfile import check_digest, read_tensors, write_tensors
 
 CONFIG, LEXICON, WEIGHTS = FILES = "config.yaml", "lexicon.json", "weights.safetensors"
 _VERSION = "3"
-_LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**20  # bytes; both are a few thousand
+_LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**17  # bytes; both have some thousands
 _MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 
 
