@@ -354,3 +354,10 @@ class TestCommand:
         done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt", "--language", "xx-none")
         assert done.exit_code == 1 and "spaCy cannot tokenise it" in done.stderr
         assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_number_without_end_in_a_brat_file_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("Ada left", encoding="utf-8")
+    (tmp_path / "a.ann").write_text(f"T1\tPER 0 {'9' * 5000}\tAda\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"a\.ann, line 1: .* is no entity"):
+        convert_file(tmp_path, tmp_path / "out.jsonl", reading(ENGLISH), Scheme.IOB2)

@@ -14,7 +14,7 @@ from nertool.data.schemes import Scheme
 from nertool.errors import CorpusError
 from nertool.files import write_whole
 
-_ENTITY = re.compile(r"(T\S*)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)(?:\t(.*))?")
+_ENTITY = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?")
 
 
 def read(path: Path, settings: Settings, report: Report) -> Iterator[Text]:
