@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nertool.data.conll import write_conll
 from nertool.errors import CorpusError
 
-NAMES = ["columns", "vectors", "config", "parquet", "docbin", "JSON Lines", "text"]
+NAMES = ["columns", "vectors", "config", "parquet", "docbin", "JSON Lines", "brat", "text"]
 NAMES += ["bundle: config", "bundle: lexicon", "bundle: weights"]
 
 edits = st.lists(
