@@ -12,7 +12,16 @@ from pathlib import Path
 import click
 
 import nertool
-from nertool.commandline import LATEST, MODEL, RUNS, cores, explains_errors, model_folder, point_latest
+from nertool.commandline import (
+    LATEST,
+    MODEL,
+    READ_OTHERWISE,
+    RUNS,
+    cores,
+    explains_errors,
+    model_folder,
+    point_latest,
+)
 from nertool.datacommands import check, convert
 from nertool.errors import NertoolError
 from nertool.modelcommands import attention, errors, info
@@ -158,13 +167,7 @@ def compare(
 @click.argument("data")
 @MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="A.B=C",
-    multiple=True,
-    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
-)
+@READ_OTHERWISE
 @explains_errors
 def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Score a model on DATA: labelled sentences in the columns that it was trained on."""

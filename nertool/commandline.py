@@ -21,6 +21,13 @@ MODEL = click.option(
     metavar="DIR",
     help="Run directory of a trained model.  [default: $NERTOOL_MODEL, else runs/latest]",
 )
+READ_OTHERWISE = click.option(
+    "--set",
+    "overrides",
+    metavar="A.B=C",
+    multiple=True,
+    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
+)
 
 
 def explains_errors(command: Callable[..., None]) -> Callable[..., None]:

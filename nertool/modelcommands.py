@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nertool.commandline import MODEL, explains_errors, model_folder
+from nertool.commandline import MODEL, READ_OTHERWISE, explains_errors, model_folder
 from nertool.errors import NertoolError
 
 
@@ -47,13 +47,7 @@ def attention(text: str, model: str | None, output: str | None) -> None:
     "--top", type=click.IntRange(0), default=20, show_default=True, help="How many sentences to show at most."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="A.B=C",
-    multiple=True,
-    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
-)
+@READ_OTHERWISE
 @explains_errors
 def errors(
     data: str, model: str | None, output: str | None, top: int, as_json: bool, overrides: tuple[str, ...]

@@ -43,8 +43,7 @@ def read_run(folder: Path, config: Config) -> Run | None:
         # Read as a config: settings that there were not yet when it ran have their defaults.
         if Config.model_validate(tree["config"]).model_dump() != config.model_dump():
             return None
-        # A run that has none was written before there were any.
-        if tree.get("files") not in (None, fingerprint(config)):
+        if tree.get("files") != fingerprint(config):
             return None
         return Run.from_json(tree["run"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
