@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 import nertool
-from nertool.model.bundle import Model
+from nertool.tagging.bundle import Model
 
 TRAINING_WORK = 3.2e-3  # GFLOP of matrix products a token
 SECTIONS = ("training-10", "training-32", "tagging", "latency", "vectors", "help", "update")

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from reference import ReferenceTagger, Vocabulary, training_steps
 
-from nertool.config import Config
-from nertool.configfile import find_config, load_config, locate_corpus
+from nertool.config.loading import find_config, load_config, locate_corpus
+from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.lexicon import build_lexicon
 from nertool.data.vectors import read_vectors
+from nertool.data.vocabulary import build_lexicon
 from nertool.errors import ConfigError
-from nertool.evaluation import Evaluation, Scores
-from nertool.model.bundle import Model, fresh_model, load_bundle
+from nertool.evaluation.scores import Evaluation, Scores
+from nertool.tagging.bundle import Model, fresh_model, load_bundle
 from nertool.training.run import encode_split, run
 from nertool.training.trainer import Step, train
 

@@ -69,7 +69,7 @@ def tag(model: Path, source: Path, lines: int) -> Run:
     Raises:
         RuntimeError: It failed.
     """
-    command = [sys.executable, "-m", "nertool.cli", "tag", str(source), "--model", str(model)]
+    command = [sys.executable, "-m", "nertool.cli.main", "tag", str(source), "--model", str(model)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -83,7 +83,7 @@ def tag(model: Path, source: Path, lines: int) -> Run:
 
 def train_small_model(folder: Path) -> None:
     """Trains for one epoch on the demonstration corpus."""
-    command = [sys.executable, "-m", "nertool.cli", "train", "demo.yaml", "--set", "training.epochs=1"]
+    command = [sys.executable, "-m", "nertool.cli.main", "train", "demo.yaml", "--set", "training.epochs=1"]
     # In a folder of its own, where `runs/latest` may be moved without harm.
     subprocess.run([*command, "--output", str(folder)], check=True, cwd=folder.parent, stdout=subprocess.DEVNULL)
 

@@ -21,11 +21,11 @@ from paired import PRODUCTS, MatrixProducts, Row, Spread, alternate, growth_row,
 from reference import label_sentences, sgd, update
 from reference import read_vectors as read_vectors_plainly
 
-from nertool.data.lexicon import build_lexicon
 from nertool.data.vectors import read_vectors
-from nertool.model.bundle import Model, build_network
-from nertool.model.labeller import Labeller
-from nertool.tagger import Tagger
+from nertool.data.vocabulary import build_lexicon
+from nertool.tagging.bundle import Model, build_network
+from nertool.tagging.labeller import Labeller
+from nertool.tagging.tagger import Tagger
 from nertool.training.optimization import Optimization
 from nertool.training.run import encode_split
 
@@ -156,7 +156,7 @@ def measure_vectors(path: Path | None, rounds: int) -> list[Row]:
 def measure_help(rounds: int) -> list[Row]:
     """Seconds of `nertool --help`, and of Python that does nothing."""
     script = Path(sys.executable).with_name("nertool")
-    nertool = [str(script)] if script.exists() else [sys.executable, "-m", "nertool.cli"]
+    nertool = [str(script)] if script.exists() else [sys.executable, "-m", "nertool.cli.main"]
 
     def seconds(command: list[str]) -> float:
         began = time.perf_counter()

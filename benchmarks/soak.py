@@ -14,7 +14,7 @@ from pathlib import Path
 
 from memory import demo_words, made_up_lines
 
-from nertool.tagger import Tagger
+from nertool.tagging.tagger import Tagger
 
 
 def memory_mb() -> float:

@@ -24,10 +24,10 @@ from rich.table import Table
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from nertool.data.schemes import Scheme, convert
-from nertool.evaluation import evaluate
-from nertool.model.bundle import Model, save_bundle
-from nertool.tagger import Tagger
+from nertool.evaluation.scores import evaluate
+from nertool.tagging.bundle import Model, save_bundle
+from nertool.tagging.tagger import Tagger
+from nertool.text.schemes import Scheme, convert
 
 
 def component_pipeline(model: Model, language: str, *, sentences: bool) -> Language:

@@ -21,8 +21,8 @@ import spacy
 from rich.console import Console
 from rich.table import Table
 
-from nertool.data.conll import write_conll
-from nertool.data.schemes import Scheme, Span, encode
+from nertool.formats.conll import write_conll
+from nertool.text.schemes import Scheme, Span, encode
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo"

@@ -1,6 +1,6 @@
 """`python -m nertool`, for where the command is not on the path."""
 
-from nertool.cli import main
+from nertool.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from nertool.config import Config
-from nertool.configfile import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_corpus
+from nertool.config.schema import Config
 
 # Threads of tiny matrix products mostly wait for each other. Read by torch
 # when it is imported, here and in the processes that tests start.

@@ -22,21 +22,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from nertool.config import CorpusConfig
-from nertool.configfile import load_config, parse_choices
-from nertool.conversion.convert import convert_file
-from nertool.conversion.texts import Settings
-from nertool.data.conll import iterate_sentences, read_conll
+from nertool.config.loading import load_config, parse_choices
+from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import read_split
-from nertool.data.docbin import TaggedText, write_docbin
-from nertool.data.labelled import LabelledSentences
-from nertool.data.schemes import Scheme
-from nertool.data.sharing import write_parquet
 from nertool.data.vectors import read_vectors
 from nertool.errors import NertoolError
-from nertool.model.bundle import FILES, load_bundle
-from nertool.tagger import Tagger
-from nertool.tokenisation import Rules
+from nertool.formats.conll import iterate_sentences, read_conll
+from nertool.formats.convert import convert_file
+from nertool.formats.docbin import TaggedText, write_docbin
+from nertool.formats.labels import LabelledSentences
+from nertool.formats.sharing import write_parquet
+from nertool.formats.texts import Settings
+from nertool.tagging.bundle import FILES, load_bundle
+from nertool.tagging.tagger import Tagger
+from nertool.text.schemes import Scheme
+from nertool.text.tokenization import Rules
 
 PARTS = [
     b"\n",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nertool.data.batching import EncodedCorpus, Forms, case_of, reading_order, training_order
-from nertool.data.lexicon import (
+from nertool.data.vectors import Vectors
+from nertool.data.vocabulary import (
     BORDER,
     UNKNOWN_CHARACTER,
     UNKNOWN_ROW,
@@ -19,8 +20,7 @@ from nertool.data.lexicon import (
     build_lexicon,
     initial_rows,
 )
-from nertool.data.schemes import Scheme
-from nertool.data.vectors import Vectors
+from nertool.text.schemes import Scheme
 
 LABELS = ["O", "B-X", "I-X"]
 tokens = st.text("abAB01é -", min_size=1, max_size=12)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from nertool.config import Config
+from nertool.config.schema import Config
 from nertool.data.corpus import read_corpus
-from nertool.data.schemes import Scheme
-from nertool.model.bundle import Model, build_network
-from nertool.model.labeller import Labeller
+from nertool.tagging.bundle import Model, build_network
+from nertool.tagging.labeller import Labeller
+from nertool.text.schemes import Scheme
 from nertool.training.run import encode_split
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -20,16 +20,16 @@ import yaml
 from torch import Tensor
 
 import nertool
-from nertool.config import Config
-from nertool.configfile import load_config
+from nertool.config.loading import load_config
+from nertool.config.schema import Config
 from nertool.data.batching import EncodedCorpus, Forms
-from nertool.data.lexicon import build_lexicon
-from nertool.data.schemes import Scheme
+from nertool.data.vocabulary import build_lexicon
 from nertool.errors import BundleError, NertoolError
-from nertool.evaluation import evaluate
-from nertool.model.bundle import Model, build_network, load_bundle, save_bundle
-from nertool.model.labeller import Labeller
-from nertool.model.tensorfile import write_tensors
+from nertool.evaluation.scores import evaluate
+from nertool.tagging.bundle import Model, build_network, load_bundle, save_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.tagging.tensorfile import write_tensors
+from nertool.text.schemes import Scheme
 from nertool.training.trainer import train
 
 WEIGHTS = "weights.safetensors"
@@ -90,7 +90,7 @@ class TestThreeSentences:
 def test_another_process_gives_the_same_answer(trained_run, others):
     program = (
         "import json, sys; from pathlib import Path\n"
-        "from nertool.model.bundle import load_bundle; from nertool.model.labeller import Labeller\n"
+        "from nertool.tagging.bundle import load_bundle; from nertool.tagging.labeller import Labeller\n"
         "sentences = json.load(sys.stdin)\n"
         "found = Labeller(load_bundle(Path(sys.argv[1]))).label(sentences, probabilities=True)\n"
         "scores = [[found.probability(i, t, t + 1) for t in range(len(s))] for i, s in enumerate(sentences)]\n"
@@ -387,7 +387,7 @@ def test_a_refusal_takes_neither_memory_nor_time(bundle):
     claim([10**6, 1000])(bundle)
     program = (
         "import resource, sys, time; from pathlib import Path\n"
-        "from nertool.errors import BundleError; from nertool.model.bundle import load_bundle\n"
+        "from nertool.errors import BundleError; from nertool.tagging.bundle import load_bundle\n"
         "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n"
         "try:\n    load_bundle(Path(sys.argv[1]))\nexcept BundleError:\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - began)\n"

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from nertool.config import Config
-from nertool.configfile import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_corpus
+from nertool.config.schema import Config
 from nertool.data.corpus import read_corpus
-from nertool.data.schemes import Scheme
 from nertool.errors import BundleError
-from nertool.evaluation import calibration_error
-from nertool.model.bundle import Model, load_bundle, save_bundle
+from nertool.evaluation.scores import calibration_error
 from nertool.model.crf import ConditionalRandomField
-from nertool.model.labeller import Labeller
+from nertool.tagging.bundle import Model, load_bundle, save_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.text.schemes import Scheme
 from nertool.training.calibration import calibrate, confidences, fit_temperature
 
 

@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from nertool.checking import LONG, Findings, check, read_config, read_files, show
-from nertool.cli import main
-from nertool.config import CorpusConfig
+from nertool.cli.main import main
+from nertool.config.schema import CorpusConfig
+from nertool.evaluation.corpus_checks import LONG, Findings, check, read_config, read_files, show
 
 TRAIN = "Ada B-PER\nmet O\nLeeds B-LOC\n\nRain O\n\nRain O\n\nhe O\nin O\nLeeds B-ORG\nall O\nday O\n\n"
 TEST = "he O\nin O\nLeeds B-ORG\nall O\nday O\n\nOslo B-LOC\n\nAda B-PER\n\nit O\nI I-PER\n\n"

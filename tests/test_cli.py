@@ -22,19 +22,19 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 from spacy import displacy
 
-import nertool.cli
-from nertool import tagger as tagger_module
-from nertool.configfile import load_config, locate_corpus
-from nertool.data.conll import read_conll
-from nertool.data.opening import open_lines
-from nertool.data.schemes import Scheme
-from nertool.display import coloured, duration, marked, show_evaluation
+import nertool.cli.main
+from nertool.config.loading import load_config, locate_corpus
 from nertool.errors import CorpusError
-from nertool.evaluation import Evaluation, Scores
-from nertool.inspection import show_model
-from nertool.model.bundle import load_bundle
-from nertool.tagger import Tagged, Tagger
+from nertool.evaluation.scores import Evaluation, Scores
+from nertool.formats.conll import read_conll
+from nertool.formats.opening import open_lines
+from nertool.tagging import tagger as tagger_module
+from nertool.tagging.bundle import load_bundle
+from nertool.tagging.tagger import Tagged, Tagger
+from nertool.text.schemes import Scheme
 from nertool.training import run as run_module
+from nertool.views.console import coloured, duration, marked, show_evaluation
+from nertool.views.model import show_model
 
 MODEL = ["config.yaml", "lexicon.json", "weights.safetensors"]
 FORMATS = ["text", "conll", "jsonl", "html"]
@@ -110,7 +110,9 @@ def looking_run(trained_run: Path, tmp_path_factory) -> Path:
 
 def invoke(*arguments: object, input: str | bytes | None = None, charset: str = "utf-8") -> Result:
     """Runs a command in this process. It ends in an exit code, not in an exception."""
-    result = CliRunner(charset=charset).invoke(nertool.cli.main, [str(each) for each in arguments], input=input)
+    result = CliRunner(charset=charset).invoke(
+        nertool.cli.main.main, [str(each) for each in arguments], input=input
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -136,7 +138,7 @@ def process(*arguments: object, **options) -> subprocess.Popen[str]:
     """Starts a command as a user does; SIGINT interrupts it, even where the tests run in the background."""
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from nertool.cli import main; main(prog_name='nertool')"
+        "from nertool.cli.main import main; main(prog_name='nertool')"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
@@ -163,7 +165,7 @@ class TestStart:
     def test_help_loads_nothing_heavy(self):
         code = (
             "import sys\n"
-            "from nertool.cli import main\n"
+            "from nertool.cli.main import main\n"
             "for arguments in [], ['train'], ['compare'], ['evaluate'], ['tag'], ['attention'], ['info']:\n"
             "    try:\n"
             "        main([*arguments, '--help'])\n"
@@ -660,7 +662,7 @@ class TestTag:
         assert running.stdout is not None and running.stderr is not None
         if Path("/dev/full").exists():
             with Path("/dev/full").open("w") as full:
-                command = [sys.executable, "-m", "nertool.cli", "info"]
+                command = [sys.executable, "-m", "nertool.cli.main", "info"]
                 done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
             assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
         assert "Oslo" in running.stdout.readline()

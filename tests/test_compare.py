@@ -24,25 +24,25 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-import nertool.cli
+import nertool.cli.main
 from nertool.comparison import gradients, runner
 from nertool.comparison.gradients import STEPS, state_gradients
 from nertool.comparison.grid import Job, plan
-from nertool.comparison.progress import Watcher
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import fingerprint, read_run, write_run
 from nertool.comparison.runner import Ended, Running, run_jobs
 from nertool.comparison.worker import main, train_one
-from nertool.config import Config
-from nertool.configfile import dump_config, flow
+from nertool.config.loading import dump_config, flow
+from nertool.config.schema import Config
 from nertool.data.batching import EncodedCorpus
-from nertool.data.lexicon import build_lexicon
-from nertool.data.schemes import Scheme, convert
+from nertool.data.vocabulary import build_lexicon
 from nertool.errors import ConfigError, NertoolError
-from nertool.model.bundle import WEIGHTS, Model, fresh_model
+from nertool.tagging.bundle import WEIGHTS, Model, fresh_model
+from nertool.text.schemes import Scheme, convert
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.run import Prepared, run
 from nertool.training.trainer import Step
+from nertool.views.comparison_progress import Watcher
 
 Make = Callable[..., Config]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and shell scripts")
@@ -573,8 +573,7 @@ def grid(tmp_path_factory) -> Iterator[SimpleNamespace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "130")
-        if sys.version_info >= (3, 11):
-            (folder / "torch.py").write_text("raise RuntimeError('not this one')\n")
+        (folder / "torch.py").write_text("raise RuntimeError('not this one')\n")
         options = ["--vary", "model.encoder.kind=rnn,none", "--set", "training.epochs=4"]
         command = ["compare", str(source), *options, "--seeds", "2", "--jobs", "2", "--output", "grid"]
         output = succeed(*command)
@@ -598,7 +597,7 @@ def inside(grid, monkeypatch) -> None:
 
 
 def invoke(*arguments: object) -> Result:
-    result = CliRunner().invoke(nertool.cli.main, [str(each) for each in arguments])
+    result = CliRunner().invoke(nertool.cli.main.main, [str(each) for each in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -728,7 +727,7 @@ class TestCommand:
         scripted({"kind=rnn": done(jobs, tmp_path / "ready"), "kind=gru": SLEEP})
         code = (
             "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from nertool.cli import main; "
+            "from nertool.cli.main import main; "
             f"sys.executable = {runner.sys.executable!r}; main(prog_name='nertool')"
         )
         options = [

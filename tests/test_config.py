@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nertool.config import Config, Section
-from nertool.configfile import (
+from nertool.config.files import data_folders, find, find_all
+from nertool.config.loading import (
     dump_config,
     find_config,
     flow,
@@ -20,9 +20,9 @@ from nertool.configfile import (
     parse_choices,
     parse_config,
 )
+from nertool.config.schema import Config, Section
 from nertool.data.corpus import read_corpus
 from nertool.errors import ConfigError, CorpusError
-from nertool.files import data_folders, find, find_all
 
 SMALLEST = {"corpus": {"train": "train.txt"}}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.data.conll import iterate_documents, iterate_sentences, read_conll, write_conll
-from nertool.data.schemes import Scheme
 from nertool.errors import CorpusError
+from nertool.formats.conll import iterate_documents, iterate_sentences, read_conll, write_conll
+from nertool.text.schemes import Scheme
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertool.cli import main
-from nertool.config import CorpusConfig
-from nertool.conversion.convert import READERS, WRITERS, convert_file, format_of
-from nertool.conversion.texts import Mark, Report, Settings, Text, fit, in_documents, join, together
-from nertool.data.conll import read_conll, write_conll
-from nertool.data.schemes import Scheme, Span, spans
+from nertool.cli.main import main
+from nertool.config.schema import CorpusConfig
 from nertool.errors import CorpusError
-from nertool.tokenisation import Rules, at_blanks
+from nertool.formats.conll import read_conll, write_conll
+from nertool.formats.convert import READERS, WRITERS, convert_file, format_of
+from nertool.formats.texts import Mark, Report, Settings, Text, fit, in_documents, join, together
+from nertool.text.schemes import Scheme, Span, spans
+from nertool.text.tokenization import Rules, at_blanks
 
 ENGLISH = Rules("en")
 SPACED = "Ada Byron wrote to Babbage .\nOslo\n"

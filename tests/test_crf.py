@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nertool.data.schemes import Scheme, allowed_transitions
 from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
+from nertool.text.schemes import Scheme, allowed_transitions
 
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "I-Y", "E-Y", "S-Y"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nertool.data.conll import read_conll
-from nertool.data.schemes import Scheme, spans
+from nertool.formats.conll import read_conll
+from nertool.text.schemes import Scheme, spans
 
 CORPORA = Path(__file__).parents[1] / "corpora"
 SPLITS = ("train", "validation", "test")

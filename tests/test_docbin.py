@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
 
 from nertool import Tagger
-from nertool.cli import main
-from nertool.config import CorpusConfig
+from nertool.cli.main import main
+from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import read_corpus, read_split
-from nertool.data.docbin import TaggedText, write_docbin
-from nertool.data.schemes import Scheme
 from nertool.errors import CorpusError
-from nertool.evaluation import evaluate
+from nertool.evaluation.scores import evaluate
+from nertool.formats.docbin import TaggedText, write_docbin
+from nertool.text.schemes import Scheme
 
 NLP = spacy.blank("en")
 CONFIG = CorpusConfig(train="unused")

@@ -24,8 +24,8 @@ import datasets
 import pytest
 from click.testing import CliRunner
 
-from nertool.cli import main
-from nertool.configfile import load_config
+from nertool.cli.main import main
+from nertool.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

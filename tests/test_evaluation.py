@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.data.schemes import PREFIXES, Scheme
-from nertool.evaluation import Evaluation, Scores, evaluate, sentence_counts
+from nertool.evaluation.scores import Evaluation, Scores, evaluate, sentence_counts
+from nertool.text.schemes import PREFIXES, Scheme
 
 # Name: scheme, gold labels, predicted labels, and the numbers of right, predicted and gold entities under
 # conlleval's rule and in strict mode. Entities are worked out by hand.

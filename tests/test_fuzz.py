@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nertool.data.conll import write_conll
 from nertool.errors import CorpusError
+from nertool.formats.conll import write_conll
 
 NAMES = ["columns", "vectors", "config", "parquet", "docbin", "JSON Lines", "brat", "text"]
 NAMES += ["bundle: config", "bundle: lexicon", "bundle: weights"]

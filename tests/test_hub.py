@@ -9,12 +9,12 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 from pyarrow import feather, parquet
 
-from nertool.config import Config, CorpusConfig
-from nertool.configfile import load_config, locate_corpus, parse_config
+from nertool.config.loading import load_config, locate_corpus, parse_config
+from nertool.config.schema import Config, CorpusConfig
 from nertool.data.corpus import read_corpus, read_split
-from nertool.data.schemes import Scheme
-from nertool.data.sharing import write_parquet
 from nertool.errors import ConfigError, CorpusError
+from nertool.formats.sharing import write_parquet
+from nertool.text.schemes import Scheme
 
 NAMES = ["B-PER", "O", "I-PER", "B-LOC"]  # in no usual order, so that a name can only come from the feature
 TOKENS = [["Ada", "Byron", "sings"], ["Oslo"], ["Rain"]]
@@ -294,7 +294,7 @@ def test_plain_tags_and_documents_are_kept(tmp_path):
 def test_without_the_package(tmp_path):
     code = (
         "import sys\nsys.modules['datasets'] = None\n"
-        "from nertool.config import CorpusConfig\nfrom nertool.data.corpus import read_corpus\n"
+        "from nertool.config.schema import CorpusConfig\nfrom nertool.data.corpus import read_corpus\n"
         "try:\n    read_corpus(CorpusConfig(hub='owner/name'))\n"
         "except Exception as problem:\n    print(problem)\n"
     )

@@ -160,10 +160,10 @@ def test_importing_data_loads_no_torch_and_importing_model_no_spacy():
     code = [
         "import sys",
         *(f"import nertool.data.{name}" for name in rooms["data"] if name != "__init__"),
-        "import nertool.evaluation, nertool.configfile, nertool.display",
+        "import nertool.evaluation.scores, nertool.config.loading, nertool.views.console",
         "assert not sys.modules.keys() & {'torch', 'spacy', 'seqeval', 'sklearn', 'datasets', 'pyarrow'}, 'data'",
         *(f"import nertool.{room}.{name}" for room in ("model", "training") for name in rooms[room]),
-        "import nertool.tagger, nertool.inspection",
+        "import nertool.tagging.tagger, nertool.views.model",
         "assert 'torch' in sys.modules and 'spacy' not in sys.modules, 'model'",
     ]
     done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True)

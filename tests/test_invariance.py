@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from nertool.configfile import load_config, locate_corpus
-from nertool.data.conll import iterate_sentences
-from nertool.data.schemes import spans
-from nertool.model import labeller, prediction
-from nertool.model.bundle import Model, load_bundle
-from nertool.model.labeller import Labelled, Labeller
-from nertool.tagger import Tagged, Tagger
+from nertool.config.loading import load_config, locate_corpus
+from nertool.formats.conll import iterate_sentences
+from nertool.tagging import labeller, prediction
+from nertool.tagging.bundle import Model, load_bundle
+from nertool.tagging.labeller import Labelled, Labeller
+from nertool.tagging.tagger import Tagged, Tagger
+from nertool.text.schemes import spans
 from nertool.training.run import run
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from datasets.fingerprint import Hasher
 
 import nertool
 from nertool.errors import BundleError, CorpusError
-from nertool.mapping import Mapper
-from nertool.tagger import Tagger
+from nertool.integrations.mapper import Mapper
+from nertool.tagging.tagger import Tagger
 
 TEXTS = ["Ada Byron moved to London .", "", "Rain fell on Malmö . Babbage wrote ."]
 

@@ -19,16 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-import nertool.cli
-from nertool.data.labelled import LabelledSentences
-from nertool.data.schemes import Scheme, Span, convert, spans
-from nertool.evaluation import calibration_error, evaluate, sentence_counts, strict_entities
-from nertool.mistakes.findings import BINS, Findings, find_mistakes, reliability
-from nertool.mistakes.pairing import Judged, Outcome, pair
-from nertool.mistakes.report import _point, show_findings, write_page
-from nertool.mistakes.wording import clean, confusion_table, outcome_table, pieces
-from nertool.model.bundle import load_bundle
-from nertool.model.labeller import Labeller
+import nertool.cli.main
+from nertool.evaluation.mistakes import BINS, Findings, find_mistakes, reliability
+from nertool.evaluation.pairing import Judged, Outcome, pair
+from nertool.evaluation.scores import calibration_error, evaluate, sentence_counts, strict_entities
+from nertool.formats.labels import LabelledSentences
+from nertool.tagging.bundle import load_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.text.schemes import Scheme, Span, convert, spans
+from nertool.views.mistakes import _point, show_findings, write_page
+from nertool.views.wording import clean, confusion_table, outcome_table, pieces
 
 RIGHT, WRONG_TYPE, WRONG_BORDER, WRONG_BOTH, MISSED, INVENTED = Outcome
 
@@ -377,13 +377,13 @@ class TestCommand:
         return tmp_path
 
     def call(self, *arguments: str, code: int = 0) -> str:
-        result = CliRunner().invoke(nertool.cli.main, ["errors", *arguments])
+        result = CliRunner().invoke(nertool.cli.main.main, ["errors", *arguments])
         assert result.exit_code == code, result.output
         return result.stderr if code else result.stdout
 
     def test_json_agrees_with_evaluate(self, here):
         tree = json.loads(self.call("test.txt", "--json"))
-        scores = json.loads(CliRunner().invoke(nertool.cli.main, ["evaluate", "test.txt", "--json"]).stdout)
+        scores = json.loads(CliRunner().invoke(nertool.cli.main.main, ["evaluate", "test.txt", "--json"]).stdout)
         assert tree["gold"] == scores["support"] and tree["outcomes"]["right"] / tree["gold"] == scores["recall"]
         assert tree["outcomes"]["right"] / tree["predicted"] == pytest.approx(scores["precision"])
         lines = Path("test.txt").read_text(encoding="utf-8").split("\n")

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nertool.config import Config, ModelConfig
+from nertool.config.schema import Config, ModelConfig
 from nertool.data.batching import Batch, EncodedCorpus, Forms
-from nertool.data.lexicon import Lexicon, build_lexicon
-from nertool.data.schemes import Scheme
-from nertool.evaluation import evaluate
-from nertool.model.bundle import Model, build_network, load_bundle
-from nertool.model.characters import CharacterCNN
+from nertool.data.vocabulary import Lexicon, build_lexicon
+from nertool.evaluation.scores import evaluate
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.labeller import Labeller
+from nertool.model.encoders.recurrent import RecurrentEncoder
+from nertool.model.inputs.characters import CharacterCNN
+from nertool.model.inputs.words import WordEmbedding
 from nertool.model.network import Network, Sizes
-from nertool.model.recurrent import RecurrentEncoder
-from nertool.model.words import WordEmbedding
+from nertool.tagging.bundle import Model, build_network, load_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.text.schemes import Scheme
 from nertool.training.trainer import train
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
@@ -472,7 +472,7 @@ class TestLabeller:
         model = load_bundle(trained_run)
         sentences = self.sentences(tiny_train, tiny_test)
         wanted = Labeller(model).label(sentences).labels
-        monkeypatch.setattr("nertool.model.labeller.FORMS_KEPT", 20)  # so that it forgets, too
+        monkeypatch.setattr("nertool.tagging.labeller.FORMS_KEPT", 20)  # so that it forgets, too
         labeller = Labeller(model)
         assert [labeller.label([sentence]).labels[0] for sentence in sentences * 2] == wanted * 2
 

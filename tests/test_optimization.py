@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nertool.config import ModelConfig, TrainingConfig
+from nertool.config.schema import ModelConfig, TrainingConfig
 from nertool.model.network import Network, Sizes
 from nertool.training.optimization import Average, Optimization, RowSGD
 

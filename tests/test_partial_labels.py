@@ -12,14 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.config import Config
-from nertool.data.conll import read_conll
-from nertool.data.labelled import UNKNOWN, LabelledSentences
-from nertool.data.schemes import Scheme, convert
+from nertool.config.schema import Config
 from nertool.errors import CorpusError
-from nertool.model.bundle import load_bundle
+from nertool.formats.conll import read_conll
+from nertool.formats.labels import UNKNOWN, LabelledSentences
 from nertool.model.chain import Scores, negative_log_likelihood
 from nertool.model.crf import ConditionalRandomField, Softmax
+from nertool.tagging.bundle import load_bundle
+from nertool.text.schemes import Scheme, convert
 from nertool.training.run import Finished, run
 
 

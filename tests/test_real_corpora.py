@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nertool.data.conll import iterate_sentences, read_conll
-from nertool.data.schemes import Scheme
 from nertool.data.vectors import look_up, read_vectors
+from nertool.formats.conll import iterate_sentences, read_conll
+from nertool.text.schemes import Scheme
 
 
 def find(name: str) -> Path:

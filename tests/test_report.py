@@ -16,11 +16,11 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from nertool.comparison.pictures import draw_attention, draw_curves, draw_gradients, draw_scores, inline_svg, save
 from nertool.comparison.records import Cell, Comparison, Failure, Gradients, Pair, Run
-from nertool.comparison.report import show_comparison, write_report
-from nertool.comparison.tables import points, printable
 from nertool.errors import NertoolError
+from nertool.views.comparison import show_comparison, write_report
+from nertool.views.pictures import draw_attention, draw_curves, draw_gradients, draw_scores, inline_svg, save
+from nertool.views.tables import points, printable
 
 PICTURES = ["curves.svg", "gradients.svg", "scores.svg"]
 HOSTILE = [

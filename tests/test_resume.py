@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from nertool.config import Config
-from nertool.configfile import dump_config
+from nertool.config.loading import dump_config
+from nertool.config.schema import Config
 from nertool.errors import BundleError, NertoolError
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.run import Finished, Resumed, run
@@ -168,7 +168,7 @@ def test_what_a_killed_training_left_half_written_goes(tiny_config: Callable[...
 def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_best_model(
     tiny_config: Callable[..., Config], tmp_path: Path
 ):
-    from nertool.model.bundle import load_bundle
+    from nertool.tagging.bundle import load_bundle
 
     config = tiny_config("training.optimizer=sgd", "training.epochs=4", "training.clip=0")
     with closing(run(config, tmp_path)) as records, pytest.raises(NertoolError) as caught:

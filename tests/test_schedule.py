@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch.optim import lr_scheduler
 
-from nertool.config import TrainingConfig
-from nertool.inspection import show_model
+from nertool.config.schema import TrainingConfig
 from nertool.training.schedule import learning_rate
+from nertool.views.model import show_model
 
 SCHEDULES = ["inverse", "step", "cosine", "plateau", "one_cycle"]
 Make = Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]

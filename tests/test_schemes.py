@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.data.schemes import (
+from nertool.text.schemes import (
     PREFIXES,
     Scheme,
     Span,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nertool.config import Config
-from nertool.configfile import find_config, load_config, locate_corpus
-from nertool.data.conll import read_conll
+from nertool.config.files import find
+from nertool.config.loading import find_config, load_config, locate_corpus
+from nertool.config.schema import Config
 from nertool.errors import ConfigError
-from nertool.files import find
-from nertool.tagger import Tagger
+from nertool.formats.conll import read_conll
+from nertool.tagging.tagger import Tagger
 from nertool.training.run import Finished, Prepared, run
 from nertool.training.trainer import Epoch, Step
 

@@ -23,12 +23,12 @@ from spacy.training.loop import train as run_training
 from spacy.util import load_config, load_model_from_config
 
 from nertool import Tagger
-from nertool.configfile import find_config, parse_config
-from nertool.configfile import load_config as yaml_config
-from nertool.data.docs import doc_sentences
-from nertool.data.schemes import Scheme, convert
+from nertool.config.loading import find_config, parse_config
+from nertool.config.loading import load_config as yaml_config
 from nertool.errors import BundleError, ConfigError, NertoolError
-from nertool.spacy_component import NertoolPipe
+from nertool.formats.spacy_docs import doc_sentences
+from nertool.integrations.spacy.component import NertoolPipe
+from nertool.text.schemes import Scheme, convert
 
 TEXT = "Ada Byron wrote to Babbage about the engine. \n\n She met Mina  Okoye at Blue Door Theatre . "
 VOCAB = spacy.blank("en").vocab
@@ -241,8 +241,8 @@ def test_what_is_no_model_of_entities_is_refused_when_it_is_added(tmp_path, tiny
         nlp.add_pipe("nertool", config={"model": str(tmp_path)})
     with pytest.raises(ConfigError, match="give one of the two"):
         nlp.add_pipe("nertool", config={"model": str(trained_run), "settings": {}})
-    from nertool.data.lexicon import build_lexicon
-    from nertool.model.bundle import fresh_model, save_bundle
+    from nertool.data.vocabulary import build_lexicon
+    from nertool.tagging.bundle import fresh_model, save_bundle
 
     lexicon = build_lexicon([["rain", "fell"]], [["NOUN", "VERB"]], Scheme.PLAIN)
     save_bundle(fresh_model(tiny_config(), lexicon), tmp_path / "tags")
@@ -298,7 +298,7 @@ def test_importing_the_component_needs_nothing_heavy():
 import sys, spacy
 for name in {heavy!r}:
     sys.modules[name] = None  # importing it is an error from here on
-import nertool.spacy_component
+import nertool.integrations.spacy.component
 assert "nertool" in spacy.blank("en").factory_names
 """
     python(code)
@@ -309,7 +309,7 @@ def test_a_blank_pipeline_starts_as_fast_as_without(tmp_path):
     code = """
 import time, spacy, spacy.pipeline.factories
 began = time.perf_counter()
-import nertool.spacy_component
+import nertool.integrations.spacy.component
 print(time.perf_counter() - began)
 """
     assert any(float(python(code)) < 0.05 for _ in range(5)), "each of five times"
@@ -621,7 +621,7 @@ def test_spacy_trains_as_the_shipped_config_says(tmp_path, tiny_train):
 
 
 def test_batches_have_sentences_of_one_length(tiny_train):
-    from nertool.spacy_component import batch_by_length
+    from nertool.integrations.spacy.component import batch_by_length
 
     data = examples(spacy.blank("en"), tiny_train * 20)
     np.random.seed(1)
@@ -646,14 +646,14 @@ def test_the_component_is_an_entry_point():
     from importlib.metadata import entry_points
 
     (entry,) = {each.value for each in entry_points(group="spacy_factories", name="nertool")}
-    assert entry == "nertool.spacy_component:make_nertool"
+    assert entry == "nertool.integrations.spacy.component:make_nertool"
     assert Path(sys.modules[NertoolPipe.__module__].__file__).name == "spacy_component.py"
 
 
 def test_info_says_that_spacy_trained_it(tmp_path, monkeypatch, tiny_train):
     from click.testing import CliRunner
 
-    from nertool.cli import main
+    from nertool.cli.main import main
 
     nlp = trainable()
     train(nlp, examples(nlp, tiny_train), 1)

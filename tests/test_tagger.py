@@ -18,15 +18,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertool import tagger as tagger_module
-from nertool import tokenisation
-from nertool.configfile import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_corpus
 from nertool.data.batching import EncodedCorpus, Forms
-from nertool.data.schemes import Scheme, spans
 from nertool.errors import BundleError, ConfigError, NertoolError
-from nertool.model import labeller, prediction
-from nertool.model.bundle import Model, load_bundle
-from nertool.tagger import Tagged, Tagger
+from nertool.tagging import labeller, prediction
+from nertool.tagging import tagger as tagger_module
+from nertool.tagging.bundle import Model, load_bundle
+from nertool.tagging.tagger import Tagged, Tagger
+from nertool.text import tokenization as tokenisation
+from nertool.text.schemes import Scheme, spans
 from nertool.training.run import run
 
 # Known words, words of none, and what makes offsets go wrong: marks that combine, characters of two UTF-16

@@ -14,8 +14,8 @@ import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool import tokenisation
-from nertool.tokenisation import Rules
+from nertool.text import tokenization as tokenisation
+from nertool.text.tokenization import Rules
 
 PIECES = [
     "Oslo",
@@ -127,7 +127,7 @@ def test_a_line_of_ten_megabytes(trained_run: Path, kind: str):
         "emoji": "'🎈👩\\u200d🚀😀' * 550_000",
     }
     program = (
-        "import resource, sys; from nertool.tagger import Tagger\n"
+        "import resource, sys; from nertool.tagging.tagger import Tagger\n"
         f"tagger, text = Tagger.load(sys.argv[1]), {texts[kind]}\n"
         "tagger.tag('Oslo'); found = tagger.tag(text)\n"
         "assert all(text[a:b] == t for (a, b), t in zip(found.offsets, found.tokens, strict=True))\n"

@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from nertool.config import Config
+from nertool.config.schema import Config
 from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.corpus import read_corpus
-from nertool.data.lexicon import build_lexicon
-from nertool.data.schemes import Scheme
+from nertool.data.vocabulary import build_lexicon
 from nertool.errors import NertoolError
-from nertool.evaluation import Evaluation, Scores, evaluate
-from nertool.model.bundle import build_network, load_bundle
-from nertool.model.labeller import Labeller
+from nertool.evaluation.scores import Evaluation, Scores, evaluate
 from nertool.model.network import Network
+from nertool.tagging.bundle import build_network, load_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.text.schemes import Scheme
 from nertool.training.run import Finished, Prepared, run
 from nertool.training.schedule import learning_rate
 from nertool.training.trainer import Epoch, Step, train

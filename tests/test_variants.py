@@ -11,24 +11,24 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from nertool.config import AttentionConfig, Config, ModelConfig
+from nertool.config.schema import AttentionConfig, Config, ModelConfig
 from nertool.data.batching import EncodedCorpus
-from nertool.data.lexicon import build_lexicon
-from nertool.data.schemes import Scheme, convert, stray_positions
-from nertool.evaluation import evaluate
-from nertool.inspection import show_model
+from nertool.data.vocabulary import build_lexicon
+from nertool.evaluation.scores import evaluate
 from nertool.model import attention as attention_module
 from nertool.model.attention import Attention
-from nertool.model.bundle import Model, fresh_model, load_bundle, save_bundle
-from nertool.model.characters import CharacterRNN
-from nertool.model.convolution import Convolution, ConvolutionalEncoder
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.encoder import build_encoder
-from nertool.model.labeller import Labeller
-from nertool.model.prediction import vectors_of
-from nertool.model.recurrent import RecurrentEncoder
-from nertool.tagger import Tagger
+from nertool.model.encoders.build import build_encoder
+from nertool.model.encoders.convolutional import Convolution, ConvolutionalEncoder
+from nertool.model.encoders.recurrent import RecurrentEncoder
+from nertool.model.inputs.characters import CharacterRNN
+from nertool.tagging.bundle import Model, fresh_model, load_bundle, save_bundle
+from nertool.tagging.labeller import Labeller
+from nertool.tagging.prediction import vectors_of
+from nertool.tagging.tagger import Tagger
+from nertool.text.schemes import Scheme, convert, stray_positions
 from nertool.training.trainer import train
+from nertool.views.model import show_model
 
 Make = Callable[..., Config]
 CLOSE = {"rtol": 0.0, "atol": 1e-5}

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertool.cli import main
-from nertool.data.schemes import Scheme, spans, stray_positions
+from nertool.cli.main import main
 from nertool.errors import NertoolError
-from nertool.model import labeller, windows
-from nertool.model.bundle import Model, load_bundle
-from nertool.model.labeller import Labelled, Labeller
-from nertool.tagger import Tagger
+from nertool.tagging import labeller, windows
+from nertool.tagging.bundle import Model, load_bundle
+from nertool.tagging.labeller import Labelled, Labeller
+from nertool.tagging.tagger import Tagger
+from nertool.text.schemes import Scheme, spans, stray_positions
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_joined_sentences_are_legal_and_spans_have_probabilities(model, sentence
 
 def load_noisy(model: Model, seed: int, noise: float) -> torch.nn.Module:
     """The network, or one whose labels are as good as drawn."""
-    from nertool.model.bundle import build_network
+    from nertool.tagging.bundle import build_network
 
     network = build_network(model.config, model.lexicon, model.network.words.weight.shape[1])
     network.load_state_dict(model.network.state_dict())

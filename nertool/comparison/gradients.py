@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertool.model.bundle import Model
-from nertool.model.prediction import vectors_of
-from nertool.model.recurrent import Direction, RecurrentEncoder
+from nertool.model.encoders.recurrent import Direction, RecurrentEncoder
+from nertool.tagging.bundle import Model
+from nertool.tagging.prediction import vectors_of
 
 STEPS = 50
 _TEXTS = 64

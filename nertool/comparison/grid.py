@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nertool.config import Config
-from nertool.configfile import flow, load_config, locate_corpus, parse_choices
+from nertool.config.loading import flow, load_config, locate_corpus, parse_choices
+from nertool.config.schema import Config
 from nertool.errors import ConfigError
 
 SEED = "training.seed"

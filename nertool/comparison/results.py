@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nertool.comparison.records import Run
-from nertool.config import Config
-from nertool.files import is_file, write_whole
+from nertool.config.files import is_file, write_whole
+from nertool.config.schema import Config
 
 METRICS, RUN = "metrics.jsonl", "run.json"
 

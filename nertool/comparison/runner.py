@@ -14,9 +14,9 @@ from pathlib import Path
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import METRICS, RUN, read_run
-from nertool.configfile import dump_config
+from nertool.config.files import is_file, write_whole
+from nertool.config.loading import dump_config
 from nertool.errors import NertoolError
-from nertool.files import is_file, write_whole
 
 LOG = "log.txt"
 _CONFIG = "config.yaml"

@@ -15,14 +15,14 @@ from pathlib import Path
 from nertool.comparison.gradients import state_gradients
 from nertool.comparison.records import Gradients, Run
 from nertool.comparison.results import fingerprint, write_run
-from nertool.config import Config
-from nertool.configfile import load_config
-from nertool.data.labelled import LabelledSentences
+from nertool.config.loading import load_config
+from nertool.config.schema import Config
 from nertool.errors import BundleError, NertoolError
-from nertool.evaluation import sentence_counts
-from nertool.model.bundle import CONFIG, Model, load_bundle
+from nertool.evaluation.scores import sentence_counts
+from nertool.formats.labels import LabelledSentences
 from nertool.model.concurrency import threads
-from nertool.model.labeller import Labeller
+from nertool.tagging.bundle import CONFIG, Model, load_bundle
+from nertool.tagging.labeller import Labeller
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.run import Finished, Prepared, Resumed, run
 from nertool.training.trainer import Epoch, training_threads

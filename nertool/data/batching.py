@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from nertool.data.lexicon import BORDER, UNKNOWN_CHARACTER, Lexicon
+from nertool.data.vocabulary import BORDER, UNKNOWN_CHARACTER, Lexicon
 
 
 class Forms(dict[str, int]):

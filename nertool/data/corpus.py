@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nertool.config import CorpusConfig
-from nertool.data import hub
-from nertool.data.conll import read_conll
-from nertool.data.docbin import SUFFIX, read_docbin
-from nertool.data.labelled import UNKNOWN, LabelledSentences, Reader
-from nertool.data.schemes import Scheme, convert
-from nertool.data.sharing import to_dataset_dict
+from nertool.config.schema import CorpusConfig
 from nertool.errors import CorpusError
+from nertool.formats import hub
+from nertool.formats.conll import read_conll
+from nertool.formats.docbin import SUFFIX, read_docbin
+from nertool.formats.labels import UNKNOWN, LabelledSentences, Reader
+from nertool.formats.sharing import to_dataset_dict
+from nertool.text.schemes import Scheme, convert
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nertool.data.opening import decode, open_bytes
 from nertool.errors import CorpusError
+from nertool.formats.opening import decode, open_bytes
 
 _WHAT = "a file with a word and its numbers to a line"
 _BLANKS = b" \t\r\n"

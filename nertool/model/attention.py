@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nertool.config import AttentionConfig
+from nertool.config.schema import AttentionConfig
 
 # Elements of the largest table of additive scores that is built at once: a quarter of a gigabyte.
 _ELEMENTS_AT_ONCE = 2**26

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nertool.config import CharactersConfig, ModelConfig
+from nertool.config.schema import CharactersConfig, ModelConfig
 from nertool.data.batching import Batch
-from nertool.data.lexicon import UNKNOWN_ROW
+from nertool.data.vocabulary import UNKNOWN_ROW
 from nertool.model.attention import Attention
 from nertool.model.chain import Posterior
-from nertool.model.characters import CaseEmbedding, CharacterCNN, CharacterRNN
 from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
 from nertool.model.dropout import Dropout, Noise
-from nertool.model.encoder import build_encoder
-from nertool.model.words import WordEmbedding
+from nertool.model.encoders.build import build_encoder
+from nertool.model.inputs.characters import CaseEmbedding, CharacterCNN, CharacterRNN
+from nertool.model.inputs.words import WordEmbedding
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from nertool.data.batching import EncodedCorpus, reading_order
-from nertool.data.labelled import LabelledSentences
-from nertool.data.schemes import Scheme, Span, spans, stray_positions
-from nertool.evaluation import calibration_error
-from nertool.model.bundle import Model
-from nertool.model.labeller import Labeller
-from nertool.model.prediction import TOKENS_PER_BATCH
+from nertool.evaluation.scores import calibration_error
+from nertool.formats.labels import LabelledSentences
+from nertool.tagging.bundle import Model
+from nertool.tagging.labeller import Labeller
+from nertool.tagging.prediction import TOKENS_PER_BATCH
+from nertool.text.schemes import Scheme, Span, spans, stray_positions
 
 _TOKENS = 20_000  # that a temperature is fitted on; a single number needs no more
 _RANGE = (-2.0, 2.0)  # of its logarithm

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nertool.config import Config
+from nertool.config.schema import Config
 from nertool.data.batching import EncodedCorpus
 from nertool.errors import BundleError
 from nertool.model.network import Network
-from nertool.model.tensorfile import check_digest, read_tensors, write_tensors
+from nertool.tagging.tensorfile import check_digest, read_tensors, write_tensors
 from nertool.training.optimization import Optimization
 from nertool.training.trainer import Epoch
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nertool.config import TrainingConfig
+from nertool.config.schema import TrainingConfig
 from nertool.errors import NertoolError
 from nertool.model.network import Network
 

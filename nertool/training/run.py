@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 import nertool
-from nertool.config import Config
+from nertool.config.files import remove_leftovers, write_whole
+from nertool.config.schema import Config
 from nertool.data.batching import EncodedCorpus
 from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.labelled import UNKNOWN, LabelledSentences
-from nertool.data.lexicon import Lexicon, build_lexicon
 from nertool.data.vectors import Vectors, look_up, read_vectors
+from nertool.data.vocabulary import Lexicon, build_lexicon
 from nertool.errors import ConfigError, NertoolError
-from nertool.evaluation import Evaluation, evaluate
-from nertool.files import remove_leftovers, write_whole
-from nertool.model.bundle import FILES, Model, fresh_model, load_bundle, save_bundle
+from nertool.evaluation.scores import Evaluation, evaluate
+from nertool.formats.labels import UNKNOWN, LabelledSentences
 from nertool.model.concurrency import threads
-from nertool.model.labeller import Labeller
+from nertool.tagging.bundle import FILES, Model, fresh_model, load_bundle, save_bundle
+from nertool.tagging.labeller import Labeller
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint
 from nertool.training.optimization import Optimization

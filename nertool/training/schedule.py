@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nertool.config import TrainingConfig
+from nertool.config.schema import TrainingConfig
 
 # Of `torch.optim.lr_scheduler.OneCycleLR`: where the peak stands, first rate : peak, last rate : first rate.
 _PEAK, _FIRST, _LAST = 0.3, 1 / 25, 1e-4

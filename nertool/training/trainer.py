@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nertool.config import TrainingConfig
+from nertool.config.schema import TrainingConfig
 from nertool.data.batching import EncodedCorpus, training_order
 from nertool.errors import NertoolError
-from nertool.evaluation import Evaluation
+from nertool.evaluation.scores import Evaluation
 from nertool.model.concurrency import denormals_as_zero, threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization

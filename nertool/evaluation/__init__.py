@@ -1,0 +1,1 @@
+"""Scores, corpus checks and error analysis."""

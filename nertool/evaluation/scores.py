@@ -1,0 +1,238 @@
+"""Scores of predicted labels, by seqeval: entities in strict mode, or tokens for labels without spans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from operator import eq
+from typing import Any
+
+from nertool.text.schemes import Scheme, Span
+
+# Schemes with the four roles of IOBES under other letters.
+_TO_IOBES = {Scheme.BILOU: {"L": "E", "U": "S"}, Scheme.BMES: {"M": "I"}}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision, recall and F1, from 0 to 1, and the number of gold entities (or tokens) behind them."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+_NOTHING = dict.fromkeys(("micro avg", "macro avg"), Scores(0.0, 0.0, 0.0, 0))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well labels were predicted.
+
+    Attributes:
+        micro: Over all entities.
+        macro: Mean over the types.
+        per_type: For each type of entity (for plain tags: for each tag).
+        accuracy: Share of tokens with the right label.
+        sentences: How many were scored.
+        tokens: How many were scored.
+        mode: How the figures were computed.
+    """
+
+    micro: Scores
+    macro: Scores
+    per_type: dict[str, Scores]
+    accuracy: float
+    sentences: int
+    tokens: int
+    mode: str
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object: `precision`, `recall`, `f1` are the micro average."""
+        return {
+            "precision": self.micro.precision,
+            "recall": self.micro.recall,
+            "f1": self.micro.f1,
+            "support": self.micro.support,
+            "accuracy": self.accuracy,
+            "macro": asdict(self.macro),
+            "per_type": {name: asdict(scores) for name, scores in self.per_type.items()},
+            "sentences": self.sentences,
+            "tokens": self.tokens,
+            "mode": self.mode,
+        }
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_json`."""
+        return cls(
+            Scores(tree["precision"], tree["recall"], tree["f1"], tree["support"]),
+            Scores(**tree["macro"]),
+            {name: Scores(**scores) for name, scores in tree["per_type"].items()},
+            tree["accuracy"],
+            tree["sentences"],
+            tree["tokens"],
+            tree["mode"],
+        )
+
+
+def evaluate(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, *, strict: bool = True
+) -> Evaluation:
+    """Scores predictions.
+
+    Args:
+        gold: The right labels of each sentence.
+        predicted: The predicted ones, as many for each sentence.
+        scheme: The scheme of both.
+        strict: An entity counts only where its labels follow the scheme to the letter (seqeval's strict
+            mode); else odd sequences are read as conlleval reads them (seqeval's default mode).
+    """
+    _check_lengths(gold, predicted)
+    sentences, tokens = len(gold), sum(map(len, gold))
+    if scheme is Scheme.PLAIN:
+        report = _report_on_tags(gold, predicted)
+        mode = "tokens"
+    else:
+        report, name = _report_on_entities(gold, predicted, scheme, strict)
+        mode = f"strict {name}" if strict else "default, as conlleval"
+    right = sum(
+        found == wanted
+        for row, other in zip(gold, predicted, strict=True)
+        for wanted, found in zip(row, other, strict=True)
+    )
+    micro, macro = report.pop("micro avg"), report.pop("macro avg")
+    return Evaluation(micro, macro, report, right / tokens if tokens else 0.0, sentences, tokens, mode)
+
+
+def sentence_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme
+) -> list[tuple[int, int, int]]:
+    """Counts what each sentence adds to the micro average of `evaluate` in strict mode.
+
+    With the sums right, found and there over all sentences, precision is right / found, recall is
+    right / there and F1 is 2 right / (found + there).
+
+    Args:
+        gold: The right labels of each sentence.
+        predicted: The predicted ones, as many for each sentence.
+        scheme: The scheme of both.
+
+    Returns:
+        For each sentence: entities found and right, entities found, entities there. For plain tags: tokens
+        tagged right, tokens, tokens.
+
+    Raises:
+        ValueError: Gold and predicted labels differ in length.
+    """
+    _check_lengths(gold, predicted)
+    if scheme is Scheme.PLAIN:
+        return [
+            (sum(map(eq, wanted, found)), len(found), len(wanted))
+            for wanted, found in zip(gold, predicted, strict=True)
+        ]
+    return [
+        (len(set(wanted) & set(found)), len(found), len(wanted))
+        for wanted, found in zip(strict_entities(gold, scheme), strict_entities(predicted, scheme), strict=True)
+    ]
+
+
+def strict_entities(labels: Sequence[Sequence[str]], scheme: Scheme) -> list[list[Span]]:
+    """The entities that `evaluate` counts in strict mode: those whose labels follow the scheme to the letter.
+
+    Args:
+        labels: Of each sentence.
+        scheme: Theirs, not plain.
+
+    Returns:
+        Those of each sentence, in order.
+    """
+    from seqeval.scheme import Entities
+
+    kind, names = _scheme_of_seqeval(scheme)
+    rows = Entities([_renamed(row, names) for row in labels], kind).entities
+    return [sorted({Span(each.start, each.end, each.tag) for each in row}) for row in rows]
+
+
+def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+    if [len(row) for row in gold] != [len(row) for row in predicted]:
+        raise ValueError("gold and predicted labels differ in length")
+
+
+def _scheme_of_seqeval(scheme: Scheme) -> tuple[Any, dict[str, str]]:
+    """The class by which seqeval reads a scheme, and the prefixes to rename for it."""
+    from seqeval.scheme import IOB1, IOB2, IOBES
+
+    return {Scheme.IOB1: IOB1, Scheme.IOB2: IOB2}.get(scheme, IOBES), _TO_IOBES.get(scheme, {})
+
+
+def _report_on_entities(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, strict: bool
+) -> tuple[dict[str, Scores], str]:
+    from seqeval.metrics import classification_report
+
+    kind, names = _scheme_of_seqeval(scheme)
+    gold_rows = [_renamed(row, names) for row in gold]
+    predicted_rows = [_renamed(row, names) for row in predicted]
+    # seqeval fails, or warns for want of a B-, where there is no entity at all.
+    if all(label == "O" for rows in (gold_rows, predicted_rows) for row in rows for label in row):
+        return dict(_NOTHING), kind.__name__
+    options: dict[str, Any] = {"mode": "strict", "scheme": kind} if strict else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = classification_report(gold_rows, predicted_rows, output_dict=True, zero_division=0, **options)
+    report.pop("weighted avg", None)
+    # Where strict mode reads no entity out of any label, seqeval takes the mean over no types.
+    if report.keys() == _NOTHING.keys():
+        return dict(_NOTHING), kind.__name__
+    return {name: _scores(row) for name, row in report.items()}, kind.__name__
+
+
+def _report_on_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Scores]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    wanted = [label for row in gold for label in row]
+    found = [label for row in predicted for label in row]
+    if not wanted:
+        return dict(_NOTHING)
+    names = sorted({*wanted, *found})
+    columns = precision_recall_fscore_support(wanted, found, labels=names, zero_division=0)
+    rows = {
+        name: Scores(float(row[0]), float(row[1]), float(row[2]), int(row[3]))
+        for name, *row in zip(names, *columns, strict=True)
+    }
+    for average in ("micro", "macro"):
+        mean = precision_recall_fscore_support(wanted, found, average=average, zero_division=0)
+        rows[f"{average} avg"] = Scores(float(mean[0]), float(mean[1]), float(mean[2]), len(wanted))
+    return rows
+
+
+def _scores(row: dict[str, Any]) -> Scores:
+    return Scores(float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))
+
+
+def _renamed(labels: Sequence[str], names: dict[str, str]) -> list[str]:
+    return [names.get(label[0], label[0]) + label[1:] for label in labels] if names else list(labels)
+
+
+def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 15) -> float | None:
+    """Expected calibration error (Guo et al. 2017, eq. 3): how far confidence is from accuracy, on average.
+
+    Args:
+        confidences: Probability that was given to each prediction, from 0 to 1.
+        right: Whether it was right.
+        bins: Of equal width, in which confidence and accuracy are averaged and compared.
+
+    Returns:
+        From 0 to 1; None where there is no prediction.
+    """
+    import numpy as np
+
+    if not len(confidences):
+        return None
+    given, true = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
+    places = np.minimum((given * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, true - given, bins)
+    return float(np.abs(gaps).sum() / len(given))

@@ -1,0 +1,1 @@
+"""Reading and writing labelled text, one file for each format."""

@@ -1,0 +1,177 @@
+"""Lines of columns grouped into sentences: what `conll` reads, before any label is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nertool.errors import CorpusError
+from nertool.formats.opening import decode
+
+DOCUMENT_MARK = "-DOCSTART-"
+# The comments of CoNLL-U, which stand before a sentence. Any other line that begins with # may be a token.
+_COMMENT = re.compile(r"# (new(doc|par)(?!\S)|[\w.:\[\]-]+ =(?!\S)|(text|sent_id|global\.columns)=)")
+
+
+class Layout(NamedTuple):
+    """Where a line has its token and its label, and how many columns it needs."""
+
+    token: int
+    label: int
+    needed: int
+    names: str
+    path: Path | None
+    uniform: bool  # unnamed columns: the last is the label's only if every line has as many as the first
+
+
+def find_columns(columns: Sequence[str] | None, label: str | None, path: Path | None) -> Layout:
+    """Find the columns; `label` None asks for the token alone.
+
+    Raises:
+        CorpusError: There is not one column called "token", or no column of the label's name.
+    """
+    if columns is None and label is None:
+        return Layout(0, -1, 1, "token", path, False)
+    if columns is None:
+        return Layout(0, -1, 2, f"token ... {label}", path, True)
+    names = ", ".join(columns)
+    if list(columns).count("token") != 1:
+        raise CorpusError(f"one of the columns must be called 'token'; they are: {names or 'none'}", path)
+    token = columns.index("token")
+    if label is None:
+        return Layout(token, -1, token + 1, names, path, False)
+    if label not in columns or label == "token":
+        raise CorpusError(f"there is no label column {label!r}; the columns are: {names}", path)
+    return Layout(token, columns.index(label), len(columns), names, path, False)
+
+
+def _split(line: str) -> list[str]:
+    """Split a line at its tabs if it has any, else at runs of ASCII spaces and at no other blank."""
+    if "\t" in line:
+        return [field.strip(" ") for field in line.split("\t")]
+    fields = line.split(" ")
+    return [field for field in fields if field] if "" in fields else fields
+
+
+def shorten(line: str) -> str:
+    """Quote a line, or its beginning, for an error."""
+    return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
+def _has_tabs(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:
+    """Say whether the first line that is surely a token's has a tab; gives the lines back whole."""
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.strip(" \t\r\n") and not line.startswith(("#", DOCUMENT_MARK)):
+            return "\t" in line, chain(head, lines)
+    return False, iter(head)
+
+
+def _is_comment(line: str, fields: list[str], tabbed: bool, needed: int) -> bool:
+    """Tell a comment from a sentence that begins with #: by its words, or by what a token's line has."""
+    if _COMMENT.match(line) or (tabbed and "\t" not in line):
+        return True
+    return len(fields) == 2 < needed and fields[0] == "#"
+
+
+def _check_width(line: str, number: int, found: int, width: int, layout: Layout) -> None:
+    """Refuse a line with too few columns, or with another number than its neighbours where that matters."""
+    separated = "separated by spaces or by tabs; an empty line ends a sentence"
+    if found < layout.needed:
+        expected = f"{layout.needed} ({layout.names})" if layout.needed > 1 else "a token"
+        columns = f"{found} column{'s' * (found > 1)}"
+        message = f"found {columns} in {shorten(line)}; expected {expected}, {separated}"
+        raise CorpusError(message, layout.path, number)
+    if layout.uniform and width not in (0, found):
+        message = f"found {found} columns in {shorten(line)} where the lines before have {width}, {separated}"
+        raise CorpusError(f"{message}. Name the columns if only some are wanted", layout.path, number)
+
+
+def group_sentences(lines: Iterator[str], layout: Layout) -> Iterator[tuple[bool, int, list[list[str]]]]:
+    """Group lines into sentences.
+
+    Yields:
+        Whether a document begins here, the number of the sentence's first line, and the columns of each of
+        its lines, which follow one another without a gap.
+
+    Raises:
+        CorpusError: A line has too few columns.
+    """
+    tabbed, lines = _has_tabs(lines)
+    width = 0
+    new_document = False
+    rows: list[list[str]] = []
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r\n")
+        if not line or (line[0] in " \t" and not line.strip(" \t")):
+            if rows:
+                yield new_document, number - len(rows), rows
+                rows, new_document = [], False
+            continue
+        fields = _split(line)
+        if line[0] == "#" and not rows and _is_comment(line, fields, tabbed, layout.needed):
+            new_document = new_document or line.startswith("# newdoc")
+            continue
+        # The first test spares nearly every line the second.
+        if DOCUMENT_MARK in line and DOCUMENT_MARK in (fields[0], *fields[layout.token : layout.token + 1]):
+            if rows:
+                yield new_document, number - len(rows), rows
+                rows = []
+            new_document = True
+            continue
+        if len(fields) != width:
+            _check_width(line, number, len(fields), width, layout)
+            width = len(fields)
+        rows.append(fields)
+    if rows:
+        yield new_document, number + 1 - len(rows), rows
+
+
+class Interned(dict[str, str]):
+    """Maps a token to what is kept of it, the same object each time: a corpus holds each string once.
+
+    Args:
+        strip: A regular expression; what it matches is removed from each token that has more than that.
+        path: The file, for the error.
+
+    Raises:
+        CorpusError: `strip` is no regular expression.
+    """
+
+    def __init__(self, strip: str | None, path: Path | None) -> None:
+        try:
+            self._strip = re.compile(strip) if strip else None
+        except re.error as error:
+            raise CorpusError(f"strip: {strip!r} is not a regular expression ({error})", path) from None
+        self._kept: dict[str, str] = {}
+
+    def __missing__(self, token: str) -> str:
+        if self._strip is None:
+            self[token] = token
+            return token
+        kept = self._strip.sub("", token) or token
+        self[token] = kept = self._kept.setdefault(kept, kept)
+        return kept
+
+
+def decode_lines(stream: Iterable[Any], path: Path | None) -> Iterator[str]:
+    """Give a stream's lines as text, whether it gives bytes or text itself.
+
+    Raises:
+        CorpusError: A line is not UTF-8.
+    """
+    number = 0
+    line: bytes | str = b""
+    try:
+        for line in stream:
+            number += 1
+            yield line if isinstance(line, str) else line.decode()
+    except UnicodeDecodeError as error:
+        if isinstance(line, bytes):
+            decode(line, path, number)
+        message = f"the text after this line is not UTF-8 ({error}): convert it first"
+        raise CorpusError(message, path, number) from None

@@ -1,1 +1,0 @@
-"""What a model gets wrong, and how that looks on paper."""

@@ -1,0 +1,1 @@
+"""Encoders, which let each token see its sentence."""

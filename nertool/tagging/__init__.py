@@ -1,0 +1,1 @@
+"""Trained models at work: files of a model, prediction, and the tagger."""

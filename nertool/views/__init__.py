@@ -1,0 +1,1 @@
+"""Everything that is drawn for a person: terminal, HTML and pictures."""

@@ -1,0 +1,223 @@
+"""The report of a comparison: JSON, Markdown and an HTML page, with pictures; and what the terminal shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nertool.comparison.records import Comparison
+from nertool.config.files import write_whole
+from nertool.errors import NertoolError
+from nertool.views import pictures, tables
+from nertool.views.console import counted, duration
+from nertool.views.tables import printable
+
+_MATRIX_CELLS = 12  # more differences than this squared are not read as a matrix
+_NARROW = (0, 1, 2, 6)  # scores, runs and seconds
+_FLOOR = "10⁻¹²"
+_CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
+    (
+        "scores",
+        "Score of each cell",
+        pictures.draw_scores,
+        "A ring for each seed; the diamond below is their mean, its line one standard deviation to either side.",
+    ),
+    (
+        "curves",
+        "Learning curves",
+        pictures.draw_curves,
+        "Validation F1 after each epoch: the mean over the seeds that came so far, in a band from least to most. "
+        "What lies below the scale is in the first sixth of the epochs.",
+    ),
+    (
+        "gradients",
+        "Gradients through time",
+        pictures.draw_gradients,
+        "What is left of a gradient of norm 1 after so many steps back through the recurrent state (geometric "
+        "mean over seeds). On this logarithmic scale a straight falling line is a gradient that vanishes: every "
+        "step leaves the same fraction of it. A rising line is one that explodes; a level one arrives whole. "
+        f"Norms below {_FLOOR} are drawn as {_FLOOR}.",
+    ),
+]
+
+
+class _Picture(NamedTuple):
+    """A picture as the templates show it."""
+
+    name: str
+    title: str
+    caption: str
+    path: str
+    svg: Markup
+
+
+def write_report(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write `report.html`, `report.md`, `report.json` and, with matplotlib, `pictures/*.svg`.
+
+    Args:
+        comparison: What was found.
+        folder: Is made where there is none.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        NertoolError: One of them cannot be written.
+    """
+    drawn, files = _draw(comparison, folder)
+    view = {**_view(comparison), "pictures": drawn, "can_draw": pictures.available()}
+    _make(folder)
+    options: dict[str, Any] = {
+        "loader": PackageLoader("nertool.views"),
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+        "keep_trailing_newline": True,
+    }
+    page = Environment(autoescape=True, finalize=_one_line, **options).get_template("report.html")
+    text = Environment(finalize=_markdown, **options).get_template("report.md")
+    contents = {
+        folder / "report.html": page.render(view),
+        folder / "report.md": text.render(view),
+        folder / "report.json": json.dumps(_tree(comparison), indent=2, ensure_ascii=False, allow_nan=False)
+        + "\n",
+    }
+    for path, content in contents.items():
+        write_whole(path, content.encode("utf-8", "replace"))
+    return [*contents, *files]
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the main table, what failed, and the pairs that differ."""
+    # Figures are never cut off; a narrow terminal gets fewer of them, and the report has all.
+    shown = range(len(tables.HEADS)) if console.width >= 120 else _NARROW
+    table = Table(title=escape(tables.title(comparison)), title_justify="left")
+    table.add_column("cell", overflow="fold")
+    for place in shown:
+        table.add_column(tables.HEADS[place].replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for row in tables.rows(comparison):
+        values = [row.values[place] for place in shown]
+        table.add_row(escape(row.name), *values, style=None if row.best is None else "bold")
+    console.print(table)
+    notes = [
+        f"failed: {cell.name}, seed {failure.seed}: {failure.reason} ({failure.log})"
+        for cell in comparison.cells
+        for failure in cell.failures
+    ]
+    pairs = [pair for pair in comparison.pairs if tables.differs(pair) or tables.differs_each_time(pair)]
+    if pairs:
+        differing = Table(title=f"Pairs with an adjusted p below {tables.LEVEL}", title_justify="left")
+        for head in ("higher", "lower"):
+            differing.add_column(head, overflow="fold")
+        for head in ("difference", "p over seeds", "greatest p over sentences"):
+            differing.add_column(head, justify="right")
+        for pair in pairs:
+            names = [escape(printable(name)) for name in (pair.first, pair.second)]
+            differing.add_row(
+                *(names if pair.difference >= 0 else names[::-1]),
+                tables.points(abs(pair.difference)),
+                tables.p_value(pair.over_seeds_adjusted),
+                tables.p_value(max(pair.over_sentences_adjusted.values(), default=None)),
+            )
+        console.print(differing)
+    elif comparison.pairs:
+        notes.append(
+            f"No pair has an adjusted p below {tables.LEVEL}, over seeds or over the sentences of every seed."
+        )
+    if comparison.pairs:
+        notes.append(tables.count_note(comparison))
+    for note in [*notes, tables.speed_note(comparison)]:
+        # A terminal gets whole words, a file whole lines.
+        console.print(printable(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _draw(comparison: Comparison, folder: Path) -> tuple[list[_Picture], list[Path]]:
+    """Draws and writes the pictures that there are, none without matplotlib."""
+    drawn: list[_Picture] = []
+    if pictures.available():
+        for name, title, draw, caption in _CAPTIONS:
+            figure = draw(comparison)
+            if figure is not None:
+                path = f"pictures/{name}.svg"
+                _make(folder / "pictures")
+                pictures.save(figure, folder / path)
+                drawn.append(
+                    _Picture(name, title, caption, path, Markup(pictures.inline_svg(figure, name, title)))
+                )
+    return drawn, [folder / each.path for each in drawn]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise NertoolError(f"{folder}: cannot be made: {problem.strerror or problem}") from None
+
+
+def _view(comparison: Comparison) -> dict[str, Any]:
+    """What both templates show, as text."""
+    cells = [cell for cell in comparison.cells if cell.runs]
+    seeds = tables.tested_seeds(comparison)
+    return {
+        "title": tables.title(comparison),
+        # Stands in a block that takes it as it is; the page escapes it all the same.
+        "command": printable(comparison.command),
+        "facts": {
+            "Trained on": comparison.corpus,
+            "Varied": tables.varied(comparison),
+            "Seeds": ", ".join(map(str, comparison.seeds)),
+            "Compared on": f"{comparison.split} split",
+            "Jobs": f"{counted(comparison.jobs, 'training')} at a time, a thread each",
+            "Took": duration(comparison.seconds),
+            "Versions": ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
+        },
+        "heads": tables.HEADS,
+        "rows": tables.rows(comparison),
+        "table_notes": tables.table_notes(comparison),
+        "failures": [(cell.name, failure) for cell in comparison.cells for failure in cell.failures],
+        "matrix": tables.matrix(comparison) if len(cells) > 1 and len(comparison.cells) <= _MATRIX_CELLS else [],
+        "level": tables.LEVEL,
+        "seeds": seeds,
+        "pairs": [(pair, tables.pair_values(pair, seeds)) for pair in comparison.pairs],
+        "test_notes": tables.test_notes(comparison),
+    }
+
+
+def _tree(comparison: Comparison) -> Any:
+    """As `Comparison.to_json`, without the counts of sentences, which the runs keep, and in strict JSON."""
+    cells = [replace(cell, runs=[replace(run, counts=[]) for run in cell.runs]) for cell in comparison.cells]
+    tree = replace(comparison, cells=cells).to_json()
+    for cell in tree["cells"]:
+        for run in cell["runs"]:
+            del run["counts"]
+    return _finite(tree)
+
+
+def _finite(tree: Any) -> Any:
+    """The tree with None for what JSON has no number for, such as the loss of a training that diverged."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _one_line(value: Any) -> Any:
+    return printable(value) if type(value) is str else value
+
+
+def _markdown(value: Any) -> Any:
+    """What a template shows, escaped so that Markdown takes it as it is."""
+    if isinstance(value, Markup):
+        return value
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", printable(str(value)))

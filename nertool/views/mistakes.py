@@ -1,0 +1,146 @@
+"""What a model gets wrong, on a terminal and as an HTML page that needs nothing besides itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from nertool.config.files import write_whole
+from nertool.evaluation.mistakes import Bin, Findings
+from nertool.views import wording
+from nertool.views.console import counted
+
+_CONFUSIONS = 20  # that are listed where a table of them is too wide
+_SIDE = 300  # of the diagram
+_SPREAD = 1.96  # standard deviations to either side that hold 95 % of a normal distribution
+
+
+def show_findings(console: Console, findings: Findings, title: str) -> None:
+    """Prints the tables, and the sentences with the surest mistakes."""
+
+    def tell(line: str) -> None:
+        # A terminal gets whole words, a file whole lines.
+        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+    table = Table(title=escape(wording.clean(title)), title_justify="left")
+    heads, rows = wording.outcome_table(findings)
+    table.add_column("tag" if findings.plain_tags else "type", overflow="fold")
+    for head in heads:
+        table.add_column(head.replace(" ", "\n", 1), justify="right")
+    for number, (name, values) in enumerate(rows, 1):
+        if number == len(rows):
+            table.add_section()
+        table.add_row(escape(name), *values, style="bold" if number == len(rows) else None)
+    console.print(table)
+    tell(wording.outcome_note(findings))
+    tell("; ".join([wording.sizes(findings), *(" ".join(each) for each in wording.shares(findings).items())]))
+    console.print(_confusions(findings, console.width))
+    if findings.calibration_error is not None:
+        bins = Table(title="Confidence", title_justify="left")
+        for head in ("confidence", "tokens" if findings.plain_tags else "entities", "mean", "right"):
+            bins.add_column(head, justify="right")
+        for each in findings.bins:
+            if each.number:
+                bins.add_row(*wording.bin_row(each))
+        console.print(bins)
+    tell(wording.calibration_note(findings))
+    if findings.surest:
+        shown = f"{len(findings.surest):,} of {counted(findings.wrong_sentences, 'sentence')} with a mistake"
+        tell(f"\nSurest and wrong ({shown})")
+    for number, sentence in enumerate(findings.surest, 1):
+        tell(f"\n{number}. {sentence.score:.3f}, {wording.place(findings, sentence)}")
+        for name in ("gold", "model"):
+            text = Text(f"   {name:<6}", style="dim")
+            for piece in wording.pieces(sentence, gold=name == "gold"):
+                text.append(" ")
+                style = ("bold red" if piece.wrong else "green") if piece.type else "not dim"
+                text.append(f"[{piece.text}|{piece.type}]" if piece.type else piece.text, f"not dim {style}")
+            console.print(text, soft_wrap=not console.is_terminal)
+        for line in wording.mistakes_told(findings, sentence):
+            tell(f"   {line}")
+
+
+def _confusions(findings: Findings, width: int) -> Table:
+    heads, rows = wording.confusion_table(findings)
+    if sum(max(len(name), 5) + 3 for name in ["gold", *heads]) < width:
+        table = Table(title="Gold (rows) and predicted (columns)", title_justify="left")
+        table.add_column("gold")
+        for head in heads:
+            table.add_column(escape(head), justify="right")
+        for name, values in rows:
+            table.add_row(escape(name), *values)
+        return table
+    table = Table(title="Most frequent confusions", title_justify="left")
+    for head in ("gold", "predicted"):
+        table.add_column(head, overflow="fold")
+    table.add_column("number", justify="right")
+    for gold, found, number in wording.confusions(findings, _CONFUSIONS):
+        table.add_row(escape(gold), escape(found), f"{number:,}")
+    return table
+
+
+def write_page(findings: Findings, data: str, model: str, path: Path) -> None:
+    """Writes the page.
+
+    Args:
+        findings: What it shows.
+        data: What was labelled.
+        model: What labelled it.
+        path: Where to.
+
+    Raises:
+        NertoolError: It cannot be written there.
+    """
+    environment = Environment(
+        autoescape=True, loader=PackageLoader("nertool.views"), trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("mistakes.html").render(_view(findings, data, model))
+    write_whole(path, page.encode("utf-8", "replace"))
+
+
+def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
+    heads, rows = wording.outcome_table(findings)
+    names, confusion = wording.confusion_table(findings)
+    return {
+        "title": f"Mistakes on {wording.clean(data)}",
+        "facts": {"Model": wording.clean(model), "Data": wording.sizes(findings), **wording.shares(findings)},
+        "what": "tag" if findings.plain_tags else "type",
+        "whole": "tokens" if findings.plain_tags else "entities",
+        "heads": heads,
+        "rows": rows,
+        "outcome_note": wording.outcome_note(findings),
+        "names": names,
+        "confusion": confusion,
+        "bins": [wording.bin_row(each) for each in findings.bins if each.number],
+        "points": [_point(each) for each in findings.bins if each.number],
+        "side": _SIDE,
+        "calibration_note": wording.calibration_note(findings),
+        "wrong_sentences": findings.wrong_sentences,
+        "surest": [
+            {
+                "score": f"{sentence.score:.3f}",
+                "place": wording.place(findings, sentence),
+                "sides": {name: list(wording.pieces(sentence, gold=name == "gold")) for name in ("gold", "model")},
+                "mistakes": wording.mistakes_told(findings, sentence),
+            }
+            for sentence in findings.surest
+        ],
+    }
+
+
+def _point(each: Bin) -> dict[str, str]:
+    """Where a bin stands in the diagram, with Wilson's interval (1927) of the share that is right."""
+    n, share = each.number, each.right
+    centre = share + _SPREAD**2 / (2 * n)
+    reach = _SPREAD * math.sqrt(share * (1 - share) / n + (_SPREAD / (2 * n)) ** 2)
+    low, high = ((centre + sign * reach) / (1 + _SPREAD**2 / n) for sign in (-1, 1))
+    places = {"x": each.confidence, "y": 1 - share, "top": 1 - high, "bottom": 1 - low}
+    told = "{} of them: confidence {}, right {}".format(*wording.bin_row(each)[1:])
+    return {**{name: f"{_SIDE * value:.1f}" for name, value in places.items()}, "told": told}

@@ -1,0 +1,299 @@
+"""Pictures of a comparison and of attention, drawn by matplotlib, which is asked for when it is needed."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import zip_longest
+from pathlib import Path
+from statistics import mean
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nertool.comparison.records import Comparison, Gradients
+from nertool.comparison.statistics import mean_and_spread
+from nertool.config.files import write_whole
+from nertool.errors import NertoolError
+from nertool.views.tables import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FLOOR = 1e-12
+"""Norms of gradients below this are drawn as this: zero has no place on a logarithmic scale."""
+
+_INK = "#24292f"
+# Told apart by the usual eye and with each of the three kinds of colour blindness, and readable on white and on
+# black. The lengths have no common divisor, so that 210 cells differ in colour, dashes or marker.
+_COLOURS = ("#7744ff", "#bb9911", "#ee1166", "#33aaaa", "#666600", "#ee66ee")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2, 1, 2, 1, 2)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# What an installed machine is likely to have for Chinese, Japanese and Korean.
+_CJK = re.compile(r"(?i)\b(cjk|source han|wenquanyi|sans fallback|pingfang|hiragino sans|yahei|simhei|unifont)\b")
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nertool",
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#888888",
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.handlelength": 4,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+}
+
+
+def available() -> bool:
+    """Whether pictures can be drawn."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def draw_curves(comparison: Comparison) -> Figure | None:
+    """Validation F1 against epoch: the mean over the seeds that came so far, in a band from least to most.
+
+    The scale begins at the least that was reached after the first sixth of the epochs: with the steep rise
+    before that, the rest would lie too close together to be told apart. None without any curve.
+    """
+    cells = [each for each in enumerate(comparison.cells) if any(run.curve for run in each[1].runs)]
+    if not cells:
+        return None
+    with _style() as new:
+        figure = new(10, max(4.2, 0.6 + 0.5 * len(cells)))
+        axes = figure.add_subplot(xlabel="epoch", ylabel="validation F1 (%)")
+        axes.locator_params(axis="x", integer=True)
+        later: list[float] = []
+        for place, (number, cell) in enumerate(cells):
+            reached = [
+                [100 * score for score in scores if score is not None]
+                for scores in zip_longest(*(run.curve for run in cell.runs))
+            ]
+            epochs = range(1, len(reached) + 1)
+            look = _look(number)
+            if len(cell.runs) > 1:
+                band = [min(scores) for scores in reached], [max(scores) for scores in reached]
+                axes.fill_between(epochs, *band, color=look["color"], alpha=0.13, linewidth=0)
+            every = max(1, len(reached) // 8)
+            # Each cell starts elsewhere, so that markers seldom cover one another.
+            look["markevery"] = (place % every, every)
+            means = [mean(scores) for scores in reached]
+            later += means[len(means) // 6 :]
+            axes.plot(epochs, means, label=_label(number, cell.name), **look)
+        bottom, top = min(later), axes.get_ylim()[1]
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top)
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+def draw_gradients(comparison: Comparison) -> Figure | None:
+    """What is left of a gradient k steps back, before and after training; None without recurrent state."""
+    cells = [
+        (number, cell.name, found)
+        for number, cell in enumerate(comparison.cells)
+        if (found := [run.gradients for run in cell.runs if run.gradients])
+    ]
+    if not cells:
+        return None
+    with _style() as new:
+        figure = new(10, max(4.2, 0.6 + 0.5 * len(cells)))
+        panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
+        norms: dict[str, list[NDArray[np.float64]]] = {
+            when: [_geometric_mean(gradients, when) for _, _, gradients in cells] for when in ("start", "end")
+        }
+        for axes, when, title in zip(panels, norms, ("before training", "after training"), strict=True):
+            axes.set(title=title, xlabel="steps back", yscale="log")
+            for (number, name, _), line in zip(cells, norms[when], strict=True):
+                # The legend names each cell once.
+                label = _label(number, name) if axes is panels[0] else None
+                axes.plot(line, label=label, markevery=(number % 10, 10), **_look(number))
+        powers = np.log10(np.concatenate([[1.0], *norms["start"], *norms["end"]]))
+        panels[0].set(ylabel="norm of the gradient")
+        # Whole decades, so that there are numbers at the axis however alike the norms.
+        panels[0].set_ylim(10 ** np.floor(np.nanmin(powers) - 0.1), 10 ** np.ceil(np.nanmax(powers) + 0.1))
+        panels[0].yaxis.set_major_formatter(_power_of_ten)
+        panels[0].yaxis.set_minor_formatter("")
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+def draw_scores(comparison: Comparison) -> Figure | None:
+    """F1 of each seed, and the mean of each cell with its standard deviation; None without any run."""
+    if not any(cell.runs for cell in comparison.cells):
+        return None
+    with _style() as new:
+        names = [_label(number, cell.name, 44) for number, cell in enumerate(comparison.cells)]
+        lines = sum(name.count("\n") + 1.6 for name in names)
+        figure = new(10, 1 + 0.2 * lines)
+        axes = figure.add_subplot(xlabel=f"{comparison.split} F1 (%)")
+        axes.grid(axis="y", visible=False)
+        for number, cell in enumerate(comparison.cells):
+            if not cell.runs:
+                axes.annotate("no run", (0.5, number), xycoords=("axes fraction", "data"), va="center", alpha=0.7)
+                continue
+            scores = [100 * run.score for run in cell.runs]
+            middle, spread = mean_and_spread(scores)
+            look = {"color": _look(number)["color"], "linestyle": "none"}
+            axes.plot(scores, [number - 0.14] * len(scores), marker="o", fillstyle="none", alpha=0.9, **look)
+            axes.errorbar(middle, number + 0.14, xerr=spread, marker="D", capsize=3, elinewidth=1.4, **look)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def draw_attention(tokens: Sequence[str], weights: ArrayLike, title: str) -> Figure:
+    """A heat map for each head: how much each token (row) attends to each (column).
+
+    Args:
+        tokens: Of one sentence.
+        weights: Shape (heads, tokens, tokens); rows sum to 1.
+        title: Stands above.
+
+    Raises:
+        ValueError: The shape is another.
+        NertoolError: matplotlib is not installed.
+    """
+    heat: NDArray[np.float64] = np.asarray(weights, dtype=float)
+    if heat.ndim != 3 or not heat.size or heat.shape[1:] != (len(tokens), len(tokens)):
+        raise ValueError(f"weights of shape {heat.shape} for {len(tokens)} tokens, not (heads, tokens, tokens)")
+    heads = len(heat)
+    columns = min(heads, 2 if len(tokens) > 24 else 4)
+    rows = -(-heads // columns)
+    side = min(max(0.2 * len(tokens), 1.4), 8.0)
+    # A label needs as much room as its font is high; of more tokens than fit, every nth is named.
+    step = max(1, -(-len(tokens) // int(side / 0.11)))
+    places = range(0, len(tokens), step)
+    labels = [shortened(tokens[place], 14) for place in places]
+    with _style() as new:
+        figure = new(columns * (side + 0.3) + 1.9, rows * (side + 0.4) + 1.6, "compressed")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for head, axes in enumerate(panels):
+            if head >= heads:
+                axes.remove()
+                continue
+            image = axes.imshow(heat[head], vmin=0, vmax=heat.max(), cmap="Blues", interpolation="none")
+            axes.set_title(f"head {head + 1}", fontsize=9)
+            axes.grid(visible=False)
+            axes.tick_params(length=0, labelsize=min(8, 72 * side / len(tokens) * step * 0.8))
+            axes.set_xticks(places, labels, rotation=90)
+            axes.set_yticks(places, labels)
+        figure.suptitle(shortened(title, 30 * columns), fontsize=10)
+        figure.supylabel("token", fontsize=9)
+        figure.supxlabel("attends to", fontsize=9)
+        figure.colorbar(image, ax=list(panels[:heads]), label="attention", shrink=0.8, aspect=30)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure on white, as .svg or .png, with the same bytes for the same figure.
+
+    Raises:
+        NertoolError: It cannot be written there.
+    """
+    write_whole(path, _rendered(figure, path.suffix.lstrip(".").lower(), facecolor="white", dpi=150))
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """A figure as an element of an HTML page, without background and with its ink in the colour of the text.
+
+    Args:
+        figure: What to show.
+        name: Unique in the page; begins each id of the element.
+        label: What a screen reader says.
+    """
+    root = ElementTree.fromstring(_rendered(figure, "svg", transparent=True))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A style element would hold for the whole page.
+            if child.tag.endswith(("}metadata", "}style")):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for key in list(element.attrib):
+            value = element.attrib.pop(key)
+            if key == "id":
+                value = f"{name}-{value}"
+            elif key.endswith("href"):
+                value = value.replace("#", f"#{name}-", 1) if value.startswith("#") else value
+            else:
+                value = value.replace("url(#", f"url(#{name}-").replace(_INK, "currentColor")
+            element.attrib[key.rpartition("}")[2]] = value
+    for key in ("width", "height", "version"):
+        del root.attrib[key]
+    width = root.attrib["viewBox"].split()[2]
+    style = f"stroke-linejoin: round; stroke-linecap: butt; width: 100%; max-width: {float(width):g}pt"
+    root.attrib.update({"role": "img", "aria-label": label, "style": style})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def shortened(text: str, length: int) -> str:
+    """The text in one line, cut to a number of characters."""
+    text = printable(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+@contextmanager
+def _style() -> Iterator[Callable[..., Figure]]:
+    """Draw as nertool does, whatever the settings of the user; gives what makes a figure of a size in inches."""
+    try:
+        from matplotlib import font_manager, style
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NertoolError("pictures need matplotlib: pip install 'nertool[plots]'") from None
+    found = sorted({font.name for font in font_manager.fontManager.ttflist if _CJK.search(font.name)})
+    with style.context(["default", {**_STYLE, "font.family": ["DejaVu Sans", *found]}]), warnings.catch_warnings():
+        # A character that no font has becomes a box.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        yield lambda width, height, layout="constrained": Figure(figsize=(width, height), layout=layout)
+
+
+def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
+    target = BytesIO()
+    # Neither a date nor a version in the file.
+    nothing: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    with _style():
+        figure.savefig(target, format=kind, metadata=nothing[kind], **options)
+    return target.getvalue()
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Of a cell, the same in all pictures."""
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "linestyle": _DASHES[number % len(_DASHES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+    }
+
+
+def _label(number: int, name: str, width: int = 34) -> str:
+    """The number of a cell as in the tables, and its name, in up to three lines."""
+    return "\n".join(wrap(shortened(f"{number + 1}  {name}", 3 * width - 10), width))
+
+
+def _geometric_mean(gradients: Sequence[Gradients], when: str) -> NDArray[np.float64]:
+    """Over seeds, of the steps that all of them have."""
+    rows = [getattr(each, when) for each in gradients]
+    norms = np.array([row[: min(map(len, rows))] for row in rows], dtype=float)
+    return np.asarray(np.exp(np.log(np.clip(norms, FLOOR, 1 / FLOOR)).mean(axis=0)))
+
+
+def _power_of_ten(value: float, _place: float) -> str:
+    power = round(np.log10(value))
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,208 @@
+"""The figures of a comparison as text, and what they mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from nertool.comparison.records import Comparison, Pair, Run
+from nertool.comparison.statistics import mean_and_spread
+from nertool.views.console import counted, percent
+
+LEVEL = 0.05
+"""Adjusted p-values below this are marked."""
+
+NONE = "–"
+"""Stands for a value that there is not."""
+
+HEADS = (
+    "validation F1",
+    "test F1",
+    "runs",
+    "parameters",
+    "training tokens/s",
+    "tagging tokens/s",
+    "seconds to best",
+    "epochs to best",
+)
+
+
+class Row(NamedTuple):
+    """A cell as the main table shows it.
+
+    Attributes:
+        number: From 1, in the order of the grid.
+        name: Of the cell.
+        values: Under `HEADS`.
+        best: Which of them is the best mean of its column; None in the rows of other cells.
+    """
+
+    number: int
+    name: str
+    values: list[str]
+    best: int | None
+
+
+def printable(text: str) -> str:
+    """The text in one line, without characters that no page can hold."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def title(comparison: Comparison) -> str:
+    """What stands above a report."""
+    return f"Comparison of {printable(comparison.config)}"
+
+
+def varied(comparison: Comparison) -> str:
+    """The settings that vary, with their values."""
+    parts = []
+    for setting in comparison.varied:
+        values = [cell.settings.get(setting) for cell in comparison.cells]
+        texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+        parts.append(f"{setting}: {', '.join(dict.fromkeys(texts))}")
+    return "; ".join(parts) or NONE
+
+
+def rows(comparison: Comparison) -> list[Row]:
+    """The main table, in the order of the grid."""
+    means = [mean(run.score for run in cell.runs) if cell.runs else None for cell in comparison.cells]
+    best = max((score for score in means if score is not None), default=None)
+    column = HEADS.index(f"{comparison.split} F1")
+    return [
+        Row(
+            number,
+            printable(cell.name),
+            _row_values(cell.runs),
+            column if score is not None and score == best else None,
+        )
+        for number, (cell, score) in enumerate(zip(comparison.cells, means, strict=True), 1)
+    ]
+
+
+def _row_values(runs: Sequence[Run]) -> list[str]:
+    def average(name: str, form: str) -> str:
+        values = [getattr(run, name) for run in runs]
+        return f"{mean(values):{form}}" if values else NONE
+
+    return [
+        _scores([run.validation for run in runs]),
+        _scores([run.test for run in runs if run.test is not None]),
+        str(len(runs)),
+        average("parameters", ",.0f"),
+        average("training_speed", ",.0f"),
+        average("tagging_speed", ",.0f"),
+        average("seconds_to_best", ",.1f"),
+        average("best_epoch", ".1f"),
+    ]
+
+
+def _scores(values: Sequence[float]) -> str:
+    if not values:
+        return NONE
+    middle, spread = mean_and_spread(values)
+    return f"{percent(middle)} ± {NONE if spread is None else percent(spread)}"
+
+
+def matrix(comparison: Comparison) -> list[tuple[int, str, list[str]]]:
+    """For each cell its number, its name and its score less that of each cell, marked where seeds agree."""
+    differences = {}
+    for pair in comparison.pairs:
+        mark = " *" if differs(pair) else ""
+        differences[pair.first, pair.second] = points(pair.difference) + mark
+        differences[pair.second, pair.first] = points(-pair.difference) + mark
+    names = [cell.name for cell in comparison.cells]
+    return [
+        (number, printable(name), [differences.get((name, other), NONE) for other in names])
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def pair_values(pair: Pair, seeds: Sequence[int]) -> list[str]:
+    """Difference, p and adjusted p over seeds, and both over sentences for each of the seeds."""
+    both = (pair.over_sentences, pair.over_sentences_adjusted)
+    over_sentences = [values.get(seed) for seed in seeds for values in both]
+    return [points(pair.difference), *map(p_value, (pair.over_seeds, pair.over_seeds_adjusted, *over_sentences))]
+
+
+def differs(pair: Pair) -> bool:
+    """Over seeds, after correction."""
+    return pair.over_seeds_adjusted is not None and pair.over_seeds_adjusted < LEVEL
+
+
+def differs_each_time(pair: Pair) -> bool:
+    """Over sentences, after correction, with every seed."""
+    return bool(pair.over_sentences) and max(pair.over_sentences_adjusted.values()) < LEVEL
+
+
+def tested_seeds(comparison: Comparison) -> list[int]:
+    """Those with which at least two cells were trained to the end."""
+    return sorted({seed for pair in comparison.pairs for seed in pair.over_sentences})
+
+
+def points(difference: float) -> str:
+    """A difference of F1 in points, with its sign."""
+    text = f"{100 * difference:+.2f}".replace("-", "−")
+    return text[1:] if text[1:] == "0.00" else text
+
+
+def p_value(value: float | None) -> str:
+    """With three digits after the point."""
+    if value is None or math.isnan(value):
+        return NONE
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
+
+
+def table_notes(comparison: Comparison) -> list[str]:
+    """What the main table means."""
+    runs = [run for cell in comparison.cells for run in cell.runs]
+    words = {run.word_parameters for run in runs}
+    vectors = f" ({words.pop():,} in every cell)" if len(words) == 1 else ""
+    notes = [
+        f"F1 in percent: mean ± standard deviation over the runs; the rest are means. Bold: the best mean on the "
+        f"{comparison.split} split. The best of several is flattered by having been picked.",
+        f"Parameters leave out those of word vectors{vectors}. Tagging speed is that of words never met before. "
+        "Seconds to best are spent training, validation left out.",
+        speed_note(comparison),
+    ]
+    if comparison.split == "validation":
+        notes.append("There is no test split. The validation split chose the best epochs, so its scores are high.")
+    return notes
+
+
+def speed_note(comparison: Comparison) -> str:
+    """How speeds were measured."""
+    if comparison.jobs == 1:
+        return "Speeds and seconds were measured with one training at a time, on one thread."
+    return (
+        f"Speeds and seconds were measured while up to {comparison.jobs} trainings ran side by side, a thread "
+        "each: they depend on what else ran, and say more about cells beside one another than about any one alone."
+    )
+
+
+def count_note(comparison: Comparison) -> str:
+    """How many tests were made."""
+    seeds = sum(pair.over_seeds is not None for pair in comparison.pairs)
+    sentences = sum(len(pair.over_sentences) for pair in comparison.pairs)
+    return (
+        f"{counted(len(comparison.pairs), 'pair')} of cells: {counted(seeds, 'test')} over seeds and "
+        f"{counted(sentences, 'test')} over sentences. Adjusted p-values allow for that many (Holm 1979), over "
+        "seeds and over sentences apart."
+    )
+
+
+def test_notes(comparison: Comparison) -> list[str]:
+    """What each test can tell, and what it cannot."""
+    return [
+        count_note(comparison),
+        "Over seeds: Welch's t-test (1947) of the scores of all seeds of two cells. It is about the settings: "
+        "whether trainings with other seeds would differ likewise, on the same test sentences. With few seeds it "
+        "has little power: a real difference may well go without a mark.",
+        "Over sentences: a paired approximate randomisation test (Yeh 2000) of the two models of one seed, with "
+        f"{comparison.shuffles:,} shuffles. It is about these two trained models on this split: whether a "
+        "difference so large comes about when their answers are swapped at random. It cannot tell a better "
+        "setting from a luckier seed, and its p-values for several seeds are not independent. None can be below "
+        f"{1 / (comparison.shuffles + 1):.2g}.",
+    ]

@@ -1,0 +1,179 @@
+"""A training run for a person to watch: a moving bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from nertool.data.corpus import unseen_labels
+from nertool.tagging.bundle import WEIGHTS
+from nertool.text.schemes import Scheme
+from nertool.training.run import Finished, Prepared, Resumed
+from nertool.training.trainer import Epoch, Step
+from nertool.views.console import duration, percent, show_evaluation
+
+
+class Watcher:
+    """Draws the records of a run as they pass.
+
+    Args:
+        console: Where to.
+        folder: The run directory, to be named at the end.
+    """
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self._console = console
+        self._folder = folder
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn("loss {task.fields[loss]:.3f}  F1 {task.fields[f1]}  {task.fields[speed]:,.0f} tokens/s"),
+            TextColumn("left: epoch {task.fields[left]}, run at most {task.fields[all_left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._best: Epoch | None = None
+        self._epochs = 0
+        self._began = 0.0
+        self._before = 0  # epochs that were trained before this call
+        self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best epoch so far."""
+        return self._best
+
+    def watch(self, records: Iterator[Prepared | Resumed | Step | Epoch | Finished]) -> None:
+        """Consumes and draws the records of a run."""
+        with self._progress:
+            for record in records:
+                if isinstance(record, Step):
+                    self._step(record)
+                elif isinstance(record, Epoch):
+                    self._epoch(record)
+                elif isinstance(record, Prepared):
+                    self._prepared(record)
+                elif isinstance(record, Resumed):
+                    self._resumed(record)
+                else:
+                    self._finished(record)
+
+    def _prepared(self, record: Prepared) -> None:
+        self._epochs = record.config.training.epochs
+        show_preparation(self._console, record)
+        if (self._folder / WEIGHTS).exists():
+            self._console.print(
+                f"[yellow]The first epoch will replace the model in {escape(str(self._folder))}[/]", soft_wrap=True
+            )
+        self._began = time.perf_counter()
+        self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
+        self._task = self._progress.add_task(
+            "", epoch=1, epochs=self._epochs, loss=0.0, f1="  –  ", speed=0.0, left="–", all_left="–"
+        )
+
+    def _resumed(self, record: Resumed) -> None:
+        for epoch in record.epochs:
+            self._epoch(epoch)
+        self._console.print(f"goes on after epoch {len(record.epochs)}", style="dim")
+        self._before = len(record.epochs)
+        self._epoch_seconds = None
+        self._began = time.perf_counter()
+
+    def _step(self, record: Step) -> None:
+        if self._progress.disable:
+            return
+        speed = record.tokens / record.seconds
+        left = (record.total - record.tokens) / speed
+        whole = self._epoch_seconds or record.total / speed
+        self._progress.update(
+            self._task,
+            total=record.total,
+            completed=record.tokens,
+            epoch=record.epoch,
+            loss=record.loss,
+            speed=speed,
+            left=duration(left),
+            all_left=duration(left + (self._epochs - record.epoch) * whole),
+        )
+
+    def _epoch(self, record: Epoch) -> None:
+        if record.improved:
+            self._best = record
+        self._epoch_seconds = (time.perf_counter() - self._began) / max(record.number - self._before, 1)
+        f1 = percent(record.validation.micro.f1)
+        best = percent(self._best.validation.micro.f1) if self._best else "–"
+        mark = "  best" if record.improved else ""
+        line = (
+            f"{record.number:>5} {record.loss:>9.3f} {f1:>10} "
+            f"{record.tokens_per_second:>10,.0f} {record.seconds:>9.1f}"
+        )
+        self._console.print(f"[bold]{line}{mark}[/]" if record.improved else line, highlight=False)
+        if not self._progress.disable:
+            self._progress.update(self._task, f1=f"{f1} (best {best})")
+
+    def _finished(self, record: Finished) -> None:
+        self._progress.update(self._task, visible=False)
+        best = record.best
+        self._console.print(
+            f"\nBest of {record.epochs} epochs: {best.number}, validation F1 {percent(best.validation.micro.f1)}, "
+            f"after {duration(record.seconds)}.",
+            highlight=False,
+        )
+        name = "validation" if record.test is None else "test"
+        before, after = record.calibration.before[name], record.calibration.after[name]
+        if before is not None and after is not None:
+            self._console.print(
+                f"Calibrated by temperature {record.calibration.temperature:.2f}: expected calibration error on "
+                f"the {name} split {percent(before)} before, {percent(after)} after.",
+                highlight=False,
+            )
+        if record.test is not None:
+            show_evaluation(self._console, record.test, "Test split, scored once")
+        self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)
+
+
+def show_preparation(console: Console, record: Prepared) -> None:
+    """Prints what was read and what will be trained."""
+    table = Table(title="Corpus", title_justify="left")
+    table.add_column("split")
+    spans = record.lexicon.scheme is not Scheme.PLAIN
+    for name in ("documents", "sentences", "tokens", *(["entities"] if spans else [])):
+        table.add_column(name, justify="right")
+    table.add_column("scheme")
+    if record.coverage is not None:
+        table.add_column("with vector", justify="right")
+    for name, split in record.corpus.splits.items():
+        row = [name, *(f"{n:,}" for n in (split.document_count, len(split), split.token_count))]
+        if spans:
+            row.append(f"{sum(split.entity_counts().values()):,}")
+        row.append(split.scheme.value)
+        if record.coverage is not None:
+            row.append(f"{100 * record.coverage[name]:.1f} %")
+        table.add_row(*row)
+    console.print(table)
+    for name, split in record.corpus.splits.items():
+        for note in split.notes():
+            console.print(f"{name}: {note}", soft_wrap=True)
+        unseen = unseen_labels(split, record.lexicon.labels)
+        if unseen:
+            console.print(
+                f"[yellow]{name}: {sum(unseen.values()):,} tokens have labels that training never saw and no "
+                f"model can predict: {escape(', '.join(sorted(unseen)))}[/]",
+                soft_wrap=True,
+            )
+    lexicon, (dense, rows) = record.lexicon, record.parameters
+    console.print(
+        f"{len(lexicon.labels)} labels ({lexicon.scheme.value}), {len(lexicon.words):,} words, "
+        f"{len(lexicon.characters)} characters; {dense:,} weights and {rows:,} in word vectors; "
+        f"seed {record.config.training.seed}; ready after {record.seconds:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
