@@ -1,13 +1,17 @@
-"""What a run is made of: a typed tree read from YAML, every default visible, every unknown key refused.
+"""The settings of a run: a typed tree in which every default is visible and every unknown key is refused.
 
-The tree is the only place that knows a setting's name, default, range and meaning; the comments of a
-written config are the `description`s below.
+One class describes one kind: `model.encoder: {kind: lstm}` is read by the class of recurrent encoders, which has
+no `width`. So a setting that the chosen kind does not read is refused, and a written config shows what is in force
+and no more. The field descriptions below are the comments of written configs.
+
+Other packages add kinds of inputs and encoders by the entry points `nertool.inputs` and `nertool.encoders`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +22,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from nertool.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Size = Annotated[int, Field(strict=True, ge=1)]
@@ -32,14 +38,44 @@ def _odd(width: int) -> int:
     return width
 
 
-def _as_list(given: object) -> object:
+Width = Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)]
+
+
+def _as_tuple(given: object) -> object:
     return (given,) if isinstance(given, str) else given
 
 
+Files = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
 class Section(BaseModel):
-    """A group of settings: immutable, and closed to keys that it does not know."""
+    """A group of settings: immutable, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def _plugins(group: str) -> list[type[Section]]:
+    """Return the config classes that other packages register.
+
+    An entry point loads a class whose attribute `Config` is a `Section` with a field `kind` of type `Literal`.
+    """
+    classes = []
+    for entry in entry_points(group=group):
+        try:
+            classes.append(entry.load().Config)
+        except Exception as problem:
+            raise ConfigError(f"the entry point {entry.name!r} of {group} cannot be loaded: {problem}") from problem
+    return classes
+
+
+def kind_names(section: type[Section], key: str = "kind") -> tuple[str, ...]:
+    """Return the kinds that a class describes, such as `("rnn", "gru", "lstm")`."""
+    names: tuple[str, ...] = section.model_fields[key].annotation.__args__  # type: ignore[union-attr]
+    return names
+
+
+def _shorthand(given: object) -> object:
+    return {"kind": given} if isinstance(given, str) else given
 
 
 class CorpusConfig(Section):
@@ -48,32 +84,35 @@ class CorpusConfig(Section):
     train: str | None = Field(None, description="file of labelled sentences to learn from")
     validation: str | None = Field(None, description="file that chooses the best epoch")
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.1, description="share of the training sentences, its last ones, that do so where no file is given"
+        0.1, description="share of the training sentences, its last ones, for validation where no file is given"
     )
     test: str | None = Field(None, description="file scored once, when training has ended")
+    format: str | None = Field(
+        None, description="format of the files (`nertool formats` lists them); none: detect it from name and content"
+    )
     hub: str | None = Field(
         None,
-        description="instead of files a dataset: its name on the hub, or a folder; train, validation and test "
-        "are then names of its splits, where left out these",
+        description="a dataset instead of files: its name on the hub, or a folder; train, validation and test "
+        "are then names of its splits",
     )
-    config: str | None = Field(None, description="hub: which configuration of the dataset; none: its only one")
+    config: str | None = Field(None, description="hub: configuration of the dataset; none: its only one")
     revision: str | None = Field(None, description="hub: branch, tag or commit; none: the main branch")
     tokens: str = Field("tokens", description="hub, .parquet and .arrow: name of the column with the tokens")
     tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
-        None, description="names of the columns, left to right; none: first is token, last is label"
+        None, description="names of the columns from left to right; none: the first is the token, the last the label"
     )
     label: str = Field("label", description="name of the column with the labels to learn")
     scheme: Literal["detect", "IOB1", "IOB2", "IOBES", "BILOU", "BMES", "plain"] = Field(
         "detect", description="label scheme of the files"
     )
     learn_scheme: Literal["IOB1", "IOB2", "IOBES", "BILOU", "BMES"] = Field(
-        "IOBES", description="scheme that the network learns (plain tags stay plain)"
+        "IOBES", description="label scheme that the network learns (plain tags stay plain)"
     )
     stray: Literal["repair", "refuse"] = Field(
-        "repair", description="a label that the scheme forbids at its place, such as a stray I-"
+        "repair", description="what to do with a label that the scheme does not allow at its place, such as a stray I-"
     )
-    strip: str | None = Field(None, description="regular expression removed from each token")
+    strip: str | None = Field(None, description="regular expression whose matches are removed from each token")
 
     @field_validator("columns")
     @classmethod
@@ -97,7 +136,7 @@ class CorpusConfig(Section):
 
     @property
     def origin(self) -> str:
-        """What is learnt from: a dataset, or a file."""
+        """What the model learns from: the name of a dataset, or of a file."""
         return self.hub or self.train or ""
 
     @model_validator(mode="before")
@@ -126,13 +165,15 @@ class CorpusConfig(Section):
         return self
 
 
-class WordsConfig(Section):
-    """The word vectors."""
+# Inputs: what a token brings into the network.
 
-    vectors: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
-        (), description="files of pretrained vectors (GloVe or word2vec); several are concatenated"
-    )
-    dimensions: Size = Field(100, description="size of a word vector where no file is given")
+
+class WordsConfig(Section):
+    """A vector for each word."""
+
+    kind: Literal["words"] = Field("words", description="a vector for each word")
+    vectors: Files = Field((), description="files of pretrained vectors (GloVe or word2vec); several are concatenated")
+    dimensions: Size | None = Field(None, description="size of a word vector where no file is given; none: 100")
     minimum_count: Size = Field(
         1, description="training words rarer than this, and without a pretrained vector, are unknown words"
     )
@@ -142,85 +183,273 @@ class WordsConfig(Section):
     dropout: Fraction = Field(0.0, description="share of tokens whose word is hidden during training")
     trainable: bool = Field(True, description="whether training changes the vectors")
 
+    @model_validator(mode="after")
+    def _files_have_their_dimensions(self) -> WordsConfig:
+        if self.vectors and self.dimensions is not None:
+            raise ValueError("dimensions: the files of vectors have their own; remove one of the two settings")
+        return self
 
-class CharactersConfig(Section):
-    """What a word's spelling adds to its vector."""
 
-    kind: Literal["cnn", "lstm", "gru", "none"] = Field(
-        "cnn", description="a convolution or a recurrent network over the characters, or nothing"
-    )
+class CharacterCNNConfig(Section):
+    """The spelling of each word, read by a convolution."""
+
+    kind: Literal["characters"] = Field("characters", description="the spelling of each word")
+    network: Literal["cnn"] = Field("cnn", description="what reads the characters: cnn, lstm or gru")
     dimensions: Size = Field(30, description="size of a character vector")
-    filters: Size = Field(50, description="cnn: number of filters, which is the size of the result")
-    width: Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)] = Field(
-        3, description="cnn: characters that a filter sees"
-    )
-    hidden: Size = Field(25, description="lstm, gru: units in each direction; the result has twice as many")
-    case_dimensions: Annotated[int, Field(strict=True, ge=0)] = Field(
-        0, description="size of a vector for how the word uses capitals; 0: none"
-    )
+    filters: Size = Field(50, description="number of filters, which is the size of the result")
+    width: Width = Field(3, description="characters that a filter sees")
     dropout: Fraction = Field(0.0, description="dropout on the character vectors")
-    maximum: Size = Field(64, description="characters of a word that are looked at, counted from its start")
+    maximum: Size = Field(64, description="characters of a word that are read, counted from its start")
 
 
-class EncoderConfig(Section):
-    """What lets a token see its sentence."""
+class CharacterRNNConfig(Section):
+    """The spelling of each word, read by a recurrent network in both directions."""
 
-    kind: Literal["rnn", "gru", "lstm", "cnn", "none"] = Field(
-        "lstm", description="recurrent cell, iterated dilated convolutions, or nothing"
+    kind: Literal["characters"] = Field("characters", description="the spelling of each word")
+    network: Literal["lstm", "gru"] = Field(description="what reads the characters: cnn, lstm or gru")
+    dimensions: Size = Field(30, description="size of a character vector")
+    hidden: Size = Field(25, description="units in each direction; the result has twice as many")
+    dropout: Fraction = Field(0.0, description="dropout on the character vectors")
+    maximum: Size = Field(64, description="characters of a word that are read, counted from its start")
+
+
+class CaseConfig(Section):
+    """How each word uses capital letters."""
+
+    kind: Literal["case"] = Field("case", description="how each word uses capital letters")
+    dimensions: Size = Field(5, description="size of the vector")
+
+
+class ColumnConfig(Section):
+    """A further column of the corpus, such as part-of-speech tags."""
+
+    kind: Literal["column"] = Field("column", description="a further column of the corpus, such as pos or chunk")
+    column: str = Field(description="name of the column (see corpus.columns)")
+    dimensions: Size = Field(20, description="size of a value's vector")
+    minimum_count: Size = Field(1, description="values rarer than this in the training split are unknown values")
+    dropout: Fraction = Field(0.0, description="share of tokens whose value is hidden during training")
+
+
+class GazetteerConfig(Section):
+    """Lists of known phrases."""
+
+    kind: Literal["gazetteer"] = Field("gazetteer", description="lists of known phrases")
+    files: Annotated[Files, Field(min_length=1)] = Field(
+        description="files with a phrase a line, or a phrase, a tab and its type; a phrase without one has the "
+        "file's name as its type"
     )
-    hidden: Size = Field(200, description="units in each direction; cnn: filters")
-    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(
-        1, description="layers, one above the other; cnn: how often the block is applied"
-    )
-    bidirectional: bool = Field(True, description="read the sentence from both ends; cnn: look to both sides")
+    lowercase: bool = Field(False, description="whether upper and lower case are the same")
+    dimensions: Size = Field(5, description="size of the vector for a token's position in a phrase, for each type")
+    dropout: Fraction = Field(0.0, description="share of tokens whose matches are hidden during training")
+
+
+class NoInputConfig(Section):
+    """Switches an input off."""
+
+    kind: Literal["none"] = Field("none", description="this input is switched off")
+
+
+INPUTS: list[type[Section]] = [
+    WordsConfig,
+    CharacterCNNConfig,
+    CharacterRNNConfig,
+    CaseConfig,
+    ColumnConfig,
+    GazetteerConfig,
+    NoInputConfig,
+    *_plugins("nertool.inputs"),
+]
+
+
+# Encoders: what lets a token see its sentence.
+
+
+class RecurrentConfig(Section):
+    """A recurrent network over the sentence."""
+
+    kind: Literal["rnn", "gru", "lstm"] = Field(description="recurrent cell (or: cnn, none)")
+    hidden: Size = Field(200, description="units in each direction")
+    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="number of layers")
+    bidirectional: bool = Field(True, description="read the sentence from both ends")
     dropout: Fraction | None = Field(None, description="dropout between the layers; none: that of the model")
-    width: Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)] = Field(
-        3, description="cnn: tokens that a filter sees"
-    )
+
+
+class ConvolutionalConfig(Section):
+    """Iterated dilated convolutions over the sentence."""
+
+    kind: Literal["cnn"] = Field(description="iterated dilated convolutions")
+    hidden: Size = Field(200, description="number of filters")
+    layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="how often the block is applied")
+    bidirectional: bool = Field(True, description="look to both sides; else backwards only")
+    dropout: Fraction | None = Field(None, description="dropout between the iterations; none: that of the model")
+    width: Width = Field(3, description="tokens that a filter sees")
     dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = Field(
-        (1, 2, 1), description="cnn: steps between these tokens, for each convolution of the block"
+        (1, 2, 1), description="steps between these tokens, for each convolution of the block"
     )
+
+
+class NoEncoderConfig(Section):
+    """Each token sees itself alone."""
+
+    kind: Literal["none"] = Field(description="no encoder: each token sees itself alone")
+
+
+ENCODERS: list[type[Section]] = [
+    RecurrentConfig,
+    ConvolutionalConfig,
+    NoEncoderConfig,
+    *_plugins("nertool.encoders"),
+]
+
+
+# Attention.
+
+
+class NoAttentionConfig(Section):
+    """No attention."""
+
+    kind: Literal["none"] = Field("none", description="no attention")
 
 
 class AttentionConfig(Section):
-    """How the tokens of a sentence look at one another's states."""
+    """Attention with one head."""
 
-    kind: Literal["none", "dot", "scaled_dot", "additive", "multi_head"] = Field(
-        "none", description="how a state is scored against another"
-    )
-    dimensions: Size = Field(128, description="size of queries, keys and values, those of all heads together")
-    heads: Size = Field(4, description="multi_head: number of heads")
+    kind: Literal["dot", "scaled_dot", "additive"] = Field(description="how a state is scored against another")
+    dimensions: Size = Field(128, description="size of queries, keys and values")
+
+
+class MultiHeadConfig(Section):
+    """Attention with several heads."""
+
+    kind: Literal["multi_head"] = Field(description="scaled dot products in several heads")
+    dimensions: Size = Field(128, description="size of queries, keys and values, of all heads together")
+    heads: Size = Field(4, description="number of heads")
 
     @model_validator(mode="after")
-    def _heads_share_the_dimensions(self) -> AttentionConfig:
-        if self.kind == "multi_head" and self.dimensions % self.heads:
+    def _heads_share_the_dimensions(self) -> MultiHeadConfig:
+        if self.dimensions % self.heads:
             raise ValueError(f"dimensions: {self.dimensions} cannot be shared equally by {self.heads} heads")
         return self
 
 
-class ModelConfig(Section):
-    """The network: characters and words, encoder, attention, decoder."""
+ATTENTIONS: list[type[Section]] = [NoAttentionConfig, AttentionConfig, MultiHeadConfig]
 
-    characters: CharactersConfig = Field(default_factory=CharactersConfig)
-    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    attention: AttentionConfig = Field(default_factory=AttentionConfig)
-    decoder: Literal["crf", "softmax", "constrained"] = Field(
-        "crf",
-        description="score whole label sequences, or each label by itself; constrained: the latter, and the "
-        "best sequence that the scheme allows",
-    )
+
+# Decoders: from scores to a label sequence.
+
+
+class CRFConfig(Section):
+    """A conditional random field: whole label sequences are scored."""
+
+    kind: Literal["crf"] = Field("crf", description="score whole label sequences")
     constraints: Literal["none", "decoding", "always"] = Field(
         "decoding",
-        description="crf: where label sequences that the scheme forbids are ruled out; always: in the loss too",
+        description="where label sequences that the scheme does not allow are ruled out; always: in the loss too",
     )
+
+
+class SoftmaxConfig(Section):
+    """Each label is scored by itself."""
+
+    kind: Literal["softmax", "constrained"] = Field(
+        description="score each label by itself; constrained: and take the best sequence that the scheme allows"
+    )
+
+
+DECODERS: list[type[Section]] = [CRFConfig, SoftmaxConfig]
+
+
+# Optimizers and schedules.
+
+
+class SGDConfig(Section):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"] = Field("sgd", description="stochastic gradient descent")
+    momentum: Fraction = Field(0.9, description="momentum")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="L2 penalty on all weights but the word vectors"
+    )
+
+
+class AdamConfig(Section):
+    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adam", "adamw"] = Field(description="Adam; adamw: with decoupled weight decay")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="penalty on all weights but the word vectors"
+    )
+
+
+OPTIMIZERS: list[type[Section]] = [SGDConfig, AdamConfig]
+
+Warmup = Annotated[float, Field(ge=0.0)]
+_WARMUP = "epochs, or a part of one, in which the rate rises from 0 to the schedule's; 0: none"
+
+
+class InverseConfig(Section):
+    """A learning rate that falls with the inverse of the epoch."""
+
+    kind: Literal["inverse"] = Field(
+        "inverse", description="epoch n (from 0) learns with learning_rate / (1 + decay * n)"
+    )
+    decay: Annotated[float, Field(ge=0.0)] = Field(0.05, description="how fast the rate falls")
+    warmup: Warmup = Field(0.0, description=_WARMUP)
+
+
+class StepConfig(Section):
+    """A learning rate that is reduced after a number of epochs, or when validation F1 no longer rises."""
+
+    kind: Literal["step", "plateau"] = Field(
+        description="reduce the rate every few epochs; plateau: after a few epochs without a better F1"
+    )
+    reduce_every: Size = Field(5, description="epochs between reductions; plateau: without a better F1 before one")
+    reduce_by: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="what a reduction multiplies the learning rate by"
+    )
+    warmup: Warmup = Field(0.0, description=_WARMUP)
+
+
+class CosineConfig(Section):
+    """A learning rate that falls to 0 along half a cosine, over all epochs."""
+
+    kind: Literal["cosine"] = Field(description="half a cosine down to 0, over all epochs")
+    warmup: Warmup = Field(0.0, description=_WARMUP)
+
+
+class OneCycleConfig(Section):
+    """A learning rate that rises to its peak and falls to nearly 0, over all epochs."""
+
+    kind: Literal["one_cycle"] = Field(description="up to the peak and down to nearly 0, over all epochs")
+
+
+SCHEDULES: list[type[Section]] = [InverseConfig, StepConfig, CosineConfig, OneCycleConfig]
+
+if TYPE_CHECKING:
+    InputConfig = EncoderConfig = AnyAttention = DecoderConfig = OptimizerConfig = ScheduleConfig = Any
+else:
+
+    def _union(classes: list[type[Section]]) -> Any:
+        return Annotated[Union[tuple(classes)], Field(discriminator="kind")]  # noqa: UP007 - made at run time
+
+    _characters = Annotated[CharacterCNNConfig | CharacterRNNConfig, Field(discriminator="network")]
+    _others = [each for each in INPUTS if each not in (CharacterCNNConfig, CharacterRNNConfig)]
+    InputConfig = Annotated[Union[(_characters, *_others)], Field(discriminator="kind")]  # noqa: UP007
+    EncoderConfig = Annotated[_union(ENCODERS), BeforeValidator(_shorthand)]
+    AnyAttention = Annotated[_union(ATTENTIONS), BeforeValidator(_shorthand)]
+    DecoderConfig = Annotated[_union(DECODERS), BeforeValidator(_shorthand)]
+    OptimizerConfig = Annotated[_union(OPTIMIZERS), BeforeValidator(_shorthand)]
+    ScheduleConfig = Annotated[_union(SCHEDULES), BeforeValidator(_shorthand)]
+
+
+class ModelConfig(Section):
+    """The network over the inputs: encoder, attention, decoder."""
+
+    encoder: EncoderConfig = Field({"kind": "lstm"}, description="what lets a token see its sentence")
+    attention: AnyAttention = Field({"kind": "none"}, description="how the tokens of a sentence look at one another")
+    decoder: DecoderConfig = Field({"kind": "crf"}, description="how scores become a label sequence")
     dropout: Fraction = Field(0.5, description="dropout before the encoder, between its layers, and after it")
     locked_dropout: bool = Field(False, description="variational dropout: one mask for all tokens of a sentence")
-
-    @model_validator(mode="after")
-    def _constraints_are_the_crfs(self) -> ModelConfig:
-        if self.decoder != "crf" and self.constraints == "always":
-            raise ValueError(f"constraints: 'always' is for the crf; decoder is {self.decoder!r}")
-        return self
 
 
 class TrainingConfig(Section):
@@ -232,29 +461,11 @@ class TrainingConfig(Section):
     epochs: Size = Field(50, description="passes over the training split, at most")
     patience: Size = Field(10, description="epochs without a better validation F1 before training ends")
     batch_size: Size = Field(10, description="sentences in a batch")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="update rule")
+    optimizer: OptimizerConfig = Field({"kind": "sgd"}, description="update rule")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         0.015, description="largest step size: where a schedule starts, or the peak of one_cycle"
     )
-    schedule: Literal["inverse", "step", "cosine", "plateau", "one_cycle"] = Field(
-        "inverse", description="how the learning rate changes; cosine and one_cycle are laid out over all epochs"
-    )
-    decay: Annotated[float, Field(ge=0.0)] = Field(
-        0.05, description="inverse: epoch n (from 0) learns with learning_rate / (1 + decay * n)"
-    )
-    reduce_every: Size = Field(
-        5, description="step: epochs between reductions; plateau: epochs without a better F1 before one"
-    )
-    reduce_by: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.5, description="step and plateau: what a reduction multiplies the learning rate by"
-    )
-    warmup: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="epochs, or a part of one, in which the rate rises from 0 to the schedule's; 0: none"
-    )
-    momentum: Fraction = Field(0.9, description="momentum of sgd")
-    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="L2 penalty on all weights but the word vectors (decoupled for adamw)"
-    )
+    schedule: ScheduleConfig = Field({"kind": "inverse"}, description="how the learning rate changes")
     clip: Annotated[float, Field(ge=0.0)] = Field(
         5.0, description="largest norm of the gradient, or size of each of its elements; 0: no limit"
     )
@@ -269,19 +480,62 @@ class TrainingConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _one_cycle_has_its_own_warmup(self) -> TrainingConfig:
-        if self.warmup and self.schedule == "one_cycle":
-            raise ValueError("warmup: one_cycle has one of its own; set warmup to 0 or take another schedule")
+    def _plateau_can_reduce(self) -> TrainingConfig:
+        schedule: Any = self.schedule
+        if schedule.kind == "plateau" and schedule.reduce_every >= self.patience:
+            raise ValueError(
+                f"schedule.reduce_every: {schedule.reduce_every} is not below patience ({self.patience}), so that "
+                "training ends before the rate is ever reduced"
+            )
         return self
+
+
+DEFAULT_INPUTS: dict[str, Any] = {"words": {}, "characters": {}}
+
+
+def _complete_inputs(tree: Any) -> Any:
+    """Add the default inputs, and for each entry the kind that its name stands for.
+
+    `characters: null` switches an input off, as `characters: {kind: none}` does.
+    """
+    if not isinstance(tree, dict):
+        return tree
+    known = {name for section in INPUTS for name in kind_names(section)}
+    entries: dict[Any, Any] = {}
+    for name, entry in {**DEFAULT_INPUTS, **tree}.items():
+        if entry is None:
+            entry = {"kind": "none"}
+        if isinstance(entry, dict):
+            entry = {**({"kind": name} if name in known else {}), **entry}
+            if entry.get("kind") == "characters":
+                entry.setdefault("network", "cnn")
+        entries[name] = entry
+    return entries
+
+
+InputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Config(Section):
     """A whole run: what to read, what to build, how to train it."""
 
     language: str = Field(
-        "en", pattern="^[a-z]{2,3}$", description="language of the tokeniser for raw text (a spaCy code)"
+        "en", pattern="^[a-z]{2,3}$", description="language of the tokenizer for raw text (a spaCy code)"
     )
     corpus: CorpusConfig
-    words: WordsConfig = Field(default_factory=WordsConfig)
+    inputs: Annotated[dict[InputName, InputConfig], BeforeValidator(_complete_inputs)] = Field(
+        {}, description="what each token brings into the network, by name"
+    )
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @property
+    def active_inputs(self) -> dict[str, Any]:
+        """The inputs that are not switched off, in order."""
+        return {name: entry for name, entry in self.inputs.items() if entry.kind != "none"}
+
+    @model_validator(mode="after")
+    def _some_input_is_left(self) -> Config:
+        if not self.active_inputs:
+            raise ValueError("inputs: all are switched off; a network needs at least one")
+        return self

@@ -1,33 +1,55 @@
-"""Raw text cut into tokens and sentences."""
+"""Tokenization: from raw text to tokens and sentences."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from nertool.errors import ConfigError
+from nertool.text.document import Document
 
 STRINGS_KEPT = 50_000
 _AT_ONCE = 20_000  # characters that become one of spaCy's Docs
-_LAST_BLANKS = re.compile(r"(?s:.*)(?<=\s)(?=\S)()")
+_LAST_WHITESPACE = re.compile(r"(?s:.*)(?<=\s)(?=\S)()")
 _LONG_WORD = re.compile(r"\S{301,}")
 # Of a long word; not within letters and digits.
 _PART = re.compile(r"\S{1,100}\w*")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"\S+")
 
-Cut = tuple[list[tuple[int, int]], list[int]]
 
 
-class Rules:
-    """Cuts by spaCy's rules for a language. Several threads may share one.
+class Tokens(NamedTuple):
+    """What a tokenizer finds in a text.
 
-    Of a word of more than 300 characters the parts are cut by themselves, some hundred characters each, for time
-    would grow with the square of its length.
+    Attributes:
+        offsets: Start and end of each token in characters; no token is whitespace.
+        sentence_starts: Index of the first token of each sentence.
+    """
+
+    offsets: list[tuple[int, int]]
+    sentence_starts: list[int]
+
+
+Tokenizer = Callable[[str], Tokens]
+
+
+def tokenize(text: str, tokenizer: Tokenizer) -> Document:
+    """Make a document of a text."""
+    offsets, starts = tokenizer(text)
+    tokens = tuple(text[start:end] for start, end in offsets)
+    return Document(tokens, text, tuple(offsets), tuple(starts))
+
+
+class SpacyTokenizer:
+    """Tokenizes by spaCy's rules for a language, with sentences by spaCy's sentencizer. Threads may share one.
+
+    A word of more than 300 characters is tokenized in parts of about a hundred characters, because spaCy's time
+    grows with the square of a word's length.
 
     Args:
-        language: A spaCy code.
+        language: A spaCy code, such as "en".
     """
 
     def __init__(self, language: str) -> None:
@@ -36,8 +58,8 @@ class Rules:
         self._strings = 0
         self._stops: frozenset[int] = frozenset()
 
-    def __call__(self, text: str) -> Cut:
-        """Where each token that is not blank begins and ends, and where each sentence ends among them.
+    def __call__(self, text: str) -> Tokens:
+        """Tokenize a text; tokens of whitespace are left out.
 
         Raises:
             ConfigError: spaCy has no such language, or lacks a package for it.
@@ -62,12 +84,10 @@ class Rules:
                         ends.append(len(offsets))
                 if not space:
                     offsets.append((start + place, start + place + length))
-        if offsets and (not ends or ends[-1] < len(offsets)):
-            ends.append(len(offsets))
-        return offsets, ends
+        return Tokens(offsets, [0, *(end for end in ends if end < len(offsets))] if offsets else [])
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
-        """Cuts a text where it makes no difference, if it can be: a Doc takes much memory, a long word time."""
+        """Cut a text where this changes no token, because a Doc takes much memory and a long word much time."""
         from spacy.tokenizer import Tokenizer
 
         # spaCy takes prefixes and suffixes off a word one by one and looks at all of the rest each time.
@@ -76,7 +96,7 @@ class Rules:
         while start < len(text):
             end = min(start + _AT_ONCE, len(text))
             if end < len(text):
-                blanks = _LAST_BLANKS.match(text, start + _AT_ONCE // 2, end)
+                blanks = _LAST_WHITESPACE.match(text, start + _AT_ONCE // 2, end)
                 end = blanks.end(1) if blanks else end
             at = start
             if long_words:
@@ -90,7 +110,7 @@ class Rules:
             start = end
 
     def _spacy(self) -> Any:
-        # spaCy keeps every word that it met for ever; a new pipeline is how a stream without end forgets them.
+        # spaCy keeps every word that it has met. A new pipeline now and then bounds the memory of an endless stream.
         if self._pipeline is None or len(self._pipeline.vocab.strings) > self._strings + STRINGS_KEPT:
             import spacy
 
@@ -99,7 +119,7 @@ class Rules:
                 sentencizer: Any = pipeline.add_pipe("sentencizer")
             except (ImportError, ValueError, AttributeError) as problem:  # the last where it is another module
                 reason = " ".join(str(problem).split())
-                raise ConfigError(f"language {self.language!r}: spaCy cannot tokenise it: {reason}") from None
+                raise ConfigError(f"language {self.language!r}: spaCy cannot tokenize it: {reason}") from None
             # Another thread may be waiting for it, so it is not shown before it is whole.
             self._stops = frozenset(map(pipeline.vocab.strings.add, sentencizer.punct_chars))
             self._strings = len(pipeline.vocab.strings)
@@ -107,15 +127,15 @@ class Rules:
         return self._pipeline
 
 
-def at_blanks(text: str) -> Cut:
-    """Cuts text that is tokenised already: tokens at white space, sentences at line ends."""
+def split_whitespace(text: str) -> Tokens:
+    """Tokenize text that is tokenized already: tokens are separated by whitespace, sentences by line ends."""
     offsets: list[tuple[int, int]] = []
-    ends: list[int] = []
-    start = 0
+    starts: list[int] = []
+    position = 0
     for line in text.split("\n"):
-        found = [(start + match.start(), start + match.end()) for match in _TOKEN.finditer(line)]
-        offsets += found
+        found = [(position + match.start(), position + match.end()) for match in _TOKEN.finditer(line)]
         if found:
-            ends.append(len(offsets))
-        start += len(line) + 1
-    return offsets, ends
+            starts.append(len(offsets))
+        offsets += found
+        position += len(line) + 1
+    return Tokens(offsets, starts)

@@ -1,0 +1,180 @@
+"""The registry of formats: which there are, which one a file is in, and the contract that each fulfils.
+
+A new format is one file in this folder and one line in `_BUILT_IN`, or a class in another package under the entry
+point `nertool.formats`. Every command that reads or writes data asks this registry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import IO, Any, ClassVar, Literal
+
+from nertool.errors import CorpusError
+from nertool.text.document import Document
+from nertool.text.schemes import Scheme
+from nertool.text.tokenization import Tokenizer
+
+HEAD_SIZE = 4096  # bytes of a file that a format may look at to recognize it
+
+
+@dataclass
+class Report:
+    """What a reader or writer left out, repaired or moved, for a person to see.
+
+    Attributes:
+        misfits: Entities that were left out, each with its place and the reason.
+        widened: Entities that were widened to whole tokens.
+        notes: Anything else.
+    """
+
+    misfits: list[str] = field(default_factory=list)
+    widened: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read. A format looks at what concerns it.
+
+    Attributes:
+        columns: Names of the columns from left to right; None: the first is the token, the last the label.
+        label: Name of the column with the labels.
+        token_column, tag_column: Names of the columns of tables (parquet, Arrow).
+        scheme: Scheme of the labels; None: detect it.
+        strip: Regular expression whose matches are removed from each token.
+        labelled: Whether labels are wanted; else a file without labels is read too.
+        snap: Whether entities that begin or end inside a token are widened to whole tokens.
+        tokenizer: Makes tokens and sentences of raw text; None: English.
+    """
+
+    columns: tuple[str, ...] | None = None
+    label: str = "label"
+    token_column: str = "tokens"
+    tag_column: str = "ner_tags"
+    scheme: Scheme | None = None
+    strip: str | None = None
+    labelled: bool = True
+    snap: bool = False
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How to write. A format looks at what concerns it.
+
+    Attributes:
+        scheme: Scheme of the labels, for formats that have labels; plain tags stay plain.
+        language: Of the text, a spaCy code.
+    """
+
+    scheme: Scheme = Scheme.IOB2
+    language: str = "en"
+
+
+Holds = Literal["text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled"]
+
+
+class Format(ABC):
+    """A file format.
+
+    Attributes:
+        name: Unique; what `--from`, `--to` and `corpus.format` say.
+        description: One line for `nertool formats`.
+        suffixes: Of file names in lower case, such as `(".jsonl",)`.
+        holds: What the format can hold. What a document has and its format cannot hold is refused, or counted in
+            the report, and never dropped silently.
+        readable, writable: Whether `read` and `write` are implemented.
+        streams: Whether `read` can read lines as they come (standard input), in memory that does not grow.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    holds: ClassVar[frozenset[Holds]] = frozenset()
+    readable: ClassVar[bool] = True
+    writable: ClassVar[bool] = True
+    streams: ClassVar[bool] = False
+
+    def sniff(self, head: str | None, path: Path) -> bool:
+        """Say whether a file is in this format, from its content.
+
+        Args:
+            head: The first characters of the file, decompressed; None for a folder or where they are not UTF-8.
+            path: The file, or folder.
+        """
+        return False
+
+    def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
+        """Read documents as a stream.
+
+        Labels come as they are in the file, with `Document.scheme` None where the scheme is still to be detected
+        (see `nertool.formats.labels.resolve`).
+
+        Raises:
+            CorpusError: The file cannot be read; says where, what was expected, and what to do.
+        """
+        raise NotImplementedError
+
+    def read_lines(
+        self, lines: Iterator[str], name: str, options: ReadOptions, report: Report
+    ) -> Iterator[Document]:
+        """Read documents from lines without their line ends, such as standard input; for `streams` formats."""
+        raise NotImplementedError
+
+    def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
+        """Write documents to a file, which appears under its name when it is whole.
+
+        Raises:
+            CorpusError: A document has something that the format cannot hold.
+        """
+        raise NotImplementedError
+
+    def write_stream(self, target: IO[str], documents: Iterable[Document], options: WriteOptions) -> None:
+        """Write documents to an open text stream, such as standard output; refused by binary formats."""
+        raise CorpusError(f"{self.name} is not text: name a file for it with --output")
+
+
+# Loaded when they are asked for: some need packages that take long to import. "module:class".
+_BUILT_IN: dict[str, str] = {
+    "conll": "nertool.formats.conll:Columns",
+    "jsonl": "nertool.formats.jsonl:JsonLines",
+    "brat": "nertool.formats.brat:Brat",
+    "spacy": "nertool.formats.docbin:DocBinFormat",
+    "parquet": "nertool.formats.arrow:Parquet",
+    "arrow": "nertool.formats.arrow:Arrow",
+    "text": "nertool.formats.plain:PlainText",
+    "tokens": "nertool.formats.plain:Tokens",
+}
+
+
+def formats() -> dict[str, Format]:
+    """Return all formats by name, those of other packages included."""
+    raise NotImplementedError  # written together with the formats
+
+
+def detect_format(path: Path) -> Format:
+    """Find the format of a file or folder from its name and content.
+
+    Raises:
+        CorpusError: No format recognizes it: names what it looks like, and what to do.
+    """
+    raise NotImplementedError
+
+
+def format_for_writing(path: Path) -> Format:
+    """Find the format to write from the name of a file that need not exist."""
+    raise NotImplementedError
+
+
+def find_format(name: str) -> Format:
+    """Return a format by name.
+
+    Raises:
+        CorpusError: There is none; lists the names.
+    """
+    raise NotImplementedError

@@ -1,0 +1,90 @@
+"""The one door from arrays to tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nertool.data.encoding import Arrays
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which positions of a batch are tokens. Masks are prefixes: True for the tokens of a sentence, then False.
+
+    Whether there is padding at all is known here, so that no module asks a tensor for it: that would wait for the
+    device, and stop `torch.export`.
+
+    Attributes:
+        mask: Boolean (time, batch).
+        order: Time indices that reverse each sentence within its own length, (time, batch); None without padding.
+        lengths: Tokens of each sentence, (batch,).
+    """
+
+    mask: Tensor
+    order: Tensor | None
+    lengths: Tensor
+
+    @property
+    def ragged(self) -> bool:
+        """Whether there is padding."""
+        return self.order is not None
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, device: torch.device | str = "cpu") -> Layout:
+        """Lay out sentences of these lengths, (batch,)."""
+        longest = int(lengths.max())
+        steps = np.arange(longest)[:, None]
+        mask = steps < lengths
+        order = None if int(lengths.min()) == longest else np.where(mask, lengths - 1 - steps, steps)
+        return cls(
+            torch.from_numpy(mask).to(device),
+            None if order is None else torch.from_numpy(order).to(device),
+            torch.from_numpy(np.asarray(lengths, dtype=np.int64)).to(device),
+        )
+
+    @classmethod
+    def of_mask(cls, mask: Tensor) -> Layout:
+        """Lay out sentences by their mask, (time, batch), on its device; as if there were padding."""
+        lengths = mask.sum(0)
+        steps = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+        return cls(mask, torch.where(mask, lengths - 1 - steps, steps), lengths)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentences side by side, time-major, as tensors of one device.
+
+    Attributes:
+        form_features: For each context-free input its features of the distinct forms of the batch.
+        forms: The form of each token, as an index into these, (time, batch).
+        token_features: For each other input its features, (time, batch, ...).
+        layout: Which positions are tokens.
+        labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None without labels.
+    """
+
+    form_features: dict[str, tuple[Tensor, ...]]
+    forms: Tensor
+    token_features: dict[str, Tensor]
+    layout: Layout
+    labels: Tensor | None
+
+    @classmethod
+    def of(cls, arrays: Arrays, device: torch.device | str = "cpu") -> Batch:
+        """Move a batch of arrays to a device."""
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        return cls(
+            {name: tuple(map(tensor, values)) for name, values in arrays.form_features.items()},
+            tensor(arrays.forms),
+            {name: tensor(values) for name, values in arrays.token_features.items()},
+            Layout.of(arrays.lengths, device),
+            None if arrays.labels is None else tensor(arrays.labels),
+        )
+
+

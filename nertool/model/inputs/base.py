@@ -1,0 +1,143 @@
+"""The contract of an input: what a token brings into the network.
+
+An input has two halves. `Input` knows the vocabulary: it is fitted on the training documents, encodes documents as
+arrays, and goes into the files of a model. `InputModule` turns these arrays into vectors; its weights are trained.
+
+A new kind is one file in this folder, a config class in `nertool.config.schema` and a line in `BUILT_IN` of
+`nertool.model.inputs`; or a class in another package under the entry point `nertool.inputs`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nertool.data.encoding import Table
+from nertool.data.vectors import Vectors
+from nertool.model.dropout import Noise
+from nertool.text.document import Document
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Files that inputs are fitted with, read beforehand.
+
+    Attributes:
+        vectors: Pretrained word vectors by the name in the config.
+    """
+
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+
+
+class Input(ABC):
+    """The data side of an input: vocabulary and encoding. Uses no torch but in `module`.
+
+    Attributes:
+        Config: The config class of this kind; its field `kind` names the kinds.
+        context_free: Whether the features of a token depend on its form alone. If so, they are encoded, and in
+            tagging its vector is computed, once for each distinct form.
+        name: Of the entry in the config's `inputs`.
+        config: The entry.
+    """
+
+    Config: ClassVar[type]
+    context_free: ClassVar[bool]
+
+    def __init__(self, name: str, config: Any) -> None:
+        self.name = name
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, name: str, config: Any, documents: Sequence[Document], resources: Resources) -> Input:
+        """Make an input with the vocabulary of the training documents, and of no others.
+
+        Raises:
+            ConfigError, CorpusError: A file is missing or wrong, or the documents lack a column.
+        """
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, name: str, config: Any, state: Any) -> Input:
+        """Make an input from its `state`.
+
+        Raises:
+            ValueError, TypeError, LookupError: It is no such state.
+        """
+
+    @abstractmethod
+    def state(self) -> Any:
+        """Return the vocabulary as plain JSON values, for the files of a model."""
+
+    @abstractmethod
+    def module(self, noise: Noise) -> InputModule:
+        """Build the module, with its shapes; the weights are drawn by `InputModule.initialize`."""
+
+    def initial_weights(self, resources: Resources, module: InputModule) -> None:
+        """Fill pretrained values into a module whose weights have been drawn; by default there are none."""
+
+    def check(self, document: Document) -> None:
+        """Refuse a document that lacks what this input reads.
+
+        Raises:
+            CorpusError: A column is missing; says which, and where it would come from.
+        """
+
+    def encode_forms(self, forms: Sequence[str]) -> Table:
+        """Encode forms, a row each; for context-free inputs. The form "" stands for padding."""
+        raise NotImplementedError
+
+    def encode_documents(self, documents: Sequence[Document]) -> Table:
+        """Encode documents, a row for each token of all of them in order; for inputs that are not context-free."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Describe the input in a few words, for `nertool info`."""
+        return self.config.kind
+
+
+class InputModule(nn.Module):
+    """The network side of an input: from features to vectors.
+
+    Attributes:
+        output_size: Size of a vector.
+    """
+
+    output_size: int
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the first weights from a generator, and from no global state."""
+        raise NotImplementedError
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """Return parameters whose gradients are sparse over their rows, so that a step touches few rows."""
+        return []
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Compute vectors.
+
+        Args:
+            features: What `Table.select` gives. Of context-free inputs for forms, (forms, ...); of others for tokens,
+                (time, batch, ...).
+
+        Returns:
+            (forms, output_size) or (time, batch, output_size).
+        """
+        raise NotImplementedError
+
+    def spread(self, vectors: Tensor, forms: Tensor) -> Tensor:
+        """Give each token the vector of its form; where dropout depends on the token, it happens here.
+
+        Args:
+            vectors: What `forward` returned, (forms, output_size).
+            forms: The form of each token, (time, batch).
+
+        Returns:
+            (time, batch, output_size).
+        """
+        return nn.functional.embedding(forms, vectors)

@@ -1,0 +1,98 @@
+"""`Model`: a network with the vocabularies that it takes to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nertool.config.schema import Config
+from nertool.data.encoding import Forms
+from nertool.errors import ConfigError
+from nertool.model.crf import Constraints
+from nertool.model.inputs import input_class
+from nertool.model.inputs.base import Input, Resources
+from nertool.model.network import Network
+from nertool.text.document import Document
+from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions
+
+
+@dataclass
+class Model:
+    """A network with all that it takes to use it.
+
+    Attributes:
+        config: Of the run.
+        labels: In the order of the network's outputs.
+        scheme: Of the labels.
+        inputs: What each token brings in, by name.
+        network: The weights.
+    """
+
+    config: Config
+    labels: list[str]
+    scheme: Scheme
+    inputs: dict[str, Input]
+    network: Network
+
+    @property
+    def label_numbers(self) -> dict[str, int]:
+        """The number of each label."""
+        return {label: number for number, label in enumerate(self.labels)}
+
+    def new_forms(self) -> Forms:
+        """Return an empty register of forms, encoded as the network wants them."""
+        return Forms(self.inputs)
+
+
+def build_network(config: Config, labels: Sequence[str], scheme: Scheme, inputs: Mapping[str, Input]) -> Network:
+    """Build a network for these vocabularies, on the current default device; its weights are not drawn."""
+    constraints = Constraints(*allowed_transitions(labels, scheme))
+    return Network(inputs, len(labels), config.model, constraints, seed=config.training.seed)
+
+
+def fit_labels(documents: Iterable[Document], scheme: Scheme, more: Iterable[str] = ()) -> list[str]:
+    """Collect the labels of the training documents, O first.
+
+    Args:
+        documents: With labels in the scheme.
+        scheme: Of the labels.
+        more: Labels to know besides.
+    """
+    found = {label for document in documents for label in document.labels or () if label} | set(more)
+    if scheme is not Scheme.PLAIN:
+        found.add(OUTSIDE)  # belongs to every scheme of spans, seen or not
+    return sorted(found, key=lambda label: (label != OUTSIDE, label))
+
+
+def new_model(
+    config: Config,
+    documents: Sequence[Document],
+    scheme: Scheme,
+    resources: Resources,
+    more_labels: Iterable[str] = (),
+) -> Model:
+    """Make a model before training: vocabularies of the training documents, weights drawn by the config's seed.
+
+    Args:
+        config: Of the run.
+        documents: The training split, and no other.
+        scheme: Of their labels.
+        resources: Files that inputs are fitted with.
+        more_labels: Labels to know besides those of the documents.
+
+    Raises:
+        ConfigError: The sizes are impossible, or an input cannot be fitted.
+    """
+    labels = fit_labels(documents, scheme, more_labels)
+    inputs = {
+        name: input_class(entry).fit(name, entry, documents, resources)
+        for name, entry in config.active_inputs.items()
+    }
+    try:
+        network = build_network(config, labels, scheme, inputs)
+        network.initialize(config.training.seed)
+    except (RuntimeError, MemoryError) as problem:
+        raise ConfigError(f"model: a network of these sizes cannot be built: {problem}") from None
+    for name, each in inputs.items():
+        each.initial_weights(resources, network.input(name))
+    return Model(config, labels, scheme, inputs, network)
