@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from nertool.config.loading import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_files
 from nertool.config.schema import Config
 
 # Threads of tiny matrix products mostly wait for each other. Read by torch
@@ -48,17 +48,18 @@ Nobody met [PER Otto Byron] in [LOC Oslo] .
 """
 SETTINGS = """\
 corpus: {train: train.txt, validation: validation.txt, test: test.txt}
-words: {dimensions: 12}
-model:
+inputs:
+  words: {dimensions: 12}
   characters: {dimensions: 6, filters: 8}
-  encoder: {hidden: 12}
+model:
+  encoder: {kind: lstm, hidden: 12}
   dropout: 0.1
 training: {epochs: 30, patience: 30, batch_size: 4, optimizer: adam, learning_rate: 0.02, threads: 1}
 """
 
 
 def parse(text: str) -> list[Sentence]:
-    """Sentences from bracketed text, labelled in IOB2."""
+    """Read sentences from bracketed text, labelled in IOB2."""
     sentences = []
     for line in text.strip().splitlines():
         tokens: list[str] = []
@@ -78,7 +79,7 @@ def parse(text: str) -> list[Sentence]:
 
 
 def write_tiny(folder: Path) -> Path:
-    """Writes the three splits and a config over them to a folder; returns the config's path."""
+    """Write the three splits and a config over them to a folder; return the config's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {"train": TRAIN, "validation": TRAIN, "test": TEST}.items():
         rows = ["".join(f"{t} {label}\n" for t, label in zip(*pair, strict=True)) for pair in parse(text)]
@@ -90,31 +91,31 @@ def write_tiny(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_train() -> list[Sentence]:
-    """The training (and validation) sentences: tokens, and labels in IOB2."""
+    """Return the training (and validation) sentences: tokens, and labels in IOB2."""
     return parse(TRAIN)
 
 
 @pytest.fixture(scope="session")
 def tiny_test() -> list[Sentence]:
-    """The test sentences, with words that training never saw."""
+    """Return the test sentences, with words that training never saw."""
     return parse(TEST)
 
 
 @pytest.fixture
 def tiny_yaml(tmp_path: Path) -> Path:
-    """A config file, in a folder of its own with train.txt, validation.txt and test.txt beside it."""
+    """Return a config file, in a folder of its own with train.txt, validation.txt and test.txt beside it."""
     return write_tiny(tmp_path / "tiny")
 
 
 @pytest.fixture
 def tiny_config(tiny_yaml: Path) -> Callable[..., Config]:
-    """Makes checked configs over the tiny corpus from overrides such as "training.epochs=2"."""
-    return lambda *overrides: locate_corpus(load_config(tiny_yaml, overrides), tiny_yaml)
+    """Make checked configs over the tiny corpus from overrides such as "training.epochs=2"."""
+    return lambda *overrides: locate_files(load_config(tiny_yaml, overrides), tiny_yaml)
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a model that predicts its training sentences; to be read, not written to.
+    """Return the run directory of a model that predicts its training sentences; to be read, not written to.
 
     The corpus and config that it came from are in the folder `corpus` beside it.
     """
@@ -122,7 +123,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     path = write_tiny(folder / "corpus")
-    *_, finished = run(locate_corpus(load_config(path), path), folder / "run")
+    *_, finished = run(locate_files(load_config(path), path), folder / "run")
     assert isinstance(finished, Finished)
     assert finished.best.validation.micro.f1 == 1.0, "the tiny corpus was not learnt"
     return folder / "run"
