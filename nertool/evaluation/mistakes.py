@@ -1,4 +1,4 @@
-"""What a model gets wrong, how often, how sure it was, and where."""
+"""What a model gets wrong: how often, how confidently, and where."""
 
 from __future__ import annotations
 
@@ -6,26 +6,38 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from nertool.data.corpus import Split
 from nertool.evaluation.pairing import Judged, Outcome, pair
 from nertool.evaluation.scores import calibration_error, strict_entities
-from nertool.formats.labels import LabelledSentences
-from nertool.tagging.labeller import Labelled
 from nertool.text.schemes import Scheme, Span
 
-BINS = 15  # as `calibration_error` has them, so that it follows from the table
+BINS = 15  # the default of `calibration_error`, so that it follows from the table
+
+
+class Predicted(Protocol):
+    """The part of `nertool.tagging.predictor.Predictions` that is read here."""
+
+    @property
+    def labels(self) -> list[list[str]]:
+        """Labels of each sentence."""
+        ...
+
+    def probability(self, sentence: int, start: int, end: int) -> float:
+        """Return the probability that the tokens from start to end (exclusive) have exactly their labels."""
+        ...
 
 
 class Mistake(NamedTuple):
-    """An entity, or two, that are not right.
+    """An entity, or a pair of them, that is not right.
 
     Attributes:
         judged: What is wrong.
-        score: Probability of the predicted entity; of a missed one: of the model's own labels for its tokens.
-        line: Of its first token in the data; where this has rows, that of the sentence. From 1.
+        score: Probability of the predicted entity; for a missed one, of the model's own labels for its tokens.
+        line: Line of its first token in the data, from 1; where the data has rows, the row of its sentence.
     """
 
     judged: Judged
@@ -35,40 +47,40 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True)
 class WrongSentence:
-    """A sentence that is not all right.
+    """A sentence with at least one mistake.
 
     Attributes:
-        line: That it begins in, or its row, from 1.
-        tokens: All of them.
+        line: Line of its first token in the data, or its row, from 1.
+        tokens: All its tokens.
         gold: Its entities (for plain tags: the tokens that are wrong).
-        predicted: The same as the model has it.
-        mistakes: The surest first.
+        predicted: The same as the model predicted it.
+        mistakes: The most confident first.
     """
 
     line: int
-    tokens: list[str]
+    tokens: Sequence[str]
     gold: list[Span]
     predicted: list[Span]
     mistakes: list[Mistake]
 
     @property
     def score(self) -> float:
-        """That of its surest mistake."""
+        """Score of its most confident mistake."""
         return self.mistakes[0].score
 
 
 class Bin(NamedTuple):
-    """Predictions of about the same confidence, from `low` to `high`.
+    """Predictions with a confidence between `low` and `high`.
 
     Attributes:
-        number: How many.
-        confidence: Their mean; 0 where there is none.
+        count: Number of predictions.
+        confidence: Their mean confidence; 0 without predictions.
         right: Share of them that is right.
     """
 
     low: float
     high: float
-    number: int
+    count: int
     confidence: float
     right: float
 
@@ -78,19 +90,17 @@ class Findings:
     """What a model got wrong.
 
     Attributes:
-        plain_tags: Whether each token has a tag instead of being in an entity or not; what is said of entities
-            then holds of tokens.
-        unit: What lines of sentences count: lines, or rows.
-        sentences: How many there are.
-        tokens: How many there are.
-        wrong_sentences: How many hold a mistake.
-        outcomes: For each type, how many of its gold entities have which outcome; what is invented is counted
-            with the type that it was given.
-        confusion: How many entities are of the first type in the gold labels and of the second in the
-            predicted ones; None stands for no entity.
+        plain_tags: Whether the labels are plain tags; what is said of entities then holds for tokens.
+        unit: What line numbers count: lines, or rows.
+        sentences: Number of sentences.
+        tokens: Number of tokens.
+        wrong_sentences: Number of sentences with a mistake.
+        outcomes: For each type, how many of its gold entities have which outcome; an invented entity is counted
+            under the type that it was given.
+        confusion: Number of entities by gold type and predicted type; None stands for no entity.
         bins: All predicted entities by confidence.
-        calibration_error: Expected calibration error over these bins; None where nothing is predicted.
-        surest: The sentences with the surest mistakes, the surest first.
+        calibration_error: Expected calibration error over these bins; None without predictions.
+        surest: The sentences with the most confident mistakes, the most confident first.
     """
 
     plain_tags: bool
@@ -106,19 +116,19 @@ class Findings:
 
     @property
     def total(self) -> Counter[Outcome]:
-        """How many entities have which outcome, over all types."""
+        """Number of entities with each outcome, over all types."""
         return sum(self.outcomes.values(), Counter())
 
     def gold_count(self, name: str | None = None) -> int:
-        """How many gold entities are of a type; without one: how many there are."""
+        """Count the gold entities of a type; without a type, all of them."""
         return sum(n for (gold, _), n in self.confusion.items() if gold is not None and name in (None, gold))
 
     def predicted_count(self, name: str | None = None) -> int:
-        """How many predicted entities are of a type; without one: how many there are."""
-        return sum(n for (_, found), n in self.confusion.items() if found is not None and name in (None, found))
+        """Count the predicted entities of a type; without a type, all of them."""
+        return sum(n for (_, other), n in self.confusion.items() if other is not None and name in (None, other))
 
     def to_json(self) -> dict[str, Any]:
-        """As `nertool errors --json` prints it; places in sentences are counted in tokens from 0."""
+        """Return what `nertool errors --json` prints; positions in sentences count tokens from 0."""
         return {
             "plain_tags": self.plain_tags,
             "sentences": self.sentences,
@@ -136,78 +146,79 @@ class Findings:
                 for name, counts in self.outcomes.items()
             },
             "confusion": [
-                {"gold": gold, "predicted": found, "count": count}
-                for (gold, found), count in self.confusion.most_common()
+                {"gold": gold, "predicted": predicted, "count": count}
+                for (gold, predicted), count in self.confusion.most_common()
             ],
             "calibration_error": self.calibration_error,
             "reliability": [each._asdict() for each in self.bins],
-            "surest": [
+            "surest": [self._sentence(sentence) for sentence in self.surest],
+        }
+
+    def _sentence(self, sentence: WrongSentence) -> dict[str, Any]:
+        return {
+            self.unit: sentence.line,
+            "score": round(sentence.score, 6),
+            "tokens": list(sentence.tokens),
+            "gold": [_span(span) for span in sentence.gold],
+            "predicted": [_span(span) for span in sentence.predicted],
+            "mistakes": [
                 {
-                    self.unit: sentence.line,
-                    "score": round(sentence.score, 6),
-                    "tokens": sentence.tokens,
-                    "gold": [_tree(span) for span in sentence.gold],
-                    "predicted": [_tree(span) for span in sentence.predicted],
-                    "mistakes": [
-                        {
-                            "outcome": mistake.judged.outcome.value,
-                            "gold": _tree(mistake.judged.gold),
-                            "predicted": _tree(mistake.judged.predicted),
-                            "score": round(mistake.score, 6),
-                            self.unit: mistake.line,
-                        }
-                        for mistake in sentence.mistakes
-                    ],
+                    "outcome": judged.outcome.value,
+                    "gold": _span(judged.gold),
+                    "predicted": _span(judged.predicted),
+                    "score": round(score, 6),
+                    self.unit: line,
                 }
-                for sentence in self.surest
+                for judged, score, line in sentence.mistakes
             ],
         }
 
 
-def find_mistakes(split: LabelledSentences, found: Labelled, top: int) -> Findings:
-    """Compares what a model found with what is there.
+def find_mistakes(split: Split, predictions: Predicted, top: int) -> Findings:
+    """Compare predictions with gold labels.
 
     Args:
-        split: The sentences with their gold labels, in the scheme that the model learnt.
-        found: What the model made of the same sentences, with probabilities.
-        top: How many sentences `Findings.surest` shall have at most.
+        split: Sentences with their gold labels, in the scheme that the model predicts.
+        predictions: For the same sentences, with probabilities.
+        top: Largest number of sentences in `Findings.surest`.
     """
     plain_tags = split.label_scheme is Scheme.PLAIN
     if plain_tags:
-        gold_rows, predicted_rows = ([_tags(row) for row in rows] for rows in (split.labels, found.labels))
+        gold_rows, predicted_rows = ([_tags(row) for row in rows] for rows in (split.labels, predictions.labels))
     else:
         gold_rows = strict_entities(split.labels, split.label_scheme)
-        predicted_rows = strict_entities(found.labels, split.label_scheme)
+        predicted_rows = strict_entities(predictions.labels, split.label_scheme)
     outcomes: dict[str, Counter[Outcome]] = {}
     confusion: Counter[tuple[str | None, str | None]] = Counter()
     confidences: list[float] = []
     right: list[bool] = []
     wrong: list[WrongSentence] = []
-    for place, (gold, predicted) in enumerate(zip(gold_rows, predicted_rows, strict=True)):
+    for number, (gold, predicted) in enumerate(zip(gold_rows, predicted_rows, strict=True)):
+        sentence = split.sentences[number]
+        start = sentence.origin.starts[0] if sentence.origin else number + 1
         mistakes = []
         for judged in pair(gold, predicted):
             span = judged.predicted or judged.gold
             assert span is not None
-            score = found.probability(place, span.start, span.end)
+            score = predictions.probability(number, span.start, span.end)
             is_right = judged.outcome is Outcome.RIGHT
             outcomes.setdefault((judged.gold or span).type, Counter())[judged.outcome] += 1
             confusion[judged.gold and judged.gold.type, judged.predicted and judged.predicted.type] += 1
             if judged.predicted is not None:
-                # A type that is predicted and never right has its row too.
+                # A type that is predicted and never right gets a row too.
                 outcomes.setdefault(span.type, Counter())
                 confidences.append(score)
                 right.append(is_right)
             if not is_right:
                 first = min(each.start for each in (judged.gold, judged.predicted) if each is not None)
-                line = split.starts[place] + (first if split.unit == "line" else 0)
-                mistakes.append(Mistake(judged, score, line))
+                mistakes.append(Mistake(judged, score, start + (first if split.unit == "line" else 0)))
         if mistakes:
             mistakes.sort(key=lambda mistake: -mistake.score)
             if plain_tags:
                 gold, predicted = (
                     sorted(set(row) - set(other)) for row, other in ((gold, predicted), (predicted, gold))
                 )
-            wrong.append(WrongSentence(split.starts[place], split.tokens[place], gold, predicted, mistakes))
+            wrong.append(WrongSentence(start, sentence.tokens, gold, predicted, mistakes))
     return Findings(
         plain_tags,
         split.unit,
@@ -223,24 +234,24 @@ def find_mistakes(split: LabelledSentences, found: Labelled, top: int) -> Findin
 
 
 def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin]:
-    """What share of the predictions of each confidence is right.
+    """Compute which share of the predictions of each confidence is right.
 
     Args:
-        confidences: Probability that was given to each prediction, from 0 to 1.
-        right: Whether it was right.
+        confidences: Probability of each prediction, from 0 to 1.
+        right: Whether each prediction was right.
     """
-    given, true = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
-    places = np.minimum((given * BINS).astype(int), BINS - 1)
-    counts, *sums = (np.bincount(places, weights, BINS).tolist() for weights in (None, given, true))
+    given, correct = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
+    indices = np.minimum((given * BINS).astype(int), BINS - 1)
+    counts, *sums = (np.bincount(indices, weights, BINS).tolist() for weights in (None, given, correct))
     return [
-        Bin(place / BINS, (place + 1) / BINS, number, *(total / max(number, 1) for total in totals))
-        for place, (number, *totals) in enumerate(zip(counts, *sums, strict=True))
+        Bin(index / BINS, (index + 1) / BINS, count, *(total / max(count, 1) for total in totals))
+        for index, (count, *totals) in enumerate(zip(counts, *sums, strict=True))
     ]
 
 
 def _tags(labels: Sequence[str]) -> list[Span]:
-    return [Span(place, place + 1, label) for place, label in enumerate(labels)]
+    return [Span(index, index + 1, label) for index, label in enumerate(labels)]
 
 
-def _tree(span: Span | None) -> dict[str, Any] | None:
+def _span(span: Span | None) -> dict[str, Any] | None:
     return None if span is None else {"start": span.start, "end": span.end, "label": span.type}

@@ -1,4 +1,4 @@
-"""Entities put into classes: right, wrong in type or borders or both, missed, invented."""
+"""Entities sorted into classes: right, wrong in type or boundary or both, missed, invented."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nertool.text.schemes import Span
 
 
 class Outcome(StrEnum):
-    """What became of an entity; the first four are of a gold entity and a predicted one together."""
+    """What became of an entity; the first four describe a gold entity together with a predicted one."""
 
     RIGHT = "right"
     WRONG_TYPE = "wrong type"
-    WRONG_BORDER = "wrong border"
+    WRONG_BOUNDARY = "wrong boundary"
     WRONG_BOTH = "wrong both"
     MISSED = "missed"
     INVENTED = "invented"
@@ -32,11 +32,11 @@ _RANKS = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
 def pair(gold: Sequence[Span], predicted: Sequence[Span]) -> list[Judged]:
-    """Puts each entity of a sentence into one class, and a gold one and a predicted one together at most.
+    """Put each entity of a sentence into one class, and pair gold entities with predicted ones, one to one.
 
-    Entities that overlap are paired: first those of the same borders, then those of the same type, then the
-    others, in each of these first those that share most tokens. What is left without a partner is missed or
-    invented, such as the second half of a name that the model cut in two.
+    Entities that overlap are paired: first those with the same boundaries, then those with the same type, then the
+    others; within each group those that share most tokens come first. What is left without a partner is missed or
+    invented, such as the second half of a name that the model split in two.
 
     Args:
         gold: In order, without overlap.
@@ -44,6 +44,9 @@ def pair(gold: Sequence[Span], predicted: Sequence[Span]) -> list[Judged]:
 
     Returns:
         In order of their first tokens.
+
+    >>> [judged.outcome.value for judged in pair([Span(0, 2, "PER"), Span(5, 6, "LOC")], [Span(0, 1, "PER")])]
+    ['wrong boundary', 'missed']
     """
     candidates = []
     g = p = 0
@@ -71,4 +74,4 @@ def pair(gold: Sequence[Span], predicted: Sequence[Span]) -> list[Judged]:
 def _outcome(gold: Span, predicted: Span) -> Outcome:
     if gold[:2] == predicted[:2]:
         return Outcome.RIGHT if gold == predicted else Outcome.WRONG_TYPE
-    return Outcome.WRONG_BORDER if gold.type == predicted.type else Outcome.WRONG_BOTH
+    return Outcome.WRONG_BOUNDARY if gold.type == predicted.type else Outcome.WRONG_BOTH

@@ -1,4 +1,4 @@
-"""Scores of predicted labels, by seqeval: entities in strict mode, or tokens for labels without spans."""
+"""Score predicted labels with seqeval: entities in strict mode, or tokens where the labels are plain tags."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from operator import eq
 from typing import Any
 
+import numpy as np
+
 from nertool.text.schemes import Scheme, Span
 
-# Schemes with the four roles of IOBES under other letters.
+# Schemes with the four prefixes of IOBES under other letters.
 _TO_IOBES = {Scheme.BILOU: {"L": "E", "U": "S"}, Scheme.BMES: {"M": "I"}}
 
 
@@ -34,10 +36,10 @@ class Evaluation:
     Attributes:
         micro: Over all entities.
         macro: Mean over the types.
-        per_type: For each type of entity (for plain tags: for each tag).
-        accuracy: Share of tokens with the right label.
-        sentences: How many were scored.
-        tokens: How many were scored.
+        per_type: For each entity type (for plain tags: for each tag).
+        accuracy: Share of tokens with the right label, from 0 to 1.
+        sentences: Number of scored sentences.
+        tokens: Number of scored tokens.
         mode: How the figures were computed.
     """
 
@@ -50,7 +52,7 @@ class Evaluation:
     mode: str
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: `precision`, `recall`, `f1` are the micro average."""
+        """Return plain JSON values; `precision`, `recall` and `f1` are the micro average."""
         return {
             "precision": self.micro.precision,
             "recall": self.micro.recall,
@@ -66,7 +68,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Evaluation:
-        """The inverse of `to_json`."""
+        """Make an evaluation from what `to_json` returned."""
         return cls(
             Scores(tree["precision"], tree["recall"], tree["f1"], tree["support"]),
             Scores(**tree["macro"]),
@@ -81,14 +83,20 @@ class Evaluation:
 def evaluate(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, *, strict: bool = True
 ) -> Evaluation:
-    """Scores predictions.
+    """Score predictions.
 
     Args:
-        gold: The right labels of each sentence.
-        predicted: The predicted ones, as many for each sentence.
-        scheme: The scheme of both.
-        strict: An entity counts only where its labels follow the scheme to the letter (seqeval's strict
-            mode); else odd sequences are read as conlleval reads them (seqeval's default mode).
+        gold: Gold labels of each sentence.
+        predicted: Predicted labels of each sentence.
+        scheme: Scheme of both.
+        strict: Whether an entity counts only if its labels follow the scheme exactly (seqeval's strict mode); else
+            invalid sequences are read as conlleval reads them (seqeval's default mode).
+
+    Raises:
+        ValueError: Gold and predicted labels differ in length.
+
+    >>> evaluate([["B-PER", "O", "B-LOC"]], [["B-PER", "O", "O"]], Scheme.IOB2).micro
+    Scores(precision=1.0, recall=0.5, f1=0.6666666666666666, support=2)
     """
     _check_lengths(gold, predicted)
     sentences, tokens = len(gold), sum(map(len, gold))
@@ -110,19 +118,18 @@ def evaluate(
 def sentence_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme
 ) -> list[tuple[int, int, int]]:
-    """Counts what each sentence adds to the micro average of `evaluate` in strict mode.
+    """Count what each sentence adds to the micro average of `evaluate` in strict mode.
 
-    With the sums right, found and there over all sentences, precision is right / found, recall is
-    right / there and F1 is 2 right / (found + there).
+    With the sums over all sentences, precision is right / predicted, recall is right / gold, and F1 is
+    2 right / (predicted + gold).
 
     Args:
-        gold: The right labels of each sentence.
-        predicted: The predicted ones, as many for each sentence.
-        scheme: The scheme of both.
+        gold: Gold labels of each sentence.
+        predicted: Predicted labels of each sentence.
+        scheme: Scheme of both.
 
     Returns:
-        For each sentence: entities found and right, entities found, entities there. For plain tags: tokens
-        tagged right, tokens, tokens.
+        For each sentence the numbers of right, of predicted and of gold entities; for plain tags those of tokens.
 
     Raises:
         ValueError: Gold and predicted labels differ in length.
@@ -140,14 +147,14 @@ def sentence_counts(
 
 
 def strict_entities(labels: Sequence[Sequence[str]], scheme: Scheme) -> list[list[Span]]:
-    """The entities that `evaluate` counts in strict mode: those whose labels follow the scheme to the letter.
+    """Find the entities that `evaluate` counts in strict mode: those whose labels follow the scheme exactly.
 
     Args:
-        labels: Of each sentence.
-        scheme: Theirs, not plain.
+        labels: Labels of each sentence.
+        scheme: Their scheme, not `PLAIN`.
 
     Returns:
-        Those of each sentence, in order.
+        The entities of each sentence, in order.
     """
     from seqeval.scheme import Entities
 
@@ -162,7 +169,7 @@ def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 
 def _scheme_of_seqeval(scheme: Scheme) -> tuple[Any, dict[str, str]]:
-    """The class by which seqeval reads a scheme, and the prefixes to rename for it."""
+    """Return the class that stands for a scheme in seqeval, and the prefixes to rename for it."""
     from seqeval.scheme import IOB1, IOB2, IOBES
 
     return {Scheme.IOB1: IOB1, Scheme.IOB2: IOB2}.get(scheme, IOBES), _TO_IOBES.get(scheme, {})
@@ -176,7 +183,7 @@ def _report_on_entities(
     kind, names = _scheme_of_seqeval(scheme)
     gold_rows = [_renamed(row, names) for row in gold]
     predicted_rows = [_renamed(row, names) for row in predicted]
-    # seqeval fails, or warns for want of a B-, where there is no entity at all.
+    # Without any entity seqeval fails, or warns that there is no B-.
     if all(label == "O" for rows in (gold_rows, predicted_rows) for row in rows for label in row):
         return dict(_NOTHING), kind.__name__
     options: dict[str, Any] = {"mode": "strict", "scheme": kind} if strict else {}
@@ -184,7 +191,7 @@ def _report_on_entities(
         warnings.simplefilter("ignore")
         report = classification_report(gold_rows, predicted_rows, output_dict=True, zero_division=0, **options)
     report.pop("weighted avg", None)
-    # Where strict mode reads no entity out of any label, seqeval takes the mean over no types.
+    # Where strict mode finds no entity in any label, seqeval takes the mean over no types.
     if report.keys() == _NOTHING.keys():
         return dict(_NOTHING), kind.__name__
     return {name: _scores(row) for name, row in report.items()}, kind.__name__
@@ -218,21 +225,19 @@ def _renamed(labels: Sequence[str], names: dict[str, str]) -> list[str]:
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 15) -> float | None:
-    """Expected calibration error (Guo et al. 2017, eq. 3): how far confidence is from accuracy, on average.
+    """Compute the expected calibration error (Guo et al. 2017, eq. 3): the mean gap between confidence and accuracy.
 
     Args:
-        confidences: Probability that was given to each prediction, from 0 to 1.
-        right: Whether it was right.
-        bins: Of equal width, in which confidence and accuracy are averaged and compared.
+        confidences: Probability of each prediction, from 0 to 1.
+        right: Whether each prediction was right.
+        bins: Number of bins of equal width in which confidence and accuracy are averaged and compared.
 
     Returns:
-        From 0 to 1; None where there is no prediction.
+        From 0 to 1; None without predictions.
     """
-    import numpy as np
-
     if not len(confidences):
         return None
-    given, true = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
-    places = np.minimum((given * bins).astype(int), bins - 1)
-    gaps = np.bincount(places, true - given, bins)
+    given, correct = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
+    indices = np.minimum((given * bins).astype(int), bins - 1)
+    gaps = np.bincount(indices, correct - given, bins)
     return float(np.abs(gaps).sum() / len(given))
