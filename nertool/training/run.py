@@ -6,10 +6,9 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,20 @@ import torch
 import nertool
 from nertool.config.files import remove_leftovers, write_whole
 from nertool.config.schema import Config
-from nertool.data.batching import EncodedCorpus
-from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.vectors import Vectors, look_up, read_vectors
-from nertool.data.vocabulary import Lexicon, build_lexicon
-from nertool.errors import ConfigError, NertoolError
+from nertool.data.corpus import Split
+from nertool.errors import NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
-from nertool.formats.labels import UNKNOWN, LabelledSentences
 from nertool.model.concurrency import threads
-from nertool.tagging.bundle import FILES, Model, fresh_model, load_bundle, save_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.model.model import Model
+from nertool.tagging.bundle import FILES, load_bundle, save_bundle
+from nertool.tagging.predictor import Predictor
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint
-from nertool.training.optimization import Optimization
-from nertool.training.trainer import Epoch, Step, train, training_threads
+from nertool.training.preparation import Prepared, prepare
+from nertool.training.step import Learner, training_threads
+from nertool.training.trainer import Epoch, Step, train
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything is read and built; training is about to begin.
-
-    Attributes:
-        config: With the paths of the files that were found.
-        corpus: The splits.
-        lexicon: The vocabularies.
-        model: With its first weights; training changes it.
-        coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
-        parameters: Number of weights, those of word vectors left out, and of word vectors.
-        seconds: That it took.
-    """
-
-    config: Config
-    corpus: Corpus
-    lexicon: Lexicon
-    model: Model
-    coverage: dict[str, float] | None
-    parameters: tuple[int, int]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -77,10 +51,10 @@ class Finished:
 
     Attributes:
         best: The record of the best epoch.
-        epochs: That were trained.
+        epochs: How many were trained.
         seconds: Of training and validation together.
         calibration: Of the model's probabilities, on the validation split.
-        test: Scores of the test split; None where there is none.
+        test: Scores of the test split; None without one.
     """
 
     best: Epoch
@@ -93,69 +67,54 @@ class Finished:
 def run(
     config: Config, folder: Path, *, resume: bool = False
 ) -> Iterator[Prepared | Resumed | Step | Epoch | Finished]:
-    """Trains a model and writes it to a folder.
+    """Train a model and write it to a folder.
 
-    The model of the best epoch so far is always there, with `metrics.jsonl`, and a checkpoint to go on from
-    after an interruption; `results.json` comes last, and the checkpoint goes. A model that was there before
-    stays until the first epoch has ended.
+    The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on
+    from after an interruption; `results.json` comes last, and the checkpoint is removed. An earlier model in the
+    folder stays until the first epoch has ended.
 
     Args:
-        config: With paths that exist (see `locate_corpus`).
+        config: With paths that exist (see `nertool.config.loading.locate_files`).
         folder: The run directory.
-        resume: Whether to go on where a training of this config in this folder was stopped, if one was; it
-            ends with the same bits as if it had not been.
+        resume: Whether to go on where a training of this config in this folder was stopped, if one was; it ends
+            with the same bits as if it had not been stopped.
+
+    Yields:
+        `Prepared`; `Resumed` if a training goes on; a `Step` for each batch and an `Epoch` for each epoch;
+        `Finished`.
 
     Raises:
-        NertoolError: Of the kind that tells what is wrong: config, corpus or vectors, or the folder.
+        ConfigError, CorpusError: As for `prepare`.
+        BundleError: The checkpoint is corrupt, or of another training.
+        NertoolError: The folder cannot be written to, or training diverged.
     """
-    began = time.perf_counter()
-    _check_language(config.language)
-    corpus = read_corpus(config.corpus)
-    vectors = [read_vectors(path) for path in config.words.vectors]
-    lexicon = build_lexicon(
-        corpus.train.tokens,
-        corpus.train.labels,
-        corpus.train.label_scheme,
-        vectors,
-        config.words.minimum_count,
-        config.words.extra_rows,
-    )
-    try:
-        model = fresh_model(config, lexicon, vectors)
-    except (RuntimeError, MemoryError) as problem:
-        raise ConfigError(f"model: a network of these sizes cannot be built: {problem}") from None
-    encoded = encode_split(corpus.train, model)
-    counts = [parameter.numel() for parameter in model.network.parameters()]
-    table = model.network.words.weight.numel()
-    coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
-    sizes = (sum(counts) - table, table)
-    yield Prepared(config, corpus, lexicon, model, coverage, sizes, time.perf_counter() - began)
+    prepared = prepare(config)
+    yield prepared
 
+    corpus, model = prepared.corpus, prepared.model
     _check_folder(folder)
     remove_leftovers(folder, (*FILES, METRICS, RESULTS, CHECKPOINT))
-
-    def validate() -> Evaluation:
-        found = Labeller(model).label(corpus.validation.tokens).labels
-        return evaluate(corpus.validation.labels, found, corpus.validation.label_scheme)
-
-    def save() -> None:
-        save_checkpoint(folder, model.network, optimization, epochs, identity)
-
+    learner = Learner(model.network, config.training)
+    identity = fingerprint(config, prepared.encoded)
     epochs: list[Epoch] = []
-    optimization = Optimization(model.network, config.training)
-    identity = fingerprint(config, encoded)
     if resume and (folder / CHECKPOINT).exists():
-        epochs = load_checkpoint(folder, model.network, optimization, identity)
+        epochs = load_checkpoint(folder, learner, identity)
         yield Resumed(epochs[:])
     started = time.perf_counter() - sum(epoch.seconds for epoch in epochs)
     records = train(
-        model.network, encoded, validate, config.training, optimization=optimization, past=epochs[:], save=save
+        model.network,
+        prepared.encoded,
+        lambda: score(model, corpus.validation),
+        config.training,
+        learner=learner,
+        past=epochs[:],
+        save=lambda: save_checkpoint(folder, learner, epochs, identity),
     )
     for record in records:
         if isinstance(record, Epoch):
             epochs.append(record)
             if len(epochs) == 1:
-                # Scores of an earlier run in this folder would be taken for those of this one.
+                # The scores of an earlier run in this folder would be taken for those of this one.
                 (folder / RESULTS).unlink(missing_ok=True)
             if record.improved:
                 save_bundle(model, folder)
@@ -165,51 +124,28 @@ def run(
     seconds = time.perf_counter() - started
     best = epochs[epochs[-1].best - 1]
     with threads(training_threads(config.training)):
-        chosen = load_bundle(folder)
-        calibration = calibrate(chosen, corpus.validation, corpus.test)
-        save_bundle(chosen, folder)
-        test = _score_test(corpus, folder)
+        saved = load_bundle(folder)
+        calibration = calibrate(saved, corpus.validation, corpus.test)
+        save_bundle(saved, folder)
+        test = _score_test(corpus.test, folder)
     finished = Finished(best, len(epochs), seconds, calibration, test)
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
     (folder / CHECKPOINT).unlink(missing_ok=True)
     yield finished
 
 
-def _score_test(corpus: Corpus, folder: Path) -> Evaluation | None:
-    """Scores the test split with the model as it was saved, so that it is the saved one that is vouched for."""
-    if corpus.test is None:
-        return None
-    found = Labeller(load_bundle(folder)).label(corpus.test.tokens).labels
-    return evaluate(corpus.test.labels, found, corpus.test.label_scheme)
+def score(model: Model, split: Split) -> Evaluation:
+    """Score a model on a labelled split whose labels are in the model's scheme."""
+    return evaluate(split.labels, Predictor(model).predict(split.sentences).labels, split.label_scheme)
 
 
-def encode_split(split: LabelledSentences, model: Model) -> EncodedCorpus:
-    """A labelled split as integers."""
-    numbers = {label: number for number, label in enumerate(model.lexicon.labels)} | {UNKNOWN: -1}
-    return EncodedCorpus(model.new_forms(), split.tokens, split.labels, numbers)
-
-
-def _coverage(split: LabelledSentences, vectors: Sequence[Vectors]) -> float:
-    known: dict[str, bool] = {}
-    found = 0
-    for tokens in split.tokens:
-        for token in tokens:
-            if token not in known:
-                known[token] = any(look_up(token, each.index) is not None for each in vectors)
-            found += known[token]
-    return found / split.token_count
-
-
-def _check_language(code: str) -> None:
-    """Finds out now, not when text is to be tagged, whether spaCy knows the language; imports nothing of it."""
-    places = find_spec("spacy")
-    folders = places.submodule_search_locations if places else None
-    if folders and not any((Path(folder) / "lang" / code).is_dir() for folder in folders):
-        raise ConfigError(f"language: spaCy has no language {code!r}; xx is the one for any other")
+def _score_test(test: Split | None, folder: Path) -> Evaluation | None:
+    """Score the test split with the model as it was saved, so that the scores are those of the files."""
+    return None if test is None else score(load_bundle(folder), test)
 
 
 def _check_folder(folder: Path) -> None:
-    """Finds out now, not after the first epoch, whether the folder can be written to."""
+    """Check now, not after the first epoch, that the folder can be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

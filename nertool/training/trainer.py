@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from nertool.config.schema import TrainingConfig
-from nertool.data.batching import EncodedCorpus, training_order
+from nertool.data.encoding import EncodedCorpus, training_order
 from nertool.errors import NertoolError
 from nertool.evaluation.scores import Evaluation
-from nertool.model.concurrency import denormals_as_zero, threads
+from nertool.model.concurrency import threads
 from nertool.model.network import Network
-from nertool.training.optimization import Optimization
 from nertool.training.schedule import learning_rate
+from nertool.training.step import Learner
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,17 @@ class Epoch:
     best: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the record as plain JSON values."""
         return {**vars(self), "validation": self.validation.to_json()}
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Epoch:
-        """The inverse of `to_json`; raises TypeError, ValueError or LookupError for anything else."""
+        """Invert `to_json`.
+
+        Raises:
+            TypeError, ValueError, LookupError: The tree is no such record.
+        """
         return cls(**{**tree, "validation": Evaluation.from_json(tree["validation"])})
-
-
-def training_threads(config: TrainingConfig) -> int:
-    """How many threads a run uses: as configured, else what torch would use, but no more than help."""
-    return config.threads or min(torch.get_num_threads(), 4)
 
 
 def train(
@@ -86,82 +84,79 @@ def train(
     validate: Callable[[], Evaluation],
     config: TrainingConfig,
     *,
-    optimization: Optimization | None = None,
+    learner: Learner | None = None,
     past: Sequence[Epoch] = (),
     save: Callable[[], None] = lambda: None,
 ) -> Iterator[Step | Epoch]:
-    """Trains until the epochs or the patience run out.
+    """Train until the epochs or the patience run out.
 
-    While an `Epoch` record is being handled, the network holds the weights that were scored (averaged ones,
-    where averaging is on), so that a listener can save them.
+    While an `Epoch` record is being handled, the network holds the weights that were scored (averaged ones, if
+    averaging is on), so that a listener can save them. The generator may be closed, or an exception thrown into
+    it, anywhere: the network then holds the weights that training would go on from, in evaluation mode.
 
     Args:
         network: Trained in place; the last weights remain in it.
         corpus: Labelled training sentences.
         validate: Scores the network as it stands on the validation split.
-        config: Rule, rates and limits.
-        optimization: Of the network, where it stands; None: at the beginning.
+        config: Update rule, rates and limits.
+        learner: Of the network, in the state to go on from; None: a new one.
         past: Epochs that have been trained already; training goes on after them.
         save: Called between two epochs, while the network holds the weights that training goes on from.
 
+    Yields:
+        A `Step` after each batch, an `Epoch` after each epoch.
+
     Raises:
-        NertoolError: Training diverged.
+        NertoolError: Training diverged; names the batch.
     """
-    optimization = optimization or Optimization(network, config)
-    count = training_threads(config)
-    network.encoder.concurrent = count > 1
+    learner = learner or Learner(network, config)
     best = past[-1].best if past else 0
-    f1s = [each.validation.micro.f1 for each in past]
-    for epoch in range(len(past), config.epochs):
-        if epoch - best >= config.patience:
-            return
-        # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
-        order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, epoch)))
-        network.train()
-        began = time.perf_counter()
-        loss_sum = norm_sum = 0.0
-        sentences = tokens = 0
-        for step, chosen in enumerate(order):
-            rate = learning_rate(config, epoch, step, len(order), f1s)
-            optimization.set_rate(rate)
-            batch = corpus.batch(chosen)
-            # Two directions run on a thread each; cores beyond these work inside the operations.
-            with threads(max(1, count // network.encoder.branches)), denormals_as_zero():
-                loss = network.loss(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
+    f1s = [epoch.validation.micro.f1 for epoch in past]
+    try:
+        for number in range(len(past), config.epochs):
+            if number - best >= config.patience:
+                return
+            # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
+            order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, number)))
+            network.train()
+            began = time.perf_counter()
+            loss_sum = norm_sum = 0.0
+            sentences = tokens = 0
+            for step, indices in enumerate(order):
+                rate = learning_rate(config, number, step, len(order), f1s)
+                batch = corpus.batch(indices)
+                loss_sum += learner.accumulate(batch) * len(indices)
                 try:
-                    norm_sum += optimization.step()
+                    norm_sum += learner.step(rate)
                 except NertoolError as problem:
-                    places = ", ".join(str(place + 1) for place in sorted(chosen.tolist()))
+                    listed = ", ".join(str(index + 1) for index in sorted(indices.tolist()))
                     raise NertoolError(
-                        f"epoch {epoch + 1}, batch {step + 1} of {len(order)} (sentences {places} of the "
-                        f"training split): {problem}"
+                        f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the training "
+                        f"split): {problem}"
                     ) from None
-            loss_sum += float(loss.detach()) * len(chosen)
-            sentences += len(chosen)
-            tokens += batch.token_count
-            yield Step(epoch + 1, tokens, corpus.token_count, loss_sum / sentences, time.perf_counter() - began)
-        seconds = time.perf_counter() - began
+                sentences += len(indices)
+                tokens += batch.token_count
+                seconds = time.perf_counter() - began
+                yield Step(number + 1, tokens, corpus.token_count, loss_sum / sentences, seconds)
+            seconds = time.perf_counter() - began
+            with learner.averaged():
+                with threads(learner.threads):
+                    validation = validate()
+                improved = validation.micro.f1 > max(f1s, default=-1.0)
+                f1s.append(validation.micro.f1)
+                if improved:
+                    best = number + 1
+                yield Epoch(
+                    number + 1,
+                    loss_sum / sentences,
+                    rate,
+                    norm_sum / len(order),
+                    validation,
+                    seconds,
+                    tokens / seconds,
+                    improved,
+                    best,
+                )
+            save()
+    finally:
         network.eval()
-        if optimization.average is not None:
-            optimization.average.swap()
-        with threads(count):
-            validation = validate()
-        improved = validation.micro.f1 > max(f1s, default=-1.0)
-        f1s.append(validation.micro.f1)
-        if improved:
-            best = epoch + 1
-        yield Epoch(
-            epoch + 1,
-            loss_sum / sentences,
-            rate,
-            norm_sum / len(order),
-            validation,
-            seconds,
-            tokens / seconds,
-            improved,
-            best,
-        )
-        if optimization.average is not None:
-            optimization.average.swap()
-        save()
