@@ -93,7 +93,7 @@ def fit_temperature(model: Model, split: Split) -> float:
 
 
 def confidences(model: Model, split: Split) -> tuple[list[float], list[bool]]:
-    """Return the probability of each entity (each tag, for plain labels) that a model predicts, and whether it is right."""
+    """Return the probability of each predicted entity (each tag, for plain labels), and whether it is right."""
     predictions = Predictor(model).predict(split.sentences, probabilities=True)
     scores, right = [], []
     for sentence, (predicted, gold) in enumerate(zip(predictions.labels, split.labels, strict=True)):

@@ -24,7 +24,7 @@ class Learner:
     """Trains a network step by step.
 
     The gradients of any number of batches add up to one step. The network holds the weights that training goes
-    on from, except inside `averaged`, where it holds their moving averages (if the config has any).
+    on from, except between `show` and `resume`, when it holds their moving averages (if the config has any).
 
     Args:
         network: Trained in place, on the device that its weights are on.
@@ -45,6 +45,7 @@ class Learner:
         self._operation_threads = max(1, self.threads // getattr(network.encoder, "branches", 1))
         network.encoder.concurrent = self.threads > 1
         self._pending = 0
+        self._shows_averages = False
 
     @property
     def pending(self) -> int:
@@ -60,19 +61,24 @@ class Learner:
         Returns:
             The mean loss of its sentences.
         """
+        self.resume()
         if not self.network.training:
             self.network.train()
         sentences = len(arrays.lengths)
         total = self._pending + sentences
-        with threads(self._operation_threads), denormals_as_zero():
-            loss = self.network.loss(Batch.of(arrays, self._device))
-            if not self._pending:
-                loss.backward()  # type: ignore[no-untyped-call]
-            else:  # keep the gradient the mean over all sentences of the step
-                for parameter in self.network.parameters():
-                    if parameter.grad is not None:
-                        parameter.grad.mul_(self._pending / total)
-                (loss * (sentences / total)).backward()  # type: ignore[no-untyped-call]
+        try:
+            with threads(self._operation_threads), denormals_as_zero():
+                loss = self.network.loss(Batch.of(arrays, self._device))
+                if not self._pending:
+                    loss.backward()  # type: ignore[no-untyped-call]
+                else:  # keep the gradient the mean over all sentences of the step
+                    for parameter in self.network.parameters():
+                        if parameter.grad is not None:
+                            parameter.grad.mul_(self._pending / total)
+                    (loss * (sentences / total)).backward()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._drop()
+            raise
         self._pending = total
         return float(loss.detach())
 
@@ -88,29 +94,41 @@ class Learner:
         Raises:
             NertoolError: Training diverged. The weights are as they were, and the gradients are dropped.
         """
-        self._pending = 0
+        self.resume()
         self.optimization.set_rate(rate)
         try:
             with threads(self._operation_threads), denormals_as_zero():
                 return self.optimization.step()
         except BaseException:
-            self.network.zero_grad(set_to_none=True)
+            self._drop()
             raise
+        finally:
+            self._pending = 0
+
+    def show(self) -> None:
+        """Make the network what is to be scored and saved: in evaluation mode, with averages if there are any."""
+        self.network.eval()
+        average = self.optimization.average
+        if average is not None and not self._shows_averages:
+            average.swap()
+            self._shows_averages = True
+
+    def resume(self) -> None:
+        """Undo `show`: make the network hold the weights that training goes on from."""
+        average = self.optimization.average
+        if average is not None and self._shows_averages:
+            average.swap()
+            self._shows_averages = False
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Make the network what is to be scored and saved, for the time of a block.
-
-        It is in evaluation mode, and holds the moving averages of its weights if there are any. However the block
-        ends, the network holds the weights that training goes on from afterwards.
-        """
-        average = self.optimization.average
-        self.network.eval()
-        if average is None:
-            yield
-            return
-        average.swap()
+        """Call `show` for the time of a block, and `resume` however the block ends."""
+        self.show()
         try:
             yield
         finally:
-            average.swap()
+            self.resume()
+
+    def _drop(self) -> None:
+        self._pending = 0
+        self.network.zero_grad(set_to_none=True)

@@ -131,8 +131,8 @@ def train(
                 except NertoolError as problem:
                     listed = ", ".join(str(index + 1) for index in sorted(indices.tolist()))
                     raise NertoolError(
-                        f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the training "
-                        f"split): {problem}"
+                        f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the "
+                        f"training split): {problem}"
                     ) from None
                 sentences += len(indices)
                 tokens += batch.token_count
