@@ -1,12 +1,17 @@
-"""Independent branches of a network on a thread each, forward and backward.
+"""Threads: how many torch uses inside an operation, and independent branches of a network side by side.
 
-The two directions of a BiLSTM know nothing of each other, yet autograd walks them one after the other, and
-threads inside a matrix product this small spend their time waiting for each other. With a thread for each
-direction a training step was 1.2 (batches of 10) to 1.3 times (of 32) as fast as with one, on two cores.
+Nothing here changes the state of the process. `torch.set_num_threads` would: it stores a number for all threads. The
+OpenMP and MKL libraries that torch is linked with also keep a number for each thread, and that is the one set here.
+
+A process that was forked (`multiprocessing` with its `fork` method) must not use more threads than one: OpenMP waits
+for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,45 +21,108 @@ import torch
 from torch import Tensor, nn
 
 Result = TypeVar("Result")
+
+_TEAM_ELEMENTS = 1 << 15  # elements of a tensor, per thread, from which torch splits an operation
 _pool: ThreadPoolExecutor | None = None
+_forked = False
+
+
+def _forget_threads() -> None:
+    """Note, in a child after a fork, that the threads of the parent are gone."""
+    global _pool, _forked
+    _pool, _forked = None, True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def forked() -> bool:
+    """Return whether this process was forked from one that had imported this module, and so torch."""
+    return _forked
+
+
+def _find_function(name: str) -> Any:
+    """Find a function in the libraries that torch is linked with, or return None.
+
+    A handle of torch's extension module covers all libraries that it depends on (not on Windows, where the OpenMP
+    library is asked for by its name).
+    """
+    for library in (torch._C.__file__, *(("libiomp5md",) if sys.platform == "win32" else ())):
+        try:
+            return getattr(ctypes.CDLL(library), name)
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+# Both numbers belong to the calling thread. Where a library is missing there is nothing to limit.
+_set_openmp = _find_function("omp_set_num_threads")
+_set_mkl = _find_function("MKL_Set_Num_Threads_Local")  # returns the number before; 0: as many as OpenMP
 
 
 @contextmanager
 def threads(operation: int) -> Iterator[None]:
-    """Sets the number of threads inside each of torch's operations, for the time of a block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(operation)
+    """Set how many threads torch uses inside each operation that this thread calls, for the time of a block.
+
+    Args:
+        operation: Threads, at least 1; a forked process uses 1 whatever is asked for.
+    """
+    before = torch.get_num_threads()  # also makes torch set this thread's number now, and not within the block
+    wanted = 1 if _forked else operation
+    if _set_openmp is None:
+        yield
+        return
+    _set_openmp(wanted)
+    mkl_before = _set_mkl(wanted) if _set_mkl is not None else 0
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _set_openmp(before)
+        if _set_mkl is not None:
+            _set_mkl(mkl_before)
+
+
+def _flushes_denormals() -> bool:
+    """Return whether this thread takes denormal numbers for 0: the processor answers."""
+    half = 0.5  # a name, or Python would multiply when it compiles
+    return sys.float_info.min * half == 0.0
 
 
 @contextmanager
 def denormals_as_zero() -> Iterator[None]:
-    """Takes numbers too small for full precision for 0 in this thread, for the time of a block.
+    """Take numbers too small for full precision for 0 in this thread, for the time of a block.
 
-    Arithmetic with them is many times slower, and attention that has made up its mind is full of them: a
-    training step through `dot` attention took three times as long.
+    Arithmetic with them is many times slower, and attention that has made up its mind is full of them: a training
+    step through `dot` attention took three times as long.
     """
+    before = _flushes_denormals()
+    if not before and torch.get_num_threads() > 1:
+        # A new thread inherits the mode, and OpenMP keeps its threads: they start now, in the mode they shall keep.
+        torch.empty(torch.get_num_threads() * _TEAM_ELEMENTS).fill_(0.0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
 
 
 def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Applies each module to its input, each on a thread of its own.
+    """Apply each module to its input, each on a thread of its own, forward and backward.
+
+    The two directions of a BiLSTM do not depend on each other, yet autograd runs them one after the other, and threads
+    inside a matrix product this small spend their time waiting for each other.
 
     Args:
-        modules: One for each branch; called with one tensor, returning one tensor. They share no parameters
-            and draw no random numbers.
+        modules: One for each branch; called with one tensor, returning one tensor. They share no parameters and draw
+            no random numbers.
         inputs: One for each module.
 
     Returns:
         The results in order, differentiable.
     """
+    if _forked:
+        return tuple(module(values) for module, values in zip(modules, inputs, strict=True))
     parameters = [parameter for module in modules for parameter in module.parameters()]
     results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)  # type: ignore[no-untyped-call]
     return results
@@ -75,17 +143,17 @@ class _Branches(torch.autograd.Function):
         def branch(module: nn.Module, source: Tensor, result: Tensor, gradient: Tensor) -> Callable[[], Any]:
             return lambda: torch.autograd.grad(result, [source, *module.parameters()], gradient)
 
-        found = _together(
+        parts = _together(
             [branch(*part) for part in zip(ctx.modules, ctx.sources, ctx.results, gradients, strict=True)]
         )
-        of_inputs = [parts[0] for parts in found]
-        of_parameters = [part for parts in found for part in parts[1:]]
+        of_inputs = [part[0] for part in parts]
+        of_parameters = [gradient for part in parts for gradient in part[1:]]
         return None, *of_inputs, *of_parameters
 
 
 def _call(module: nn.Module, values: Tensor) -> Callable[[], Tensor]:
     def run() -> Tensor:
-        with torch.enable_grad():  # grad mode belongs to a thread, so a worker must be told
+        with torch.enable_grad():  # the mode belongs to a thread, so a worker must be told
             result: Tensor = module(values)
             return result
 
@@ -93,15 +161,22 @@ def _call(module: nn.Module, values: Tensor) -> Callable[[], Tensor]:
 
 
 def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Run each task on a thread of its own, the first on the calling thread, in the modes of the calling thread."""
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")
-    operation = torch.get_num_threads()
-    others = [_pool.submit(_with_threads, operation, task) for task in tasks[1:]]
-    return [tasks[0](), *(other.result() for other in others)]
+    operation, flush = torch.get_num_threads(), _flushes_denormals()
 
+    def run(task: Callable[[], Result]) -> Result:
+        with threads(operation):
+            torch.set_flush_denormal(flush)
+            return task()
 
-def _with_threads(operation: int, task: Callable[[], Result]) -> Result:
-    # The number of threads inside an operation belongs to a thread too: a new one would take all cores.
-    torch.set_num_threads(operation)
-    return task()
+    others = [_pool.submit(run, task) for task in tasks[1:]]
+    try:
+        first = tasks[0]()
+    except BaseException:
+        for other in others:
+            other.exception()  # nothing of this call may run on behind the caller's back
+        raise
+    return [first, *(other.result() for other in others)]
