@@ -225,7 +225,7 @@ def _renamed(labels: Sequence[str], names: dict[str, str]) -> list[str]:
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 15) -> float | None:
-    """Compute the expected calibration error (Guo et al. 2017, eq. 3): the mean gap between confidence and accuracy.
+    """Compute the expected calibration error (Guo et al. 2017, eq. 3): mean gap of confidence and accuracy.
 
     Args:
         confidences: Probability of each prediction, from 0 to 1.

@@ -23,7 +23,7 @@ from nertool.views import pictures, tables
 from nertool.views.console import counted, duration
 from nertool.views.tables import printable
 
-_MATRIX_CELLS = 12  # more differences than this squared are not read as a matrix
+_MATRIX_CELLS = 12  # more cells than this do not fit into a matrix that can be read
 _NARROW = (0, 1, 2, 6)  # scores, runs and seconds
 _FLOOR = "10⁻¹²"
 _CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
@@ -31,29 +31,29 @@ _CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
         "scores",
         "Score of each cell",
         pictures.draw_scores,
-        "A ring for each seed; the diamond below is their mean, its line one standard deviation to either side.",
+        "A ring for each seed. The diamond is their mean, and its line one standard deviation to either side.",
     ),
     (
         "curves",
         "Learning curves",
         pictures.draw_curves,
-        "Validation F1 after each epoch: the mean over the seeds that came so far, in a band from least to most. "
-        "What lies below the scale is in the first sixth of the epochs.",
+        "Validation F1 after each epoch: mean over the seeds that reached it, in a band from lowest to highest. "
+        "Values below the scale come from the first sixth of the epochs.",
     ),
     (
         "gradients",
         "Gradients through time",
         pictures.draw_gradients,
-        "What is left of a gradient of norm 1 after so many steps back through the recurrent state (geometric "
-        "mean over seeds). On this logarithmic scale a straight falling line is a gradient that vanishes: every "
-        "step leaves the same fraction of it. A rising line is one that explodes; a level one arrives whole. "
+        "The norm of a gradient that begins as 1, after some steps back through the recurrent state (geometric "
+        "mean over seeds). On this logarithmic scale, a straight falling line is a vanishing gradient: each step "
+        "keeps the same fraction of it. A rising line is an exploding gradient; a level one arrives unchanged. "
         f"Norms below {_FLOOR} are drawn as {_FLOOR}.",
     ),
 ]
 
 
 class _Picture(NamedTuple):
-    """A picture as the templates show it."""
+    """What the templates show of a picture."""
 
     name: str
     title: str
@@ -66,8 +66,8 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     """Write `report.html`, `report.md`, `report.json` and, with matplotlib, `pictures/*.svg`.
 
     Args:
-        comparison: What was found.
-        folder: Is made where there is none.
+        comparison: The results.
+        folder: Where to write; made if it does not exist.
 
     Returns:
         The files, the page first.
@@ -99,14 +99,14 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print the main table, what failed, and the pairs that differ."""
-    # Figures are never cut off; a narrow terminal gets fewer of them, and the report has all.
+    # Figures are never truncated: a narrow terminal gets fewer columns, and the report has all of them.
     shown = range(len(tables.HEADS)) if console.width >= 120 else _NARROW
     table = Table(title=escape(tables.title(comparison)), title_justify="left")
     table.add_column("cell", overflow="fold")
-    for place in shown:
-        table.add_column(tables.HEADS[place].replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for column in shown:
+        table.add_column(tables.HEADS[column].replace(" ", "\n", 1), justify="right", no_wrap=True)
     for row in tables.rows(comparison):
-        values = [row.values[place] for place in shown]
+        values = [row.values[column] for column in shown]
         table.add_row(escape(row.name), *values, style=None if row.best is None else "bold")
     console.print(table)
     notes = [
@@ -142,7 +142,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def _draw(comparison: Comparison, folder: Path) -> tuple[list[_Picture], list[Path]]:
-    """Draws and writes the pictures that there are, none without matplotlib."""
+    """Draw and write the pictures; without matplotlib there are none."""
     drawn: list[_Picture] = []
     if pictures.available():
         for name, title, draw, caption in _CAPTIONS:
@@ -154,31 +154,31 @@ def _draw(comparison: Comparison, folder: Path) -> tuple[list[_Picture], list[Pa
                 drawn.append(
                     _Picture(name, title, caption, path, Markup(pictures.inline_svg(figure, name, title)))
                 )
-    return drawn, [folder / each.path for each in drawn]
+    return drawn, [folder / picture.path for picture in drawn]
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise NertoolError(f"{folder}: cannot be made: {problem.strerror or problem}") from None
+        raise NertoolError(f"{folder}: the folder cannot be created: {problem.strerror or problem}") from None
 
 
 def _view(comparison: Comparison) -> dict[str, Any]:
-    """What both templates show, as text."""
+    """Return what both templates show, as text."""
     cells = [cell for cell in comparison.cells if cell.runs]
     seeds = tables.tested_seeds(comparison)
     return {
         "title": tables.title(comparison),
-        # Stands in a block that takes it as it is; the page escapes it all the same.
+        # In a code block, which shows it as it is; the page escapes it as well.
         "command": printable(comparison.command),
         "facts": {
             "Trained on": comparison.corpus,
             "Varied": tables.varied(comparison),
             "Seeds": ", ".join(map(str, comparison.seeds)),
             "Compared on": f"{comparison.split} split",
-            "Jobs": f"{counted(comparison.jobs, 'training')} at a time, a thread each",
-            "Took": duration(comparison.seconds),
+            "Jobs": f"{counted(comparison.jobs, 'training')} at a time, with one thread each",
+            "Time": duration(comparison.seconds),
             "Versions": ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
         },
         "heads": tables.HEADS,
@@ -194,7 +194,7 @@ def _view(comparison: Comparison) -> dict[str, Any]:
 
 
 def _tree(comparison: Comparison) -> Any:
-    """As `Comparison.to_json`, without the counts of sentences, which the runs keep, and in strict JSON."""
+    """Return `Comparison.to_json` as strict JSON, without the counts of sentences, which the runs keep."""
     cells = [replace(cell, runs=[replace(run, counts=[]) for run in cell.runs]) for cell in comparison.cells]
     tree = replace(comparison, cells=cells).to_json()
     for cell in tree["cells"]:
@@ -204,7 +204,7 @@ def _tree(comparison: Comparison) -> Any:
 
 
 def _finite(tree: Any) -> Any:
-    """The tree with None for what JSON has no number for, such as the loss of a training that diverged."""
+    """Replace numbers that JSON lacks by None, such as the loss of a training that diverged."""
     if isinstance(tree, dict):
         return {key: _finite(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -217,7 +217,7 @@ def _one_line(value: Any) -> Any:
 
 
 def _markdown(value: Any) -> Any:
-    """What a template shows, escaped so that Markdown takes it as it is."""
+    """Escape a value so that Markdown shows it as it is."""
     if isinstance(value, Markup):
         return value
     return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", printable(str(value)))

@@ -1,4 +1,4 @@
-"""A grid of trainings for a person to watch: a moving bar on a terminal, a line for each training anywhere."""
+"""The progress of a grid of trainings: a moving bar on a terminal, and a line for each training that ended."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from nertool.views.tables import printable
 
 
 class Watcher:
-    """Draws the trainings of a grid as they go, and keeps what came of them.
+    """Draw the progress of a grid of trainings, and keep their results.
 
     Args:
-        console: Where to.
-        jobs: All of the grid.
+        console: Where to draw.
+        jobs: All jobs of the grid.
+
+    Attributes:
+        results: By cell and seed.
     """
 
     def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
@@ -31,21 +34,21 @@ class Watcher:
         self._width = max(len(job.cell) for job in jobs)
         self._kept = 0
         self._began = time.perf_counter()
-        self._epochs = sum(job.config.training.epochs for job in jobs)  # that are to be trained, at most
+        self._epochs = sum(job.config.training.epochs for job in jobs)  # to be trained, at most
         self._trained = 0  # epochs of the trainings that ended in this call
-        self._past: dict[int, int] = {}  # epochs that a training had before this call, of those that go on
+        self._past: dict[int, int] = {}  # epochs that a resumed training had before this call
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.fields[ended]}/{task.fields[all]} trainings"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[running]} under way, left: {task.fields[left]}"),
+            TextColumn("{task.fields[running]} running, {task.fields[left]} left"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
 
     def watch(self, records: Iterable[Ended | Running]) -> None:
-        """Consumes and draws the records of a grid."""
+        """Consume and draw the records of a grid."""
         task = self._progress.add_task("", total=self._epochs, ended=0, all=len(self._jobs), running=0, left="–")
         announced = False
         with self._progress:
@@ -70,14 +73,14 @@ class Watcher:
     def _announce(self) -> None:
         if self._kept:
             self._console.print(
-                f"{counted(self._kept, 'training')} had ended before and will not be done again.", highlight=False
+                f"{counted(self._kept, 'training')} ended earlier and will not be repeated.", highlight=False
             )
 
     def _ended(self, record: Ended) -> None:
         job, result = record.job, record.result
         self.results[job.cell, job.seed] = result
         epochs = job.config.training.epochs
-        # Of this training no more epochs are to come, whether it used all or not.
+        # No more epochs of this training are to come, whether it used all or not.
         if record.before:
             self._kept += 1
             self._epochs -= epochs

@@ -1,4 +1,4 @@
-"""What a model gets wrong, on a terminal and as an HTML page that needs nothing besides itself."""
+"""What a model gets wrong, on a terminal and as an HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,48 @@ from nertool.evaluation.mistakes import Bin, Findings
 from nertool.views import wording
 from nertool.views.console import counted
 
-_CONFUSIONS = 20  # that are listed where a table of them is too wide
-_SIDE = 300  # of the diagram
+_CONFUSIONS = 20  # that are listed where the console is too narrow for a table
+_SIDE = 300  # of the diagram, in its own units
 _SPREAD = 1.96  # standard deviations to either side that hold 95 % of a normal distribution
 
 
 def show_findings(console: Console, findings: Findings, title: str) -> None:
-    """Prints the tables, and the sentences with the surest mistakes."""
+    """Print the tables, and the sentences with the most confident mistakes."""
 
-    def tell(line: str) -> None:
+    def line(text: str) -> None:
         # A terminal gets whole words, a file whole lines.
-        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
+    console.print(_outcomes(findings, title))
+    line(wording.outcome_note(findings))
+    line("; ".join([wording.sizes(findings), *(" ".join(share) for share in wording.shares(findings).items())]))
+    console.print(_confusions(findings, console.width))
+    if findings.calibration_error is not None:
+        bins = Table(title="Confidence", title_justify="left")
+        for head in ("confidence", "tokens" if findings.plain_tags else "entities", "mean", "right"):
+            bins.add_column(head, justify="right")
+        for each in findings.bins:
+            if each.count:
+                bins.add_row(*wording.bin_row(each))
+        console.print(bins)
+    line(wording.calibration_note(findings))
+    if findings.surest:
+        shown = f"{len(findings.surest):,} of {counted(findings.wrong_sentences, 'sentence')} with a mistake"
+        line(f"\nMost confident mistakes ({shown})")
+    for number, sentence in enumerate(findings.surest, 1):
+        line(f"\n{number}. {sentence.score:.3f}, {wording.place(findings, sentence)}")
+        for name in ("gold", "model"):
+            text = Text(f"   {name:<6}", style="dim")
+            for piece in wording.pieces(sentence, gold=name == "gold"):
+                text.append(" ")
+                style = ("bold red" if piece.wrong else "green") if piece.type else "not dim"
+                text.append(f"[{piece.text}|{piece.type}]" if piece.type else piece.text, f"not dim {style}")
+            console.print(text, soft_wrap=not console.is_terminal)
+        for text_line in wording.mistake_lines(findings, sentence):
+            line(f"   {text_line}")
+
+
+def _outcomes(findings: Findings, title: str) -> Table:
     table = Table(title=escape(wording.clean(title)), title_justify="left")
     heads, rows = wording.outcome_table(findings)
     table.add_column("tag" if findings.plain_tags else "type", overflow="fold")
@@ -38,33 +68,7 @@ def show_findings(console: Console, findings: Findings, title: str) -> None:
         if number == len(rows):
             table.add_section()
         table.add_row(escape(name), *values, style="bold" if number == len(rows) else None)
-    console.print(table)
-    tell(wording.outcome_note(findings))
-    tell("; ".join([wording.sizes(findings), *(" ".join(each) for each in wording.shares(findings).items())]))
-    console.print(_confusions(findings, console.width))
-    if findings.calibration_error is not None:
-        bins = Table(title="Confidence", title_justify="left")
-        for head in ("confidence", "tokens" if findings.plain_tags else "entities", "mean", "right"):
-            bins.add_column(head, justify="right")
-        for each in findings.bins:
-            if each.number:
-                bins.add_row(*wording.bin_row(each))
-        console.print(bins)
-    tell(wording.calibration_note(findings))
-    if findings.surest:
-        shown = f"{len(findings.surest):,} of {counted(findings.wrong_sentences, 'sentence')} with a mistake"
-        tell(f"\nSurest and wrong ({shown})")
-    for number, sentence in enumerate(findings.surest, 1):
-        tell(f"\n{number}. {sentence.score:.3f}, {wording.place(findings, sentence)}")
-        for name in ("gold", "model"):
-            text = Text(f"   {name:<6}", style="dim")
-            for piece in wording.pieces(sentence, gold=name == "gold"):
-                text.append(" ")
-                style = ("bold red" if piece.wrong else "green") if piece.type else "not dim"
-                text.append(f"[{piece.text}|{piece.type}]" if piece.type else piece.text, f"not dim {style}")
-            console.print(text, soft_wrap=not console.is_terminal)
-        for line in wording.mistakes_told(findings, sentence):
-            tell(f"   {line}")
+    return table
 
 
 def _confusions(findings: Findings, width: int) -> Table:
@@ -80,20 +84,20 @@ def _confusions(findings: Findings, width: int) -> Table:
     table = Table(title="Most frequent confusions", title_justify="left")
     for head in ("gold", "predicted"):
         table.add_column(head, overflow="fold")
-    table.add_column("number", justify="right")
-    for gold, found, number in wording.confusions(findings, _CONFUSIONS):
-        table.add_row(escape(gold), escape(found), f"{number:,}")
+    table.add_column("count", justify="right")
+    for gold, predicted, count in wording.confusions(findings, _CONFUSIONS):
+        table.add_row(escape(gold), escape(predicted), f"{count:,}")
     return table
 
 
 def write_page(findings: Findings, data: str, model: str, path: Path) -> None:
-    """Writes the page.
+    """Write the page.
 
     Args:
         findings: What it shows.
-        data: What was labelled.
-        model: What labelled it.
-        path: Where to.
+        data: Name of the data.
+        model: Name of the model.
+        path: Where to write.
 
     Raises:
         NertoolError: It cannot be written there.
@@ -118,8 +122,8 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
         "outcome_note": wording.outcome_note(findings),
         "names": names,
         "confusion": confusion,
-        "bins": [wording.bin_row(each) for each in findings.bins if each.number],
-        "points": [_point(each) for each in findings.bins if each.number],
+        "bins": [wording.bin_row(each) for each in findings.bins if each.count],
+        "points": [_point(each) for each in findings.bins if each.count],
         "side": _SIDE,
         "calibration_note": wording.calibration_note(findings),
         "wrong_sentences": findings.wrong_sentences,
@@ -128,7 +132,7 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
                 "score": f"{sentence.score:.3f}",
                 "place": wording.place(findings, sentence),
                 "sides": {name: list(wording.pieces(sentence, gold=name == "gold")) for name in ("gold", "model")},
-                "mistakes": wording.mistakes_told(findings, sentence),
+                "mistakes": wording.mistake_lines(findings, sentence),
             }
             for sentence in findings.surest
         ],
@@ -136,11 +140,11 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
 
 
 def _point(each: Bin) -> dict[str, str]:
-    """Where a bin stands in the diagram, with Wilson's interval (1927) of the share that is right."""
-    n, share = each.number, each.right
+    """Compute where a bin is in the diagram, with Wilson's interval (1927) of the share that is right."""
+    n, share = each.count, each.right
     centre = share + _SPREAD**2 / (2 * n)
     reach = _SPREAD * math.sqrt(share * (1 - share) / n + (_SPREAD / (2 * n)) ** 2)
     low, high = ((centre + sign * reach) / (1 + _SPREAD**2 / n) for sign in (-1, 1))
-    places = {"x": each.confidence, "y": 1 - share, "top": 1 - high, "bottom": 1 - low}
-    told = "{} of them: confidence {}, right {}".format(*wording.bin_row(each)[1:])
-    return {**{name: f"{_SIDE * value:.1f}" for name, value in places.items()}, "told": told}
+    positions = {"x": each.confidence, "y": 1 - share, "top": 1 - high, "bottom": 1 - low}
+    label = "{} of them: confidence {}, right {}".format(*wording.bin_row(each)[1:])
+    return {**{name: f"{_SIDE * value:.1f}" for name, value in positions.items()}, "label": label}

@@ -9,14 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config.schema import (
-    READ_BY_SPACY,
-    AttentionConfig,
-    CharactersConfig,
-    CorpusConfig,
-    EncoderConfig,
-    TrainingConfig,
-)
+from nertool.config.schema import READ_BY_SPACY, CorpusConfig, Section, TrainingConfig
 from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
 from nertool.tagging.bundle import WEIGHTS, load_bundle
@@ -27,38 +20,66 @@ _BY_SPACY = "by spaCy, which keeps the scores in meta.json of the pipeline"
 
 
 def show_model(folder: Path, console: Console) -> None:
-    """Prints a model's vocabularies, layers, training and scores.
+    """Print a model's inputs, layers, training and scores.
 
     Raises:
-        BundleError: It is not a model, or a damaged one.
+        BundleError: The folder holds no model, or a corrupt one.
     """
     model = load_bundle(folder)
-    config, lexicon, network = model.config, model.lexicon, model.network
-    table = network.words.weight
-    dense = sum(parameter.numel() for parameter in network.parameters()) - table.numel()
+    config, network = model.config, model.network
+    total = sum(parameter.numel() for parameter in network.parameters())
+    sparse = sum(parameter.numel() for parameter in network.sparse_parameters())
     lines = {
         "model": f"{folder.resolve()} ({(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB)",
-        "labels": f"{', '.join(lexicon.labels)} ({lexicon.scheme.value})",
-        "words": f"{len(lexicon.words):,} of {table.shape[1]} dimensions"
-        + (
-            f", from {', '.join(Path(path).name for path in config.words.vectors)}" if config.words.vectors else ""
-        ),
-        "characters": f"{len(lexicon.characters)} kinds" + _spelling(config.model.characters),
-        "encoder": _encoder(config.model.encoder),
-        **({"attention": _attention(config.model.attention)} if config.model.attention.kind != "none" else {}),
-        "decoder": config.model.decoder
-        + (f", constraints: {config.model.constraints}" if config.model.decoder == "crf" else ""),
-        "weights": f"{dense:,} and {table.numel():,} in word vectors",
+        "labels": f"{', '.join(model.labels)} ({model.scheme.value})",
+        **{f"input {name}": each.describe() for name, each in model.inputs.items()},
+        "encoder": describe(config.model.encoder),
+        **({"attention": describe(config.model.attention)} if network.attention is not None else {}),
+        "decoder": describe(config.model.decoder),
+        "weights": f"{total - sparse:,}" + (f" and {sparse:,} in word vectors" if sparse else ""),
         "trained on": _origin(config.corpus),
     }
-    by_spacy = config.corpus.train == READ_BY_SPACY
-    about_training, test = ({"training": _BY_SPACY}, None) if by_spacy else _read_results(folder / RESULTS)
-    lines |= about_training
+    test = None
+    if config.corpus.train == READ_BY_SPACY:
+        lines["training"] = _BY_SPACY
+    else:
+        lines["recipe"] = f"{_recipe(config.training)}, dropout {config.model.dropout:g}"
+        about_training, test = _read_results(folder / RESULTS)
+        lines |= about_training
     width = max(map(len, lines))
     for name, text in lines.items():
-        console.print(f"[bold]{name:<{width}}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(f'{name:<{width}}')}[/]  {escape(text)}", highlight=False, soft_wrap=True)
     if test is not None:
         show_evaluation(console, test, "Test split, scored once")
+
+
+def describe(section: Section) -> str:
+    """Describe a group of settings with a kind: the kind, then each setting that has an effect.
+
+    >>> from nertool.config.schema import RecurrentConfig
+    >>> describe(RecurrentConfig(kind="lstm", hidden=100))
+    'lstm, hidden 100, layers 1, bidirectional yes'
+    """
+    idle = section.idle()
+    values = {name: value for name, value in section if name != "kind" and value is not None and name not in idle}
+    settings = [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values.items()]
+    return ", ".join([str(getattr(section, "kind", "")), *settings])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return " ".join(map(_value, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _recipe(config: TrainingConfig) -> str:
+    clip = f"clip {config.clip:g}" + (" by value" if config.clip and config.clip_by == "value" else "")
+    return (
+        f"{describe(config.optimizer)}; learning rate {config.learning_rate:g}; schedule "
+        f"{describe(config.schedule)}; batches of {config.batch_size}, {clip}, averaging {config.averaging:g}"
+    )
 
 
 def _origin(corpus: CorpusConfig) -> str:
@@ -70,45 +91,13 @@ def _origin(corpus: CorpusConfig) -> str:
     return f"{corpus.hub} of the hub" + (f", revision {corpus.revision}" if corpus.revision else "")
 
 
-def _spelling(config: CharactersConfig) -> str:
-    case = f", {config.case_dimensions} dimensions for capitals" if config.case_dimensions else ""
-    if config.kind == "none":
-        return ", not used" + case
-    if config.kind == "cnn":
-        return f", {config.filters} filters of width {config.width}" + case
-    return f", {config.kind}, 2 x {config.hidden} units" + case
-
-
-def _encoder(config: EncoderConfig) -> str:
-    if config.kind == "none":
-        return "none"
-    if config.kind == "cnn":
-        steps = ", ".join(map(str, config.dilations))
-        sides = "to both sides" if config.bidirectional else "backwards"
-        return (
-            f"cnn, {config.hidden} filters of width {config.width} looking {sides}, dilations {steps}, "
-            f"times: {config.layers}"
-        )
-    directions = "two directions" if config.bidirectional else "one direction"
-    return f"{config.kind}, {config.hidden} units, layers: {config.layers}, {directions}"
-
-
-def _attention(config: AttentionConfig) -> str:
-    heads = f", {config.heads} heads" if config.kind == "multi_head" else ""
-    return f"{config.kind}, {config.dimensions} dimensions{heads}"
-
-
 def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
-    """Lines about the training, and the scores of the test split where there are any."""
+    """Return lines about the training, and the scores of the test split if there are any."""
     if not path.is_file():
-        return {"training": f"not finished; see {METRICS} for the epochs so far"}, None
+        return {"training": f"not finished; {METRICS} has the epochs so far"}, None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        how = TrainingConfig.model_validate(tree["config"]["training"])
         lines = {
-            "recipe": f"{how.optimizer}, batches of {how.batch_size}, learning rate {how.learning_rate}, "
-            f"{_schedule(how)}, momentum {how.momentum}, {_clip(how)}, averaging {how.averaging}, "
-            f"dropout {tree['config']['model']['dropout']}, word dropout {tree['config']['words']['dropout']}",
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
             f"{tree['tokens_per_second']:,.0f} tokens/s on {tree['threads']} threads",
@@ -117,28 +106,12 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
         }
         test = None if tree["test"] is None else Evaluation.from_json(tree["test"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
-        raise BundleError(f"{path}: damaged ({problem!r})") from None
+        raise BundleError(f"{path}: corrupt ({problem!r})") from None
     return lines, test
 
 
-def _schedule(how: TrainingConfig) -> str:
-    reduced = f"times {how.reduce_by}"
-    text = {
-        "inverse": f"decay {how.decay}",
-        "step": f"{reduced} every {how.reduce_every} epochs",
-        "cosine": "cosine down to 0",
-        "plateau": f"{reduced} after {how.reduce_every} epochs without a better F1",
-        "one_cycle": "one cycle",
-    }[how.schedule]
-    return f"{text}, epochs of warm-up: {how.warmup:g}" if how.warmup else text
-
-
-def _clip(how: TrainingConfig) -> str:
-    return f"clip {how.clip}" + (" by value" if how.clip and how.clip_by == "value" else "")
-
-
 def _calibration(tree: dict[str, Any] | None) -> dict[str, str]:
-    """The line about it; none where a run was not calibrated."""
+    """Return the line about calibration; none for a run that was not calibrated."""
     if tree is None:
         return {}
     errors = [

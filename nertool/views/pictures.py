@@ -1,4 +1,4 @@
-"""Pictures of a comparison and of attention, drawn by matplotlib, which is asked for when it is needed."""
+"""Pictures of a comparison and of attention, drawn by matplotlib, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FLOOR = 1e-12
-"""Norms of gradients below this are drawn as this: zero has no place on a logarithmic scale."""
+"""Norms of gradients below this are drawn as this: a logarithmic scale has no zero."""
 
 _INK = "#24292f"
-# Told apart by the usual eye and with each of the three kinds of colour blindness, and readable on white and on
-# black. The lengths have no common divisor, so that 210 cells differ in colour, dashes or marker.
+# Distinct to the usual eye and with each of the three kinds of colour blindness, and legible on white and
+# on black. The lengths have no common divisor, so that 210 cells differ in colour, dashes or marker.
 _COLOURS = ("#7744ff", "#bb9911", "#ee1166", "#33aaaa", "#666600", "#ee66ee")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2, 1, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# What an installed machine is likely to have for Chinese, Japanese and Korean.
+# Fonts for Chinese, Japanese and Korean that are likely to be installed.
 _CJK = re.compile(r"(?i)\b(cjk|source han|wenquanyi|sans fallback|pingfang|hiragino sans|yahei|simhei|unifont)\b")
 _STYLE = {
     "font.size": 9,
@@ -58,7 +58,7 @@ _STYLE = {
 
 
 def available() -> bool:
-    """Whether pictures can be drawn."""
+    """Say whether pictures can be drawn."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -67,10 +67,13 @@ def available() -> bool:
 
 
 def draw_curves(comparison: Comparison) -> Figure | None:
-    """Validation F1 against epoch: the mean over the seeds that came so far, in a band from least to most.
+    """Draw validation F1 by epoch: the mean over the seeds that reached it, in a band from lowest to highest.
 
-    The scale begins at the least that was reached after the first sixth of the epochs: with the steep rise
-    before that, the rest would lie too close together to be told apart. None without any curve.
+    The scale begins at the lowest value after the first sixth of the epochs: with the steep rise before that, the
+    rest would be too close together.
+
+    Returns:
+        None without any curve.
     """
     cells = [each for each in enumerate(comparison.cells) if any(run.curve for run in each[1].runs)]
     if not cells:
@@ -91,7 +94,7 @@ def draw_curves(comparison: Comparison) -> Figure | None:
                 band = [min(scores) for scores in reached], [max(scores) for scores in reached]
                 axes.fill_between(epochs, *band, color=look["color"], alpha=0.13, linewidth=0)
             every = max(1, len(reached) // 8)
-            # Each cell starts elsewhere, so that markers seldom cover one another.
+            # Each cell starts elsewhere, so that markers rarely cover one another.
             look["markevery"] = (place % every, every)
             means = [mean(scores) for scores in reached]
             later += means[len(means) // 6 :]
@@ -103,7 +106,7 @@ def draw_curves(comparison: Comparison) -> Figure | None:
 
 
 def draw_gradients(comparison: Comparison) -> Figure | None:
-    """What is left of a gradient k steps back, before and after training; None without recurrent state."""
+    """Draw the norm of a gradient k steps back, before and after training; None without a recurrent state."""
     cells = [
         (number, cell.name, found)
         for number, cell in enumerate(comparison.cells)
@@ -134,7 +137,7 @@ def draw_gradients(comparison: Comparison) -> Figure | None:
 
 
 def draw_scores(comparison: Comparison) -> Figure | None:
-    """F1 of each seed, and the mean of each cell with its standard deviation; None without any run."""
+    """Draw F1 of each seed, and mean and standard deviation of each cell; None without any run."""
     if not any(cell.runs for cell in comparison.cells):
         return None
     with _style() as new:
@@ -159,15 +162,15 @@ def draw_scores(comparison: Comparison) -> Figure | None:
 
 
 def draw_attention(tokens: Sequence[str], weights: ArrayLike, title: str) -> Figure:
-    """A heat map for each head: how much each token (row) attends to each (column).
+    """Draw a heat map for each head: how much each token (row) attends to each token (column).
 
     Args:
         tokens: Of one sentence.
-        weights: Shape (heads, tokens, tokens); rows sum to 1.
-        title: Stands above.
+        weights: (heads, tokens, tokens); rows sum to 1.
+        title: Of the picture.
 
     Raises:
-        ValueError: The shape is another.
+        ValueError: The weights have another shape.
         NertoolError: matplotlib is not installed.
     """
     heat: NDArray[np.float64] = np.asarray(weights, dtype=float)
@@ -177,7 +180,7 @@ def draw_attention(tokens: Sequence[str], weights: ArrayLike, title: str) -> Fig
     columns = min(heads, 2 if len(tokens) > 24 else 4)
     rows = -(-heads // columns)
     side = min(max(0.2 * len(tokens), 1.4), 8.0)
-    # A label needs as much room as its font is high; of more tokens than fit, every nth is named.
+    # A label needs as much room as its font is high; if there are more tokens than fit, every nth is named.
     step = max(1, -(-len(tokens) // int(side / 0.11)))
     places = range(0, len(tokens), step)
     labels = [shortened(tokens[place], 14) for place in places]
@@ -211,17 +214,17 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """A figure as an element of an HTML page, without background and with its ink in the colour of the text.
+    """Return a figure as an element of an HTML page, without background and in the colour of the text.
 
     Args:
         figure: What to show.
-        name: Unique in the page; begins each id of the element.
+        name: Unique in the page; prefix of each id in the element.
         label: What a screen reader says.
     """
     root = ElementTree.fromstring(_rendered(figure, "svg", transparent=True))
     for parent in list(root.iter()):
         for child in list(parent):
-            # A style element would hold for the whole page.
+            # A style element would apply to the whole page.
             if child.tag.endswith(("}metadata", "}style")):
                 parent.remove(child)
     for element in root.iter():
@@ -244,14 +247,14 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """The text in one line, cut to a number of characters."""
+    """Return the text in one line, truncated to a number of characters."""
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 @contextmanager
 def _style() -> Iterator[Callable[..., Figure]]:
-    """Draw as nertool does, whatever the settings of the user; gives what makes a figure of a size in inches."""
+    """Use the style of nertool, whatever the user's settings; gives a function that makes a figure, in inches."""
     try:
         from matplotlib import font_manager, style
         from matplotlib.figure import Figure
@@ -259,14 +262,14 @@ def _style() -> Iterator[Callable[..., Figure]]:
         raise NertoolError("pictures need matplotlib: pip install 'nertool[plots]'") from None
     found = sorted({font.name for font in font_manager.fontManager.ttflist if _CJK.search(font.name)})
     with style.context(["default", {**_STYLE, "font.family": ["DejaVu Sans", *found]}]), warnings.catch_warnings():
-        # A character that no font has becomes a box.
+        # A character that no font has is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         yield lambda width, height, layout="constrained": Figure(figsize=(width, height), layout=layout)
 
 
 def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
     target = BytesIO()
-    # Neither a date nor a version in the file.
+    # No date and no version in the file: same figure, same bytes.
     nothing: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     with _style():
         figure.savefig(target, format=kind, metadata=nothing[kind], **options)
@@ -274,7 +277,7 @@ def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
 
 
 def _look(number: int) -> dict[str, Any]:
-    """Of a cell, the same in all pictures."""
+    """Return colour, dashes and marker of a cell, the same in all pictures."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],
         "linestyle": _DASHES[number % len(_DASHES)],
@@ -283,12 +286,12 @@ def _look(number: int) -> dict[str, Any]:
 
 
 def _label(number: int, name: str, width: int = 34) -> str:
-    """The number of a cell as in the tables, and its name, in up to three lines."""
+    """Return the number of a cell as in the tables, and its name, in up to three lines."""
     return "\n".join(wrap(shortened(f"{number + 1}  {name}", 3 * width - 10), width))
 
 
 def _geometric_mean(gradients: Sequence[Gradients], when: str) -> NDArray[np.float64]:
-    """Over seeds, of the steps that all of them have."""
+    """Compute the geometric mean over seeds, of the steps that all of them have."""
     rows = [getattr(each, when) for each in gradients]
     norms = np.array([row[: min(map(len, rows))] for row in rows], dtype=float)
     return np.asarray(np.exp(np.log(np.clip(norms, FLOOR, 1 / FLOOR)).mean(axis=0)))

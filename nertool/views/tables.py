@@ -16,7 +16,7 @@ LEVEL = 0.05
 """Adjusted p-values below this are marked."""
 
 NONE = "–"
-"""Stands for a value that there is not."""
+"""Stands for a missing value."""
 
 HEADS = (
     "validation F1",
@@ -31,13 +31,13 @@ HEADS = (
 
 
 class Row(NamedTuple):
-    """A cell as the main table shows it.
+    """A row of the main table: one cell of the grid.
 
     Attributes:
         number: From 1, in the order of the grid.
         name: Of the cell.
-        values: Under `HEADS`.
-        best: Which of them is the best mean of its column; None in the rows of other cells.
+        values: In the columns of `HEADS`.
+        best: Index of the value that is the best mean of its column; None in other rows.
     """
 
     number: int
@@ -47,17 +47,17 @@ class Row(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """The text in one line, without characters that no page can hold."""
+    """Return the text in one line, without characters that no page can hold."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def title(comparison: Comparison) -> str:
-    """What stands above a report."""
+    """Return the title of a report."""
     return f"Comparison of {printable(comparison.config)}"
 
 
 def varied(comparison: Comparison) -> str:
-    """The settings that vary, with their values."""
+    """Describe the settings that vary, with their values."""
     parts = []
     for setting in comparison.varied:
         values = [cell.settings.get(setting) for cell in comparison.cells]
@@ -67,7 +67,7 @@ def varied(comparison: Comparison) -> str:
 
 
 def rows(comparison: Comparison) -> list[Row]:
-    """The main table, in the order of the grid."""
+    """Return the main table, in the order of the grid."""
     means = [mean(run.score for run in cell.runs) if cell.runs else None for cell in comparison.cells]
     best = max((score for score in means if score is not None), default=None)
     column = HEADS.index(f"{comparison.split} F1")
@@ -107,7 +107,7 @@ def _scores(values: Sequence[float]) -> str:
 
 
 def matrix(comparison: Comparison) -> list[tuple[int, str, list[str]]]:
-    """For each cell its number, its name and its score less that of each cell, marked where seeds agree."""
+    """Return for each cell its number, name, and score minus that of each cell, marked where they differ."""
     differences = {}
     for pair in comparison.pairs:
         mark = " *" if differs(pair) else ""
@@ -121,50 +121,50 @@ def matrix(comparison: Comparison) -> list[tuple[int, str, list[str]]]:
 
 
 def pair_values(pair: Pair, seeds: Sequence[int]) -> list[str]:
-    """Difference, p and adjusted p over seeds, and both over sentences for each of the seeds."""
+    """Return the difference, p and adjusted p over seeds, and both over sentences for each seed."""
     both = (pair.over_sentences, pair.over_sentences_adjusted)
     over_sentences = [values.get(seed) for seed in seeds for values in both]
     return [points(pair.difference), *map(p_value, (pair.over_seeds, pair.over_seeds_adjusted, *over_sentences))]
 
 
 def differs(pair: Pair) -> bool:
-    """Over seeds, after correction."""
+    """Say whether two cells differ over seeds, after correction."""
     return pair.over_seeds_adjusted is not None and pair.over_seeds_adjusted < LEVEL
 
 
 def differs_each_time(pair: Pair) -> bool:
-    """Over sentences, after correction, with every seed."""
+    """Say whether two cells differ over sentences with every seed, after correction."""
     return bool(pair.over_sentences) and max(pair.over_sentences_adjusted.values()) < LEVEL
 
 
 def tested_seeds(comparison: Comparison) -> list[int]:
-    """Those with which at least two cells were trained to the end."""
+    """Return the seeds with which at least two cells were trained to the end."""
     return sorted({seed for pair in comparison.pairs for seed in pair.over_sentences})
 
 
 def points(difference: float) -> str:
-    """A difference of F1 in points, with its sign."""
+    """Format a difference of F1 in points, with its sign."""
     text = f"{100 * difference:+.2f}".replace("-", "−")
     return text[1:] if text[1:] == "0.00" else text
 
 
 def p_value(value: float | None) -> str:
-    """With three digits after the point."""
+    """Format a p-value with three decimals."""
     if value is None or math.isnan(value):
         return NONE
     return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def table_notes(comparison: Comparison) -> list[str]:
-    """What the main table means."""
+    """Explain the main table."""
     runs = [run for cell in comparison.cells for run in cell.runs]
     words = {run.word_parameters for run in runs}
     vectors = f" ({words.pop():,} in every cell)" if len(words) == 1 else ""
     notes = [
         f"F1 in percent: mean ± standard deviation over the runs; the rest are means. Bold: the best mean on the "
-        f"{comparison.split} split. The best of several is flattered by having been picked.",
-        f"Parameters leave out those of word vectors{vectors}. Tagging speed is that of words never met before. "
-        "Seconds to best are spent training, validation left out.",
+        f"{comparison.split} split. The best of several cells scores too high: it was picked for its score.",
+        f"Parameters do not count those of word vectors{vectors}. Tagging speed is measured on unseen words. "
+        "Seconds to best count training without validation.",
         speed_note(comparison),
     ]
     if comparison.split == "validation":
@@ -173,36 +173,36 @@ def table_notes(comparison: Comparison) -> list[str]:
 
 
 def speed_note(comparison: Comparison) -> str:
-    """How speeds were measured."""
+    """Explain how speeds were measured."""
     if comparison.jobs == 1:
         return "Speeds and seconds were measured with one training at a time, on one thread."
     return (
-        f"Speeds and seconds were measured while up to {comparison.jobs} trainings ran side by side, a thread "
-        "each: they depend on what else ran, and say more about cells beside one another than about any one alone."
+        f"Speeds and seconds were measured while up to {comparison.jobs} trainings ran in parallel, one thread "
+        "each. They depend on what else was running: compare cells with each other, not with other reports."
     )
 
 
 def count_note(comparison: Comparison) -> str:
-    """How many tests were made."""
+    """Describe how many tests were made."""
     seeds = sum(pair.over_seeds is not None for pair in comparison.pairs)
     sentences = sum(len(pair.over_sentences) for pair in comparison.pairs)
     return (
         f"{counted(len(comparison.pairs), 'pair')} of cells: {counted(seeds, 'test')} over seeds and "
-        f"{counted(sentences, 'test')} over sentences. Adjusted p-values allow for that many (Holm 1979), over "
-        "seeds and over sentences apart."
+        f"{counted(sentences, 'test')} over sentences. Adjusted p-values correct for this number of tests (Holm "
+        "1979), separately over seeds and over sentences."
     )
 
 
 def test_notes(comparison: Comparison) -> list[str]:
-    """What each test can tell, and what it cannot."""
+    """Explain what each test can show, and what it cannot."""
     return [
         count_note(comparison),
-        "Over seeds: Welch's t-test (1947) of the scores of all seeds of two cells. It is about the settings: "
-        "whether trainings with other seeds would differ likewise, on the same test sentences. With few seeds it "
-        "has little power: a real difference may well go without a mark.",
-        "Over sentences: a paired approximate randomisation test (Yeh 2000) of the two models of one seed, with "
-        f"{comparison.shuffles:,} shuffles. It is about these two trained models on this split: whether a "
-        "difference so large comes about when their answers are swapped at random. It cannot tell a better "
-        "setting from a luckier seed, and its p-values for several seeds are not independent. None can be below "
+        "Over seeds: Welch's t-test (1947) of the scores of all seeds of two cells. It compares the settings: "
+        "would trainings with other seeds differ in the same way, on the same test sentences? With few seeds it "
+        "has little power: a real difference may go unmarked.",
+        "Over sentences: a paired approximate randomization test (Yeh 2000) of the two models of one seed, with "
+        f"{comparison.shuffles:,} shuffles. It compares two trained models on this split: how often is the "
+        "difference as large when their answers are swapped at random? It cannot tell a better setting from a "
+        "luckier seed, and its p-values for several seeds are not independent. The smallest possible p-value is "
         f"{1 / (comparison.shuffles + 1):.2g}.",
     ]

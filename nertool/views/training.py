@@ -1,4 +1,4 @@
-"""A training run for a person to watch: a moving bar on a terminal, plain lines elsewhere."""
+"""The progress of a training run: a moving bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from rich.table import Table
 from nertool.data.corpus import unseen_labels
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
-from nertool.training.run import Finished, Prepared, Resumed
+from nertool.training.preparation import Prepared
+from nertool.training.run import Finished, Resumed
 from nertool.training.trainer import Epoch, Step
 from nertool.views.console import duration, percent, show_evaluation
 
 
 class Watcher:
-    """Draws the records of a run as they pass.
+    """Draw the records of a run as they pass.
 
     Args:
-        console: Where to.
-        folder: The run directory, to be named at the end.
+        console: Where to draw.
+        folder: The run directory, named at the end.
+
+    Attributes:
+        best: The best epoch so far; None before one has ended.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
+        self.best: Epoch | None = None
         self._console = console
         self._folder = folder
         self._progress = Progress(
@@ -40,19 +45,13 @@ class Watcher:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._best: Epoch | None = None
         self._epochs = 0
         self._began = 0.0
         self._before = 0  # epochs that were trained before this call
         self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
-    @property
-    def best(self) -> Epoch | None:
-        """The best epoch so far."""
-        return self._best
-
     def watch(self, records: Iterator[Prepared | Resumed | Step | Epoch | Finished]) -> None:
-        """Consumes and draws the records of a run."""
+        """Consume and draw the records of a run."""
         with self._progress:
             for record in records:
                 if isinstance(record, Step):
@@ -82,7 +81,7 @@ class Watcher:
     def _resumed(self, record: Resumed) -> None:
         for epoch in record.epochs:
             self._epoch(epoch)
-        self._console.print(f"goes on after epoch {len(record.epochs)}", style="dim")
+        self._console.print(f"resumed after epoch {len(record.epochs)}", style="dim")
         self._before = len(record.epochs)
         self._epoch_seconds = None
         self._began = time.perf_counter()
@@ -106,10 +105,10 @@ class Watcher:
 
     def _epoch(self, record: Epoch) -> None:
         if record.improved:
-            self._best = record
+            self.best = record
         self._epoch_seconds = (time.perf_counter() - self._began) / max(record.number - self._before, 1)
         f1 = percent(record.validation.micro.f1)
-        best = percent(self._best.validation.micro.f1) if self._best else "–"
+        best = percent(self.best.validation.micro.f1) if self.best else "–"
         mark = "  best" if record.improved else ""
         line = (
             f"{record.number:>5} {record.loss:>9.3f} {f1:>10} "
@@ -131,7 +130,7 @@ class Watcher:
         before, after = record.calibration.before[name], record.calibration.after[name]
         if before is not None and after is not None:
             self._console.print(
-                f"Calibrated by temperature {record.calibration.temperature:.2f}: expected calibration error on "
+                f"Calibrated with temperature {record.calibration.temperature:.2f}: expected calibration error on "
                 f"the {name} split {percent(before)} before, {percent(after)} after.",
                 highlight=False,
             )
@@ -141,18 +140,19 @@ class Watcher:
 
 
 def show_preparation(console: Console, record: Prepared) -> None:
-    """Prints what was read and what will be trained."""
+    """Print what was read and what will be trained."""
+    model = record.model
     table = Table(title="Corpus", title_justify="left")
     table.add_column("split")
-    spans = record.lexicon.scheme is not Scheme.PLAIN
-    for name in ("documents", "sentences", "tokens", *(["entities"] if spans else [])):
+    has_spans = model.scheme is not Scheme.PLAIN
+    for name in ("documents", "sentences", "tokens", *(["entities"] if has_spans else [])):
         table.add_column(name, justify="right")
     table.add_column("scheme")
     if record.coverage is not None:
         table.add_column("with vector", justify="right")
     for name, split in record.corpus.splits.items():
         row = [name, *(f"{n:,}" for n in (split.document_count, len(split), split.token_count))]
-        if spans:
+        if has_spans:
             row.append(f"{sum(split.entity_counts().values()):,}")
         row.append(split.scheme.value)
         if record.coverage is not None:
@@ -161,19 +161,21 @@ def show_preparation(console: Console, record: Prepared) -> None:
     console.print(table)
     for name, split in record.corpus.splits.items():
         for note in split.notes():
-            console.print(f"{name}: {note}", soft_wrap=True)
-        unseen = unseen_labels(split, record.lexicon.labels)
+            console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)
+        unseen = unseen_labels(split, model.labels)
         if unseen:
             console.print(
-                f"[yellow]{name}: {sum(unseen.values()):,} tokens have labels that training never saw and no "
-                f"model can predict: {escape(', '.join(sorted(unseen)))}[/]",
+                f"[yellow]{name}: {unseen.total():,} tokens have labels that training never saw and no model can "
+                f"predict: {escape(', '.join(sorted(unseen)))}[/]",
                 soft_wrap=True,
             )
-    lexicon, (dense, rows) = record.lexicon, record.parameters
+    dense, sparse = record.parameters
+    inputs = "; ".join(f"{name}: {each.describe()}" for name, each in model.inputs.items())
     console.print(
-        f"{len(lexicon.labels)} labels ({lexicon.scheme.value}), {len(lexicon.words):,} words, "
-        f"{len(lexicon.characters)} characters; {dense:,} weights and {rows:,} in word vectors; "
-        f"seed {record.config.training.seed}; ready after {record.seconds:.1f} s",
+        f"{len(model.labels)} labels ({model.scheme.value}); {inputs}\n"
+        f"{dense:,} weights and {sparse:,} in word vectors; seed {record.config.training.seed}; ready after "
+        f"{record.seconds:.1f} s",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )

@@ -13,7 +13,7 @@ from nertool.views.console import counted, percent
 
 NONE = "none"
 _LONG = 120  # tokens of a sentence that are shown at most
-_BEFORE = 40  # tokens before its surest mistake, where it is longer; tokens of an entity that are quoted
+_BEFORE = 40  # tokens shown before the most confident mistake of a longer sentence; tokens quoted of an entity
 _MISTAKES = 10  # of one sentence that are listed
 _CHARACTERS = 80  # of a token that are shown
 
@@ -22,8 +22,8 @@ class Piece(NamedTuple):
     """Some tokens of a sentence.
 
     Attributes:
-        text: They, with a blank between each two.
-        type: Of the entity that they are; empty for what is in none.
+        text: The tokens, joined by spaces.
+        type: Of the entity that they form; empty outside of entities.
         wrong: Whether this entity is one of the mistakes.
     """
 
@@ -33,12 +33,12 @@ class Piece(NamedTuple):
 
 
 def clean(text: str) -> str:
-    """The text in one line, without characters that steer a terminal or that no page can hold."""
+    """Return the text in one line, without characters that control a terminal or that no page can hold."""
     return "".join(" " if category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in text)
 
 
 def outcome_table(findings: Findings) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """The heads of the main table, and its rows with their names; the last one is the sum."""
+    """Return the heads of the main table, and its rows with their names; the last row is the sum."""
     kinds = [Outcome.RIGHT, Outcome.WRONG_TYPE] if findings.plain_tags else list(Outcome)
     heads = ["right", "wrong"] if findings.plain_tags else [kind.value for kind in kinds]
 
@@ -52,42 +52,41 @@ def outcome_table(findings: Findings) -> tuple[list[str], list[tuple[str, list[s
 
 
 def outcome_note(findings: Findings) -> str:
-    """How the columns of the main table add up."""
+    """Explain how the columns of the main table add up."""
     if findings.plain_tags:
         return "Rows are gold tags: gold = right + wrong; predicted counts the tokens that were given the tag."
     return (
-        "Rows are gold types: gold = right + wrong type + wrong border + wrong both + missed. Invented entities "
-        "stand in the row of the type that they were given, and over all types predicted = right + the three "
-        "kinds of wrong + invented."
+        "Rows are gold types: gold = right + wrong type + wrong boundary + wrong both + missed. Invented entities "
+        "are counted in the row of the type that they were given. Over all types, predicted = right + the three kinds "
+        "of wrong + invented."
     )
 
 
 def confusion_table(findings: Findings) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """The heads of the table of confusions, and for each gold type how many are predicted as which."""
+    """Return the heads of the confusion table, and for each gold type how many are predicted as which type."""
     types: list[str | None] = [*findings.outcomes, *([] if findings.plain_tags else [None])]
     rows = [
-        (_named(gold), [f"{findings.confusion[gold, found]:,}" if gold or found else "" for found in types])
+        (_named(gold), [f"{findings.confusion[gold, other]:,}" if gold or other else "" for other in types])
         for gold in types
     ]
     return [_named(name) for name in types], rows
 
 
 def confusions(findings: Findings, most: int) -> list[tuple[str, str, int]]:
-    """The most frequent confusions: gold type, predicted type, how often."""
-    wrong = [each for each in findings.confusion.most_common() if each[0][0] != each[0][1]]
-    return [(_named(gold), _named(found), number) for (gold, found), number in wrong[:most]]
+    """Return the most frequent confusions: gold type, predicted type, count."""
+    wrong = [pair for pair in findings.confusion.most_common() if pair[0][0] != pair[0][1]]
+    return [(_named(gold), _named(other), count) for (gold, other), count in wrong[:most]]
 
 
 def bin_row(each: Bin) -> list[str]:
-    """A row of the table of confidences: from and to, how many, their mean confidence, share that is right."""
-    borders = f"{each.low:.2f} – {each.high:.2f}"
-    return [borders, f"{each.number:,}", f"{each.confidence:.3f}", f"{each.right:.3f}"]
+    """Return a row of the table of confidences: range, count, mean confidence, share that is right."""
+    return [f"{each.low:.2f} – {each.high:.2f}", f"{each.count:,}", f"{each.confidence:.3f}", f"{each.right:.3f}"]
 
 
 def calibration_note(findings: Findings) -> str:
-    """The calibration error in words."""
+    """Describe the calibration error."""
     if findings.calibration_error is None:
-        return "Nothing is predicted, so that no confidence can be judged."
+        return "Nothing is predicted, so there is no confidence to judge."
     bins = f"over {len(findings.bins)} bins"
     return (
         f"Expected calibration error {findings.calibration_error:.4f} {bins}: the mean gap between mean and right."
@@ -95,7 +94,7 @@ def calibration_note(findings: Findings) -> str:
 
 
 def shares(findings: Findings) -> dict[str, str]:
-    """Precision, recall and F1, or accuracy, in per cent."""
+    """Return precision, recall and F1, or accuracy, in percent."""
     right, gold, predicted = findings.total[Outcome.RIGHT], findings.gold_count(), findings.predicted_count()
     if findings.plain_tags:
         return {"Accuracy": percent(right / max(gold, 1))}
@@ -104,43 +103,43 @@ def shares(findings: Findings) -> dict[str, str]:
 
 
 def sizes(findings: Findings) -> str:
-    """How much was read, and how much of it is not all right."""
+    """Describe how much was read, and how much of it has mistakes."""
     wrong = f"{findings.wrong_sentences:,} of {counted(findings.sentences, 'sentence')} with a mistake"
     return f"{wrong}, {counted(findings.tokens, 'token')}"
 
 
 def place(findings: Findings, sentence: WrongSentence) -> str:
-    """Where in the data the surest mistake of a sentence is."""
+    """Describe where in the data the most confident mistake of a sentence is."""
     return f"{findings.unit} {sentence.mistakes[0].line}"
 
 
 def pieces(sentence: WrongSentence, *, gold: bool) -> Iterator[Piece]:
-    """A sentence with its gold or its predicted entities; of a long one, what is around its surest mistake."""
+    """Yield a sentence with its gold or predicted entities; of a long one, the part around its surest mistake."""
     first, last = 0, len(sentence.tokens)
     if last > _LONG:
         judged = sentence.mistakes[0].judged
-        at = min(span.start for span in (judged.gold, judged.predicted) if span is not None)
-        first = max(0, at - _BEFORE)
+        start = min(span.start for span in (judged.gold, judged.predicted) if span is not None)
+        first = max(0, start - _BEFORE)
         last = min(last, first + _LONG)
-    wrong = {each.judged.gold if gold else each.judged.predicted for each in sentence.mistakes}
-    at = first
+    wrong = {mistake.judged.gold if gold else mistake.judged.predicted for mistake in sentence.mistakes}
+    position = first
     if first:
         yield Piece("…")
     for span in sentence.gold if gold else sentence.predicted:
         start, end = max(span.start, first), min(span.end, last)
         if start < end:
-            if at < start:
-                yield Piece(_words(sentence, at, start))
+            if position < start:
+                yield Piece(_words(sentence, position, start))
             yield Piece(_words(sentence, start, end), clean(span.type), span in wrong)
-            at = end
-    if at < last:
-        yield Piece(_words(sentence, at, last))
+            position = end
+    if position < last:
+        yield Piece(_words(sentence, position, last))
     if last < len(sentence.tokens):
         yield Piece("…")
 
 
-def mistakes_told(findings: Findings, sentence: WrongSentence) -> list[str]:
-    """The mistakes of a sentence, a line each."""
+def mistake_lines(findings: Findings, sentence: WrongSentence) -> list[str]:
+    """Describe the mistakes of a sentence, a line each."""
     lines = []
     for (outcome, gold, predicted), score, line in sentence.mistakes[:_MISTAKES]:
         sides = {"gold": gold, "model": predicted}
@@ -158,7 +157,7 @@ def _quoted(sentence: WrongSentence, span: Span) -> str:
 
 def _words(sentence: WrongSentence, start: int, end: int) -> str:
     tokens = sentence.tokens[start:end]
-    return clean(" ".join(f"{each[:_CHARACTERS]}…" if len(each) > _CHARACTERS else each for each in tokens))
+    return clean(" ".join(f"{token[:_CHARACTERS]}…" if len(token) > _CHARACTERS else token for token in tokens))
 
 
 def _named(name: str | None) -> str:
