@@ -1,6 +1,6 @@
 """The spaCy component "nertool": entities by a model that was trained before, or that spaCy trains.
 
-Every `spacy.blank()` imports this module, for it is an entry point: what is heavy is imported where it is used.
+Every `spacy.blank()` imports this module, because it is an entry point: what is heavy is imported where it is used.
 """
 # No `annotations` from __future__: spaCy reads the types of a factory's arguments when it runs.
 
@@ -19,8 +19,8 @@ from nertool.integrations.spacy.pipe import EntityPipe
 from nertool.text.schemes import split_label
 
 if TYPE_CHECKING:
-    from nertool.integrations.spacy.training import Learner, Sentences
-    from nertool.tagging.bundle import Model
+    from nertool.integrations.spacy.training import Sentences, Training
+    from nertool.model.model import Model
 
 
 @Language.factory(
@@ -42,18 +42,18 @@ def make_nertool(
     settings: dict[str, Any] | None,
     scorer: Callable[..., Any] | None,
 ) -> "NertoolPipe":
-    """Makes the component.
+    """Make the component.
 
     Args:
         nlp: The pipeline.
         name: Of the component in the pipeline.
         model: Run directory of a trained model; None: spaCy trains it, or it is loaded with the pipeline.
-        overwrite_ents: Whether entities that are on a Doc already give way where these overlap them.
+        overwrite_ents: Whether other entities that are on a Doc already give way to overlapping ones.
         settings: For training: a config of nertool as a tree, without its `corpus`; None: its defaults.
         scorer: What `nlp.evaluate` scores the component with.
 
     Raises:
-        NertoolError: The folder holds no model of entities, or a setting is wrong.
+        BundleError, ConfigError: The folder holds no model of entities, or a setting is wrong.
     """
     if model is not None and settings is not None:
         raise ConfigError("model and settings: a trained model has its settings; give one of the two")
@@ -70,7 +70,7 @@ def make_nertool(
 
 @registry.batchers("nertool.batch_by_length.v1")  # type: ignore[untyped-decorator]
 def batch_by_length(size: int) -> Callable[[Iterable[Example]], Iterator[list[Example]]]:
-    """Batches of sentences of one length, or nearly, in random order: as `nertool train` has them.
+    """Cut batches of sentences of nearly one length, in random order, as `nertool train` does.
 
     They are drawn by numpy's generator, which spaCy seeds with `training.seed`.
 
@@ -79,12 +79,12 @@ def batch_by_length(size: int) -> Callable[[Iterable[Example]], Iterator[list[Ex
     """
 
     def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
-        from nertool.data.batching import training_order
+        from nertool.data.encoding import training_order
 
-        known = list(examples)
-        lengths = np.fromiter((len(example.predicted) for example in known), np.int64, len(known))
-        for chosen in training_order(lengths, size, np.random.default_rng(np.random.randint(2**31))):
-            yield [known[number] for number in chosen.tolist()]
+        every = list(examples)
+        lengths = np.fromiter((len(example.predicted) for example in every), np.int64, len(every))
+        for indices in training_order(lengths, size, np.random.default_rng(np.random.randint(2**31))):
+            yield [every[index] for index in indices.tolist()]
 
     return batches
 
@@ -105,8 +105,8 @@ class NertoolPipe(EntityPipe):
         super().__init__(vocab, name, **options)
         self.settings = settings
         self._types: list[str] = []  # of entities, added before there is a model
-        self._learner: Learner | None = None
-        self._told = False
+        self._training: Training | None = None
+        self._warned = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {
@@ -119,15 +119,15 @@ class NertoolPipe(EntityPipe):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether spaCy may train it: yes."""
+        """Whether spaCy can train it: yes."""
         return True
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The types of entities that it knows."""
+        """The types of entities that it knows, sorted."""
         if self.model is None:
             return tuple(self._types)
-        return tuple(sorted({kind for _, kind in map(split_label, self.model.lexicon.labels) if kind}))
+        return tuple(sorted({kind for _, kind in map(split_label, self.model.labels) if kind}))
 
     @property
     def label_data(self) -> list[str]:
@@ -135,7 +135,7 @@ class NertoolPipe(EntityPipe):
         return list(self.labels)
 
     def add_label(self, label: str) -> int:
-        """Adds a type of entities before there is a model; returns 0 where it is there already, else 1.
+        """Add a type of entities before there is a model; return 0 if it is there already, else 1.
 
         Raises:
             NertoolError: There is a model, and it does not know the type: its last layer cannot grow.
@@ -143,7 +143,12 @@ class NertoolPipe(EntityPipe):
         if label in self.labels:
             return 0
         if self.model is not None:
-            raise NertoolError(f"component {self.name!r}: its model is built and cannot take the label {label!r}")
+            built = f"its model in {self.source} was trained" if self.source else "its network is built"
+            raise NertoolError(
+                f"component {self.name!r}: {built} for the labels {', '.join(self.labels)} and cannot take another, "
+                f"{label!r}: its last layer has a row for each label and cannot grow. Add labels before "
+                f"nlp.initialize, or list them as [initialize.components.{self.name}] labels, and train anew"
+            )
         self._types.append(label)
         return 1
 
@@ -154,35 +159,36 @@ class NertoolPipe(EntityPipe):
         nlp: Language | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        """Builds a model from the training examples and the settings; one that the config names stays as it is.
+        """Build a model from the training examples and the settings; one that the config names stays as it is.
 
         Args:
             get_examples: The training examples. Vocabulary and labels come from them alone.
             nlp: The pipeline.
-            labels: Types of entities that the examples may lack.
+            labels: Types of entities to know besides those of the examples.
 
         Raises:
-            NertoolError: No example has labels, or vectors that the settings name are missing.
+            NertoolError: No example has labels, or a file that the settings name is missing.
         """
         validate_get_examples(get_examples, "NertoolPipe.initialize")
         from nertool.integrations.spacy.training import (
             SCHEME,
-            Learner,
-            build_model,
+            Training,
+            columns_read,
             labelled_sentences,
+            new_model,
             parse_settings,
         )
 
-        self._told = False
+        self._warned = False
         if self.source is not None:
-            sentences = labelled_sentences(get_examples(), self._ready_model().lexicon.scheme)
+            sentences = labelled_sentences(get_examples(), self._ready_model().scheme, self._columns)
         else:
-            sentences = labelled_sentences(get_examples(), SCHEME)
             config = parse_settings(self.settings or {}, None if nlp is None else nlp.lang)
-            self._adopt(build_model(config, sentences, [*self._types, *(labels or ())]), "the examples")
-        if sentences.tokens:
-            self._tell(sentences)
-            self._learner = Learner(self._ready_model(), len(sentences.tokens))
+            sentences = labelled_sentences(get_examples(), SCHEME, columns_read(config))
+            self._adopt(new_model(config, sentences, [*self._types, *(labels or ())]), "the examples")
+        if sentences.documents:
+            self._warn(sentences)
+            self._training = Training(self._ready_model(), len(sentences.documents))
 
     def update(
         self,
@@ -192,39 +198,39 @@ class NertoolPipe(EntityPipe):
         sgd: Any = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Learns from a batch of examples.
+        """Learn from a batch of examples.
 
         Args:
-            examples: Sentences of which a token has no label are left out.
+            examples: Sentences in which a token has no label are left out.
             drop: Not used: the settings have the model's dropout.
-            sgd: Whether to update the weights at once. By which rule is for the settings to say.
+            sgd: Whether to update the weights at once; the update rule is that of the settings.
             losses: The sum of the sentences' losses is added to it, under the component's name.
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
         validate_examples(examples, "NertoolPipe.update")
-        from nertool.integrations.spacy.training import Learner, labelled_sentences
+        from nertool.integrations.spacy.training import Training, labelled_sentences
 
-        model = super()._ready_model()  # its averaged weights are not wanted between two steps
-        sentences = labelled_sentences(examples, model.lexicon.scheme)
-        self._tell(sentences)
-        if sentences.tokens:
-            if self._learner is None:
-                self._learner = Learner(model, None)
-            losses[self.name] += self._learner.learn(sentences.tokens, sentences.labels)
+        model = super()._ready_model()  # without its averaged weights, which are not wanted between two steps
+        sentences = labelled_sentences(examples, model.scheme, self._columns)
+        self._warn(sentences)
+        if sentences.documents:
+            if self._training is None:
+                self._training = Training(model, None)
+            losses[self.name] += self._training.learn(sentences.documents)
         if sgd not in (None, False):
             self.finish_update(sgd)
         return losses
 
     def finish_update(self, sgd: Any) -> None:
-        """Updates the weights by nertool's rule and schedule; spaCy's optimizer is not asked."""
-        if self._learner is not None:
-            self._learner.step()
-            self._labeller = None  # it remembers vectors that the old weights gave
+        """Update the weights by nertool's rule and schedule; spaCy's optimizer is not used."""
+        if self._training is not None:
+            self._training.step()
+            self._predictor = None  # it remembers vectors that the old weights gave
 
     def rehearse(self, examples: Iterable[Example], **options: Any) -> dict[str, float]:
-        """Is refused.
+        """Refuse: there is no such thing here.
 
         Raises:
             NotImplementedError: Always.
@@ -232,22 +238,22 @@ class NertoolPipe(EntityPipe):
         raise NotImplementedError(f"component {self.name!r} cannot rehearse; disable it for nlp.rehearse")
 
     def _ready_model(self) -> "Model":
-        if self._learner is not None:
-            self._learner.show()
+        if self._training is not None:
+            self._training.show()
         return super()._ready_model()
 
     def _adopt(self, model: "Model", where: str) -> None:
         super()._adopt(model, where)
-        self._learner = None
+        self._training = None
 
-    def _tell(self, sentences: "Sentences") -> None:
-        """Warns once that sentences are left out, when first it is so."""
-        if sentences.unlabelled and not self._told:
-            self._told = True
-            total = sentences.unlabelled + len(sentences.tokens)
+    def _warn(self, sentences: "Sentences") -> None:
+        """Warn that sentences are left out, the first time that it happens."""
+        if sentences.unlabelled and not self._warned:
+            self._warned = True
+            total = sentences.unlabelled + len(sentences.documents)
             warnings.warn(
-                f"component {self.name!r}: {sentences.unlabelled} of {total} sentences are not learnt from, for "
-                "labels are missing or do not fit the borders of tokens",
+                f"component {self.name!r}: {sentences.unlabelled} of {total} sentences are not learnt from, because "
+                "labels are missing or do not fit the boundaries of tokens",
                 stacklevel=2,
             )
 

@@ -1,11 +1,11 @@
-"""A trained model at work in a spaCy pipeline: entities on Docs, and the model saved with the pipeline."""
+"""A trained model in a spaCy pipeline: entities on Docs, and the model saved with the pipeline."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import srsly
@@ -15,27 +15,34 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.vocab import Vocab
 
 from nertool.errors import BundleError, NertoolError
-from nertool.formats.spacy_docs import doc_sentences
+from nertool.integrations.spacy.documents import columns_read, doc_documents
 from nertool.text.schemes import Scheme, spans
 
 if TYPE_CHECKING:
-    from nertool.tagging.bundle import Model
-    from nertool.tagging.labeller import Labeller
+    from nertool.model.model import Model
+    from nertool.tagging.predictor import Predictor
 
 TOKENS_AT_ONCE = 20_000
+
+
+class _Found(NamedTuple):
+    start: int
+    end: int
+    label: str
+    score: float
 
 
 class EntityPipe(Pipe):
     """Sets the entities of Docs.
 
-    The entities that it sets are also in `doc.spans[name]`, in order, and their probabilities in
-    `doc.spans[name].attrs["scores"]`.
+    The entities that it finds are also in `doc.spans[name]`, in order, and their probabilities in
+    `doc.spans[name].attrs["scores"]`. Called on a Doc again, it replaces the entities that it set before.
 
     Args:
         vocab: Of the pipeline.
         name: Of the component; names the span group too.
-        source: The run directory that the pipeline's config names, if it does.
-        overwrite_ents: Whether entities that are on a Doc already give way where these overlap them.
+        source: The run directory that the pipeline's config names, if any.
+        overwrite_ents: Whether other entities that are on a Doc already give way to overlapping ones.
         scorer: What `nlp.evaluate` scores the component with.
     """
 
@@ -54,17 +61,18 @@ class EntityPipe(Pipe):
         self.overwrite_ents = overwrite_ents
         self.scorer = scorer
         self.model: Model | None = None
-        self._labeller: Labeller | None = None
+        self._columns: tuple[str, ...] = ()
+        self._predictor: Predictor | None = None
         self._process = os.getpid()
 
     def load_source(self) -> None:
-        """Loads the model in the run directory.
+        """Load the model in the run directory.
 
-        Where there is no such folder, only using the component is an error: the config of a saved pipeline
-        still names the folder that its weights, which are loaded afterwards, came from long ago.
+        If there is no such folder, only using the component is an error: the config of a saved pipeline still names
+        the folder that its weights, which are loaded afterwards, once came from.
 
         Raises:
-            BundleError: It is damaged, or tags something else than entities.
+            BundleError: The model is corrupt, or tags something else than entities.
         """
         from nertool.tagging.bundle import load_bundle
 
@@ -73,7 +81,7 @@ class EntityPipe(Pipe):
             self._adopt(load_bundle(folder), str(folder))
 
     def __call__(self, doc: Doc) -> Doc:
-        """Sets the entities of one Doc."""
+        """Set the entities of one Doc."""
         try:
             self._annotate([doc])
         except Exception as problem:
@@ -81,11 +89,11 @@ class EntityPipe(Pipe):
         return doc
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Sets the entities of a stream of Docs, in order.
+        """Set the entities of a stream of Docs, in order.
 
         Args:
             stream: The Docs.
-            batch_size: How many are held together, at most; fewer where they have many tokens.
+            batch_size: How many are held together, at most; fewer if they have many tokens.
         """
         handle = self.get_error_handler()
         for docs in _parts(stream, batch_size):
@@ -97,38 +105,47 @@ class EntityPipe(Pipe):
                 yield from docs
 
     def _annotate(self, docs: list[Doc]) -> None:
-        labeller, scheme = self._ready_labeller(), self._ready_model().lexicon.scheme
-        cut = [doc_sentences(doc) for doc in docs]
-        found = labeller.label([tokens for sentences, _ in cut for tokens in sentences], probabilities=True)
+        predictor, scheme = self._ready_predictor(), self._ready_model().scheme
+        cut = [doc_documents(doc, self._columns) for doc in docs]
+        predictions = predictor.predict([each for sentences, _ in cut for each in sentences], probabilities=True)
         number = 0
-        for doc, (_, places) in zip(docs, cut, strict=True):
-            entities: list[tuple[int, int, str, float]] = []
-            for index, where in enumerate(places, number):
-                for start, end, kind in spans(found.labels[index], scheme):
-                    score = round(found.probability(index, start, end), 6)
-                    entities.append((int(where[start]), int(where[end - 1]) + 1, kind, score))
-            number += len(places)
+        for doc, (_, indices) in zip(docs, cut, strict=True):
+            entities: list[_Found] = []
+            for sentence, own in enumerate(indices, number):
+                for start, end, label in spans(predictions.labels[sentence], scheme):
+                    score = round(predictions.probability(sentence, start, end), 6)
+                    entities.append(_Found(int(own[start]), int(own[end - 1]) + 1, label, score))
+            number += len(indices)
             self._set(doc, entities)
 
-    def _set(self, doc: Doc, entities: list[tuple[int, int, str, float]]) -> None:
-        earlier = list(doc.ents)
-        if earlier:
-            taken = np.zeros(len(doc), dtype=bool)
-            if self.overwrite_ents:
-                for start, end, _, _ in entities:
-                    taken[start:end] = True
-                earlier = [entity for entity in earlier if not taken[entity.start : entity.end].any()]
-            else:
-                for entity in earlier:
-                    taken[entity.start : entity.end] = True
-                entities = [entity for entity in entities if not taken[entity[0] : entity[1]].any()]
-        own = [Span(doc, start, end, label=kind) for start, end, kind, _ in entities]
-        doc.set_ents([*earlier, *own])
-        scores = [score for *_, score in entities]
+    def _set(self, doc: Doc, entities: list[_Found]) -> None:
+        blocked = _blocked(doc)
+        taken = np.zeros(len(doc), dtype=bool)
+        for start, end in blocked:
+            taken[start:end] = True
+        entities = [each for each in entities if not taken[each.start : each.end].any()]
+        # What an earlier call set gives way, so that a second call gives what the first one gave.
+        group = doc.spans[self.name] if self.name in doc.spans else ()
+        before = {_key(span) for span in group}
+        wanted = {each[:3] for each in entities}
+        same = {_key(entity): entity for entity in doc.ents if _key(entity) in wanted}
+        others = [entity for entity in doc.ents if _key(entity) not in before | same.keys()]
+        if others and self.overwrite_ents:
+            for each in entities:
+                taken[each.start : each.end] = True
+            others = [entity for entity in others if not taken[entity.start : entity.end].any()]
+        elif others:
+            for entity in others:
+                taken[entity.start : entity.end] = True
+            entities = [each for each in entities if not taken[each.start : each.end].any()]
+        # An entity that is there already keeps its knowledge base id.
+        own = [same.get(each[:3]) or Span(doc, each.start, each.end, label=each.label) for each in entities]
+        doc.set_ents([*others, *own], blocked=[Span(doc, start, end) for start, end in blocked])
+        scores = [each.score for each in entities]
         doc.spans[self.name] = SpanGroup(doc, name=self.name, attrs={"scores": scores}, spans=own)
 
     def _ready_model(self) -> Model:
-        """The model as it is to be used and saved."""
+        """Return the model as it is to be used and saved."""
         if self.model is None:
             why = "it has no model: name one (model), or train one (nlp.initialize, spacy train)"
             if self.source is not None:
@@ -136,24 +153,20 @@ class EntityPipe(Pipe):
             raise NertoolError(f"component {self.name!r}: {why}")
         return self.model
 
-    def _ready_labeller(self) -> Labeller:
+    def _ready_predictor(self) -> Predictor:
         model = self._ready_model()
-        import torch
-
-        from nertool.tagging.labeller import Labeller
+        from nertool.tagging.predictor import Predictor
 
         if self._process != os.getpid():
-            # This process was forked, and has none of the threads that torch believes in: work that is
-            # given to them is never done.
-            torch.set_num_threads(1)
-            self._labeller = None
+            # In a forked process the threads of a predictor are gone, and its locks may be held for ever.
+            self._predictor = None
             self._process = os.getpid()
-        if self._labeller is None:
-            self._labeller = Labeller(model)
-        return self._labeller
+        if self._predictor is None:
+            self._predictor = Predictor(model)
+        return self._predictor
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """The model as bytes: config, lexicon, and weights as safetensors.
+        """Return the model as bytes: config, vocabulary, and weights as safetensors.
 
         Args:
             exclude: "vocab" or "model".
@@ -166,10 +179,10 @@ class EntityPipe(Pipe):
         return util.to_bytes(parts, exclude)
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> EntityPipe:
-        """Loads what `to_bytes` gave; arguments as there.
+        """Load what `to_bytes` returned; arguments as there.
 
         Raises:
-            BundleError: The model is damaged.
+            BundleError: The model is corrupt.
         """
         from nertool.tagging.bundle import unpack
 
@@ -182,7 +195,7 @@ class EntityPipe(Pipe):
         return self
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Writes a folder; in it, `model` is a run directory such as `nertool train` writes.
+        """Write a folder; in it, `model` is a run directory such as `nertool train` writes.
 
         Args:
             path: The folder.
@@ -191,40 +204,58 @@ class EntityPipe(Pipe):
         from nertool.tagging.bundle import save_bundle
 
         parts: dict[str, Callable[[Path], None]] = {
-            "vocab": lambda place: self.vocab.to_disk(place, exclude=exclude)
+            "vocab": lambda target: self.vocab.to_disk(target, exclude=exclude)
         }
         if self.model is not None:
-            parts["model"] = lambda place: save_bundle(self._ready_model(), place)
+            parts["model"] = lambda target: save_bundle(self._ready_model(), target)
         util.to_disk(path, parts, exclude)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> EntityPipe:
-        """Loads what `to_disk` wrote; arguments as there.
+        """Load what `to_disk` wrote; arguments as there.
 
         Raises:
-            BundleError: The model is damaged.
+            BundleError: The model is corrupt.
         """
         from nertool.tagging.bundle import load_bundle
 
-        def load(place: Path) -> None:
-            if place.is_dir():  # a component that had no model wrote none
-                self._adopt(load_bundle(place), str(place))
+        def load(folder: Path) -> None:
+            if folder.is_dir():  # a component without a model wrote none
+                self._adopt(load_bundle(folder), str(folder))
 
         parts: dict[str, Callable[[Path], Any]] = {
-            "vocab": lambda place: self.vocab.from_disk(place, exclude=exclude),
+            "vocab": lambda source: self.vocab.from_disk(source, exclude=exclude),
             "model": load,
         }
         util.from_disk(path, parts, exclude)
         return self
 
     def _adopt(self, model: Model, where: str) -> None:
-        if model.lexicon.scheme is Scheme.PLAIN:
+        if model.scheme is Scheme.PLAIN:
             raise BundleError(f"{where}: this model gives each token a tag; the component sets entities")
+        try:
+            columns = columns_read(model.config)
+        except NertoolError as problem:
+            raise BundleError(f"{where}: {problem}") from None
         self.model = model
-        self._labeller = None
+        self._columns = columns
+        self._predictor = None
+
+
+def _key(span: Span) -> tuple[int, int, str]:
+    return span.start, span.end, span.label_
+
+
+def _blocked(doc: Doc) -> list[tuple[int, int]]:
+    """Find the tokens that `doc.set_ents(blocked=...)` keeps free of entities, as runs: start and end of each."""
+    begin = 3  # of an entity; without a type it means that none may be here
+    table = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
+    flags = np.concatenate(([False], (table[:, 0] == begin) & (table[:, 1] == 0), [False]))
+    starts, ends = np.flatnonzero(flags[1:] & ~flags[:-1]), np.flatnonzero(flags[:-1] & ~flags[1:])
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def _parts(stream: Iterable[Doc], size: int) -> Iterator[list[Doc]]:
-    """Cuts a stream by the number of Docs, or of tokens, whichever is reached first."""
+    """Cut a stream by the number of Docs, or of tokens, whichever is reached first."""
     docs: list[Doc] = []
     count = 0
     for doc in stream:
