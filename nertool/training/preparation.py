@@ -19,6 +19,7 @@ from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme
+from nertool.text.tokenization import SpacyTokenizer
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def prepare(config: Config) -> Prepared:
     """
     began = time.perf_counter()
     check_language(config.language)
-    corpus = read_corpus(config.corpus)
+    corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
     resources = read_resources(config)
     model = build_model(config, corpus.train.sentences, corpus.train.label_scheme, resources)
     contextual = [each for each in model.inputs.values() if not each.context_free]

@@ -1,6 +1,7 @@
 """The spaCy component "nertool": entities by a model that was trained before, or that spaCy trains.
 
-Every `spacy.blank()` imports this module, because it is an entry point: what is heavy is imported where it is used.
+Every `spacy.blank()` imports this module, because it is an entry point. So heavy modules are imported where they are
+used.
 """
 # No `annotations` from __future__: spaCy reads the types of a factory's arguments when it runs.
 
@@ -145,8 +146,8 @@ class NertoolPipe(EntityPipe):
         if self.model is not None:
             built = f"its model in {self.source} was trained" if self.source else "its network is built"
             raise NertoolError(
-                f"component {self.name!r}: {built} for the labels {', '.join(self.labels)} and cannot take another, "
-                f"{label!r}: its last layer has a row for each label and cannot grow. Add labels before "
+                f"component {self.name!r}: {built} for the labels {', '.join(self.labels)} and cannot take "
+                f"the label {label!r}: its last layer has a row for each label and cannot grow. Add labels before "
                 f"nlp.initialize, or list them as [initialize.components.{self.name}] labels, and train anew"
             )
         self._types.append(label)
@@ -252,8 +253,8 @@ class NertoolPipe(EntityPipe):
             self._warned = True
             total = sentences.unlabelled + len(sentences.documents)
             warnings.warn(
-                f"component {self.name!r}: {sentences.unlabelled} of {total} sentences are not learnt from, because "
-                "labels are missing or do not fit the boundaries of tokens",
+                f"component {self.name!r}: {sentences.unlabelled} of {total} sentences are not learnt from, "
+                "because labels are missing or do not fit the boundaries of tokens",
                 stacklevel=2,
             )
 

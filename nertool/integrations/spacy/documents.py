@@ -79,8 +79,8 @@ def example_documents(example: Example, columns: Iterable[str]) -> tuple[list[Do
             values[column] = _values(doc, column)
         else:
             raise NertoolError(
-                f"the model reads the column {column!r}, but the training examples have no token.{column}_: annotate "
-                "them, or name a component that sets it in training.annotating_components"
+                f"the model reads the column {column!r}, but the training examples have no token.{column}_: "
+                "annotate them, or name a component that sets it in training.annotating_components"
             )
     return _cut(doc, values)
 

@@ -68,8 +68,8 @@ class EntityPipe(Pipe):
     def load_source(self) -> None:
         """Load the model in the run directory.
 
-        If there is no such folder, only using the component is an error: the config of a saved pipeline still names
-        the folder that its weights, which are loaded afterwards, once came from.
+        A missing folder is an error only when the component is used: the config of a saved pipeline still names the
+        folder that its weights, which are loaded afterwards, once came from.
 
         Raises:
             BundleError: The model is corrupt, or tags something else than entities.
@@ -125,8 +125,7 @@ class EntityPipe(Pipe):
             taken[start:end] = True
         entities = [each for each in entities if not taken[each.start : each.end].any()]
         # What an earlier call set gives way, so that a second call gives what the first one gave.
-        group = doc.spans[self.name] if self.name in doc.spans else ()
-        before = {_key(span) for span in group}
+        before = {_key(span) for span in doc.spans.get(self.name, ())}
         wanted = {each[:3] for each in entities}
         same = {_key(entity): entity for entity in doc.ents if _key(entity) in wanted}
         others = [entity for entity in doc.ents if _key(entity) not in before | same.keys()]
