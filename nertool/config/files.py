@@ -1,4 +1,4 @@
-"""Finding named files, here or in the folders of `NERTOOL_DATA` or in a cache, and writing whole ones."""
+"""Find files by name, and write files so that they appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nertool.errors import ConfigError, NertoolError
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
 _HOW_TO_GET = {
     "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip)",
-    "conll03/": "CoNLL-2003 English needs the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
+    "conll03/": "CoNLL-2003 English requires the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
     "conll2000/": "CoNLL-2000 is at https://www.clips.uantwerpen.be/conll2000/chunking/",
     "ud_ewt/": "UD English EWT (as word, XPOS, UPOS): https://github.com/UniversalDependencies/UD_English-EWT",
     "weibo_zh/": "Weibo NER is at https://github.com/hltcoe/golden-horse",
@@ -23,27 +23,30 @@ _HOW_TO_GET = {
 
 
 def data_folders() -> list[Path]:
-    """The folders in which named files are looked for, first to last."""
+    """Return the folders that are searched for named files, in order.
+
+    The current one, those of the environment variable `NERTOOL_DATA`, and a cache.
+    """
     named = os.environ.get("NERTOOL_DATA", "")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache")) / "nertool"
     return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
 
 
 def find(name: str, also: Sequence[Path] = ()) -> Path:
-    """The path of a file given by name.
+    """Find a file by name.
 
     Args:
         name: An absolute path, or a name relative to one of the folders.
-        also: More folders to look in, after the current one.
+        also: More folders to search, after the current one.
 
     Raises:
-        ConfigError: It is in none of them; says where it was looked for and how to get it.
+        ConfigError: It is in none of them; says which folders were searched, and how to get the file.
     """
     return find_all([name], also)[name]
 
 
 def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]:
-    """The paths of files given by name; arguments and errors as for `find`, all missing files in one error."""
+    """Find files by name; arguments and errors as for `find`, with all missing files in one error."""
     first, *rest = data_folders()
     folders = [first, *also, *rest]
     found: dict[str, Path] = {}
@@ -51,30 +54,30 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
     for name in names:
         given = _expanded(name)
         # An absolute path swallows the folder before it.
-        place = next((folder / given for folder in folders if is_file(folder / given)), None)
-        if place is None:
+        path = next((folder / given for folder in folders if is_file(folder / given)), None)
+        if path is None:
             missing.append(name)
         else:
-            found[name] = place
+            found[name] = path
     if missing:
-        looked = ", ".join(str(folder.resolve()) for folder in folders)
-        problems = [f"there is no file {', nor '.join(missing)}"]
+        searched = ", ".join(str(folder.resolve()) for folder in folders)
+        problems = [f"there is no file {' or '.join(filter(None, [', '.join(missing[:-1]), missing[-1]]))}"]
         if not all(_expanded(name).is_absolute() for name in missing):
-            problems.append(f"looked in {looked}; set NERTOOL_DATA to the folder that holds such files")
+            problems.append(f"looked in {searched}; set NERTOOL_DATA to the folder that holds these files")
         problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
         raise ConfigError("; ".join(problems))
     return found
 
 
 def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
-    """The path of a dataset's folder, looked for as files are; else the name as it is, to be asked of the hub.
+    """Find the folder of a dataset as files are found; without one return the name, as that of a dataset on the hub.
 
     Args:
-        name: A folder, or a name on the hub, which a folder of that name goes before.
-        also: More folders to look in, after the current one.
+        name: A folder, or a name on the hub; a folder of that name comes first.
+        also: More folders to search, after the current one.
 
     Raises:
-        ConfigError: There is no such folder and it cannot be a name on the hub.
+        ConfigError: There is no such folder, and the name cannot be one on the hub.
     """
     first, *rest = data_folders()
     given = _expanded(name)
@@ -86,13 +89,13 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
         file = next((folder / given for folder in (first, *also, *rest) if is_file(folder / given)), None)
         hint = f"; {file} is a file: name it as train, not as hub" if file else ""
         raise ConfigError(
-            f"corpus.hub: there is no folder {name}, nor is that a name on the hub (owner/name){hint}"
+            f"corpus.hub: there is no folder {name}, and it is not a name on the hub (owner/name){hint}"
         )
     return name
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have, or in a closed folder, is not one."""
+    """Say whether there is such a file; False for names that no file can have, and in unreadable folders."""
     try:
         return path.is_file()
     except OSError:
@@ -102,13 +105,13 @@ def is_file(path: Path) -> bool:
 def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
-    except RuntimeError:  # nobody has that name, or this user has no home
+    except RuntimeError:  # there is no such user, or this one has no home
         return Path(name)
 
 
 @contextmanager
 def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears under its name when it is whole, and not at all after an error.
+    """Open a file that appears under its name when it is complete, and not at all after an error.
 
     A link stays a link. A pipe or a device such as /dev/null is written to directly.
 
@@ -130,7 +133,7 @@ def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
                 shutil.copymode(place, beside)
             beside.replace(place)
     except OSError as problem:
-        # One that names another file is the caller's own.
+        # An error that names another file is the caller's.
         if problem.filename not in (None, str(beside), str(place)):
             raise
         raise _unwritable(path, problem) from None
@@ -141,7 +144,7 @@ def replaced_when_done(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
-    """Removes what was being written under these names when a process was killed."""
+    """Remove what was being written under these names when a process was killed."""
     for name in names:
         for path in folder.glob(f".{name}.*.part"):
             with suppress(OSError):
@@ -153,7 +156,7 @@ def _unwritable(path: Path, problem: OSError) -> NertoolError:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is never seen half written.
+    """Write a file so that nobody sees it half written.
 
     Raises:
         NertoolError: It cannot be written there.

@@ -4,14 +4,19 @@ One class describes one kind: `model.encoder: {kind: lstm}` is read by the class
 no `width`. So a setting that the chosen kind does not read is refused, and a written config shows what is in force
 and no more. The field descriptions below are the comments of written configs.
 
-Other packages add kinds of inputs and encoders by the entry points `nertool.inputs` and `nertool.encoders`.
+Where there are several kinds, a `Choice` (see `CHOICES`) finds the class of an entry. Other packages add kinds of
+inputs and encoders by the entry points `nertool.inputs` and `nertool.encoders`, loaded when a config names a kind
+that is not built in.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,9 +24,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from nertool.errors import ConfigError
 
@@ -49,23 +56,44 @@ Files = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class Section(BaseModel):
-    """A group of settings: immutable, and closed to unknown keys."""
+    """A group of settings: immutable, and closed to unknown keys.
+
+    Attributes:
+        chosen_by: The settings that choose this class among those of a `Choice`, the first one first.
+        file_settings: The settings that name files.
+        replaces: For a setting the others that are not read where it is given.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    chosen_by: ClassVar[tuple[str, ...]] = ("kind",)
+    file_settings: ClassVar[tuple[str, ...]] = ()
+    replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return set()
 
 
-def _plugins(group: str) -> list[type[Section]]:
-    """Return the config classes that other packages register.
+@cache
+def plugins(group: str) -> tuple[type[Any], ...]:
+    """Load the classes that other packages register under a group of entry points.
 
-    An entry point loads a class whose attribute `Config` is a `Section` with a field `kind` of type `Literal`.
+    Each has an attribute `Config`, a `Section` with a field `kind` of type `Literal`.
+
+    Raises:
+        ConfigError: One of them cannot be loaded, or is no such class.
     """
-    classes = []
+    classes: list[type[Any]] = []
     for entry in entry_points(group=group):
         try:
-            classes.append(entry.load().Config)
+            loaded = entry.load()
+            kind_names(loaded.Config)
         except Exception as problem:
-            raise ConfigError(f"the entry point {entry.name!r} of {group} cannot be loaded: {problem}") from problem
-    return classes
+            raise ConfigError(
+                f"the entry point {entry.name!r} of {group} cannot be loaded: {problem}"
+            ) from problem
+        classes.append(loaded)
+    return tuple(classes)
 
 
 def kind_names(section: type[Section], key: str = "kind") -> tuple[str, ...]:
@@ -74,8 +102,99 @@ def kind_names(section: type[Section], key: str = "kind") -> tuple[str, ...]:
     return names
 
 
-def _shorthand(given: object) -> object:
-    return {"kind": given} if isinstance(given, str) else given
+def kinds_of(sections: Iterable[type[Section]], key: str = "kind") -> list[str]:
+    """Return the kinds that classes describe together, each once, in order."""
+    return list(dict.fromkeys(name for section in sections for name in kind_names(section, key)))
+
+
+class UnknownKindError(LookupError):
+    """No class is of the kind that an entry names.
+
+    Args:
+        key: The setting that names it.
+        kinds: Those that there are.
+    """
+
+    def __init__(self, key: str, kinds: list[str]) -> None:
+        super().__init__(key)
+        self.key, self.kinds = key, kinds
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Classes of settings, one of which an entry chooses by its `kind`.
+
+    Attributes:
+        built_in: The classes of this package.
+        default: The kind of an entry that names none; None: it has to name one.
+        group: The entry points that add classes.
+    """
+
+    built_in: tuple[type[Section], ...]
+    default: str | None = None
+    group: str | None = None
+
+    @property
+    def classes(self) -> tuple[type[Section], ...]:
+        """All classes, those of other packages included."""
+        more = plugins(self.group) if self.group else ()
+        return (*self.built_in, *(each.Config for each in more))
+
+    def complete(self, entry: Any, name: str | None = None) -> Any:
+        """Write out what is left out of an entry: `gru` stands for `{kind: gru}`, no kind for the default one.
+
+        Args:
+            entry: As in the config.
+            name: A kind that it may stand for, where it names none.
+        """
+        if isinstance(entry, str):
+            entry = {"kind": entry}
+        if not isinstance(entry, dict):
+            return entry
+        if "kind" not in entry:
+            kind = self.default
+            if name is not None and (name in kinds_of(self.built_in) or name in kinds_of(self.classes)):
+                kind = name
+            if kind is None:
+                return entry
+            entry = {"kind": kind, **entry}
+        for section in self.built_in:
+            if entry["kind"] in kind_names(section):
+                further = {key: section.model_fields[key].default for key in section.chosen_by}
+                return {**entry, **{key: value for key, value in further.items() if key not in entry}}
+        return entry
+
+    def find(self, entry: Mapping[str, Any]) -> type[Section]:
+        """Return the class of a completed entry.
+
+        Raises:
+            UnknownKindError: There is none.
+        """
+        named = entry.get("kind")
+        classes = self.built_in if named in kinds_of(self.built_in) else self.classes
+        depth = 0
+        while True:
+            keys = {each.chosen_by[depth] for each in classes if len(each.chosen_by) > depth}
+            if not keys:
+                return classes[0]
+            (key,) = keys
+            matching = tuple(each for each in classes if entry.get(key) in kind_names(each, key))
+            if not matching:
+                raise UnknownKindError(key, kinds_of(classes, key))
+            classes, depth = matching, depth + 1
+
+    def validate(self, entry: Any) -> Section:
+        """Check an entry; a `BeforeValidator`."""
+        if isinstance(entry, Section):
+            return entry
+        entry = self.complete(entry)
+        if not isinstance(entry, dict):
+            raise PydanticCustomError("dict_type", "Input should be a valid dictionary")
+        try:
+            section = self.find(entry)
+        except UnknownKindError as problem:
+            raise PydanticCustomError("kind", "{key}", {"key": problem.key, "kinds": problem.kinds}) from None
+        return section.model_validate(entry)
 
 
 class CorpusConfig(Section):
@@ -88,7 +207,8 @@ class CorpusConfig(Section):
     )
     test: str | None = Field(None, description="file scored once, when training has ended")
     format: str | None = Field(
-        None, description="format of the files (`nertool formats` lists them); none: detect it from name and content"
+        None,
+        description="format of the files (`nertool formats` lists them); none: detect it from name and content",
     )
     hub: str | None = Field(
         None,
@@ -100,7 +220,8 @@ class CorpusConfig(Section):
     tokens: str = Field("tokens", description="hub, .parquet and .arrow: name of the column with the tokens")
     tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
-        None, description="names of the columns from left to right; none: the first is the token, the last the label"
+        None,
+        description="names of the columns from left to right; none: the first is the token, the last the label",
     )
     label: str = Field("label", description="name of the column with the labels to learn")
     scheme: Literal["detect", "IOB1", "IOB2", "IOBES", "BILOU", "BMES", "plain"] = Field(
@@ -110,7 +231,8 @@ class CorpusConfig(Section):
         "IOBES", description="label scheme that the network learns (plain tags stay plain)"
     )
     stray: Literal["repair", "refuse"] = Field(
-        "repair", description="what to do with a label that the scheme does not allow at its place, such as a stray I-"
+        "repair",
+        description="what to do with a label that the scheme does not allow at its place, such as a stray I-",
     )
     strip: str | None = Field(None, description="regular expression whose matches are removed from each token")
 
@@ -134,6 +256,12 @@ class CorpusConfig(Section):
                 raise ValueError(f"not a regular expression: {problem}") from None
         return strip
 
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return ({"held_out"} if self.validation is not None else set()) | (
+            {"config", "revision"} if self.hub is None else set()
+        )
+
     @property
     def origin(self) -> str:
         """What the model learns from: the name of a dataset, or of a file."""
@@ -151,9 +279,9 @@ class CorpusConfig(Section):
         if self.train is None:
             raise ValueError("train: is missing; name a file to learn from, or a dataset with hub")
         if self.hub is None:
-            idle = [key for key in ("config", "revision") if getattr(self, key) is not None]
-            if idle:
-                raise ValueError(f"{' and '.join(idle)}: for a dataset only, and hub names none")
+            for key in ("config", "revision"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: is for a dataset only, and hub names none")
         return self
 
     @model_validator(mode="after")
@@ -171,8 +299,13 @@ class CorpusConfig(Section):
 class WordsConfig(Section):
     """A vector for each word."""
 
+    file_settings = ("vectors",)
+    replaces: ClassVar[dict[str, tuple[str, ...]]] = {"vectors": ("dimensions",)}
+
     kind: Literal["words"] = Field("words", description="a vector for each word")
-    vectors: Files = Field((), description="files of pretrained vectors (GloVe or word2vec); several are concatenated")
+    vectors: Files = Field(
+        (), description="files of pretrained vectors (GloVe or word2vec); several are concatenated"
+    )
     dimensions: Size | None = Field(None, description="size of a word vector where no file is given; none: 100")
     minimum_count: Size = Field(
         1, description="training words rarer than this, and without a pretrained vector, are unknown words"
@@ -186,15 +319,20 @@ class WordsConfig(Section):
     @model_validator(mode="after")
     def _files_have_their_dimensions(self) -> WordsConfig:
         if self.vectors and self.dimensions is not None:
-            raise ValueError("dimensions: the files of vectors have their own; remove one of the two settings")
+            raise ValueError("dimensions: the files of vectors have their own; remove dimensions or vectors")
         return self
+
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return {"dimensions"} if self.vectors else {"extra_rows"}
 
 
 class CharacterCNNConfig(Section):
     """The spelling of each word, read by a convolution."""
 
+    chosen_by = ("kind", "network")
     kind: Literal["characters"] = Field("characters", description="the spelling of each word")
-    network: Literal["cnn"] = Field("cnn", description="what reads the characters: cnn, lstm or gru")
+    network: Literal["cnn"] = Field("cnn", description="what reads the characters")
     dimensions: Size = Field(30, description="size of a character vector")
     filters: Size = Field(50, description="number of filters, which is the size of the result")
     width: Width = Field(3, description="characters that a filter sees")
@@ -205,8 +343,9 @@ class CharacterCNNConfig(Section):
 class CharacterRNNConfig(Section):
     """The spelling of each word, read by a recurrent network in both directions."""
 
+    chosen_by = ("kind", "network")
     kind: Literal["characters"] = Field("characters", description="the spelling of each word")
-    network: Literal["lstm", "gru"] = Field(description="what reads the characters: cnn, lstm or gru")
+    network: Literal["lstm", "gru"] = Field(description="what reads the characters")
     dimensions: Size = Field(30, description="size of a character vector")
     hidden: Size = Field(25, description="units in each direction; the result has twice as many")
     dropout: Fraction = Field(0.0, description="dropout on the character vectors")
@@ -233,6 +372,8 @@ class ColumnConfig(Section):
 class GazetteerConfig(Section):
     """Lists of known phrases."""
 
+    file_settings = ("files",)
+
     kind: Literal["gazetteer"] = Field("gazetteer", description="lists of known phrases")
     files: Annotated[Files, Field(min_length=1)] = Field(
         description="files with a phrase a line, or a phrase, a tab and its type; a phrase without one has the "
@@ -257,7 +398,6 @@ INPUTS: list[type[Section]] = [
     ColumnConfig,
     GazetteerConfig,
     NoInputConfig,
-    *_plugins("nertool.inputs"),
 ]
 
 
@@ -267,11 +407,15 @@ INPUTS: list[type[Section]] = [
 class RecurrentConfig(Section):
     """A recurrent network over the sentence."""
 
-    kind: Literal["rnn", "gru", "lstm"] = Field(description="recurrent cell (or: cnn, none)")
+    kind: Literal["rnn", "gru", "lstm"] = Field(description="recurrent network over the sentence")
     hidden: Size = Field(200, description="units in each direction")
     layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="number of layers")
     bidirectional: bool = Field(True, description="read the sentence from both ends")
     dropout: Fraction | None = Field(None, description="dropout between the layers; none: that of the model")
+
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return {"dropout"} if self.layers == 1 else set()
 
 
 class ConvolutionalConfig(Section):
@@ -287,6 +431,10 @@ class ConvolutionalConfig(Section):
         (1, 2, 1), description="steps between these tokens, for each convolution of the block"
     )
 
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return {"dropout"} if self.layers == 1 else set()
+
 
 class NoEncoderConfig(Section):
     """Each token sees itself alone."""
@@ -298,7 +446,6 @@ ENCODERS: list[type[Section]] = [
     RecurrentConfig,
     ConvolutionalConfig,
     NoEncoderConfig,
-    *_plugins("nertool.encoders"),
 ]
 
 
@@ -425,28 +572,43 @@ class OneCycleConfig(Section):
 
 SCHEDULES: list[type[Section]] = [InverseConfig, StepConfig, CosineConfig, OneCycleConfig]
 
+CHOICES = {
+    "inputs.*": Choice(tuple(INPUTS), None, "nertool.inputs"),
+    "model.encoder": Choice(tuple(ENCODERS), "lstm", "nertool.encoders"),
+    "model.attention": Choice(tuple(ATTENTIONS), "none"),
+    "model.decoder": Choice(tuple(DECODERS), "crf"),
+    "training.optimizer": Choice(tuple(OPTIMIZERS), "sgd"),
+    "training.schedule": Choice(tuple(SCHEDULES), "inverse"),
+}
+"""The settings that are entries of several kinds, by their full names."""
+
 if TYPE_CHECKING:
-    InputConfig = EncoderConfig = AnyAttention = DecoderConfig = OptimizerConfig = ScheduleConfig = Any
+    InputConfig = Any
+    EncoderConfig = Any
+    AnyAttention = Any
+    DecoderConfig = Any
+    OptimizerConfig = Any
+    ScheduleConfig = Any
 else:
 
-    def _union(classes: list[type[Section]]) -> Any:
-        return Annotated[Union[tuple(classes)], Field(discriminator="kind")]  # noqa: UP007 - made at run time
+    def _entry(name: str) -> Any:
+        return Annotated[SerializeAsAny[Section], BeforeValidator(CHOICES[name].validate)]
 
-    _characters = Annotated[CharacterCNNConfig | CharacterRNNConfig, Field(discriminator="network")]
-    _others = [each for each in INPUTS if each not in (CharacterCNNConfig, CharacterRNNConfig)]
-    InputConfig = Annotated[Union[(_characters, *_others)], Field(discriminator="kind")]  # noqa: UP007
-    EncoderConfig = Annotated[_union(ENCODERS), BeforeValidator(_shorthand)]
-    AnyAttention = Annotated[_union(ATTENTIONS), BeforeValidator(_shorthand)]
-    DecoderConfig = Annotated[_union(DECODERS), BeforeValidator(_shorthand)]
-    OptimizerConfig = Annotated[_union(OPTIMIZERS), BeforeValidator(_shorthand)]
-    ScheduleConfig = Annotated[_union(SCHEDULES), BeforeValidator(_shorthand)]
+    InputConfig = _entry("inputs.*")
+    EncoderConfig = _entry("model.encoder")
+    AnyAttention = _entry("model.attention")
+    DecoderConfig = _entry("model.decoder")
+    OptimizerConfig = _entry("training.optimizer")
+    ScheduleConfig = _entry("training.schedule")
 
 
 class ModelConfig(Section):
     """The network over the inputs: encoder, attention, decoder."""
 
     encoder: EncoderConfig = Field({"kind": "lstm"}, description="what lets a token see its sentence")
-    attention: AnyAttention = Field({"kind": "none"}, description="how the tokens of a sentence look at one another")
+    attention: AnyAttention = Field(
+        {"kind": "none"}, description="how the tokens of a sentence look at one another"
+    )
     decoder: DecoderConfig = Field({"kind": "crf"}, description="how scores become a label sequence")
     dropout: Fraction = Field(0.5, description="dropout before the encoder, between its layers, and after it")
     locked_dropout: bool = Field(False, description="variational dropout: one mask for all tokens of a sentence")
@@ -489,28 +651,26 @@ class TrainingConfig(Section):
             )
         return self
 
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return set() if self.clip else {"clip_by"}
+
 
 DEFAULT_INPUTS: dict[str, Any] = {"words": {}, "characters": {}}
 
 
-def _complete_inputs(tree: Any) -> Any:
+def complete_inputs(tree: Any) -> Any:
     """Add the default inputs, and for each entry the kind that its name stands for.
 
     `characters: null` switches an input off, as `characters: {kind: none}` does.
     """
     if not isinstance(tree, dict):
         return tree
-    known = {name for section in INPUTS for name in kind_names(section)}
-    entries: dict[Any, Any] = {}
-    for name, entry in {**DEFAULT_INPUTS, **tree}.items():
-        if entry is None:
-            entry = {"kind": "none"}
-        if isinstance(entry, dict):
-            entry = {**({"kind": name} if name in known else {}), **entry}
-            if entry.get("kind") == "characters":
-                entry.setdefault("network", "cnn")
-        entries[name] = entry
-    return entries
+    complete = CHOICES["inputs.*"].complete
+    return {
+        name: complete("none" if entry is None else entry, name)
+        for name, entry in {**DEFAULT_INPUTS, **tree}.items()
+    }
 
 
 InputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -523,7 +683,7 @@ class Config(Section):
         "en", pattern="^[a-z]{2,3}$", description="language of the tokenizer for raw text (a spaCy code)"
     )
     corpus: CorpusConfig
-    inputs: Annotated[dict[InputName, InputConfig], BeforeValidator(_complete_inputs)] = Field(
+    inputs: Annotated[dict[InputName, InputConfig], BeforeValidator(complete_inputs)] = Field(
         {}, description="what each token brings into the network, by name"
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
