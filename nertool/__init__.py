@@ -1,22 +1,53 @@
-"""nertool: named-entity tagging with BiLSTM-CNN-CRF (Ma & Hovy 2016)."""
+"""nertool: named-entity tagging with BiLSTM-CNN-CRF (Ma & Hovy 2016).
+
+The public API; `nertool.api` describes it on one page.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nertool.api import Result, evaluate, read, read_corpus, train
+    from nertool.config.schema import Config
+    from nertool.errors import NertoolError
     from nertool.integrations.mapper import Mapper
-    from nertool.tagging.tagger import Entity, Tagged, Tagger
+    from nertool.tagging.tagger import Tagger
+    from nertool.text.document import Document, Entity
 
 __version__ = "0.1.0"
-__all__ = ["Entity", "Mapper", "Tagged", "Tagger"]
+
+__all__ = [
+    "Config",
+    "Document",
+    "Entity",
+    "Mapper",
+    "NertoolError",
+    "Result",
+    "Tagger",
+    "evaluate",
+    "read",
+    "read_corpus",
+    "train",
+]
+
+# Imported when they are asked for: `nertool --help` should not wait for torch.
+_MODULES = {
+    "Config": "nertool.config.schema",
+    "Document": "nertool.text.document",
+    "Entity": "nertool.text.document",
+    "Mapper": "nertool.integrations.mapper",
+    "NertoolError": "nertool.errors",
+    "Tagger": "nertool.tagging.tagger",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: `nertool --help` should not wait for torch.
     if name in __all__:
-        from nertool.integrations import mapper as mapping
-        from nertool.tagging import tagger
-
-        return getattr(mapping if name == "Mapper" else tagger, name)
+        return getattr(import_module(_MODULES.get(name, "nertool.api")), name)
     raise AttributeError(f"module 'nertool' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

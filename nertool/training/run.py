@@ -6,7 +6,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +66,7 @@ class Finished:
 
 def run(
     config: Config, folder: Path, *, resume: bool = False
-) -> Iterator[Prepared | Resumed | Step | Epoch | Finished]:
+) -> Generator[Prepared | Resumed | Step | Epoch | Finished, None, None]:
     """Train a model and write it to a folder.
 
     The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on

@@ -1,7 +1,7 @@
 """The spaCy component "nertool": entities by a model that was trained before, or that spaCy trains.
 
-Every `spacy.blank()` imports this module, because it is an entry point. So heavy modules are imported where they are
-used.
+Every `spacy.blank()` imports this module, because it is an entry point. So heavy modules are imported where they
+are used.
 """
 # No `annotations` from __future__: spaCy reads the types of a factory's arguments when it runs.
 

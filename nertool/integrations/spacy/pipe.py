@@ -68,8 +68,8 @@ class EntityPipe(Pipe):
     def load_source(self) -> None:
         """Load the model in the run directory.
 
-        A missing folder is an error only when the component is used: the config of a saved pipeline still names the
-        folder that its weights, which are loaded afterwards, once came from.
+        A missing folder is an error only when the component is used: the config of a saved pipeline still names
+        the folder that its weights, which are loaded afterwards, once came from.
 
         Raises:
             BundleError: The model is corrupt, or tags something else than entities.

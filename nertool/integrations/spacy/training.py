@@ -151,7 +151,7 @@ class Training:
         self.learner.show()
 
     def _rate(self, pending: int) -> float:
-        """Compute the schedule's rate as if all steps had as many sentences as this one; after its end, the last."""
+        """Compute the schedule's rate as if all steps had as many sentences as this one; after the end, the last."""
         config = self._model.config.training
         if self.epoch_size is None:
             return config.learning_rate

@@ -1,0 +1,285 @@
+"""The public API: train a model, evaluate it, read data. All of it is also in `nertool` itself.
+
+| name | what it does |
+| --- | --- |
+| `train(config)` | train a model; returns a `Result` with scores and a `Tagger` |
+| `Tagger.load(folder)` | load a model; `tagger(text)` returns a `Document` with entities |
+| `evaluate(model, data)` | score a model on labelled data |
+| `read(path)` | read documents from a file in any format |
+| `read_corpus(config)` | read the splits that a config names |
+| `Document`, `Entity` | text with tokens, labels, entities and scores |
+| `Config` | all settings of a run; every default is visible |
+| `Mapper(folder)` | a model as a function for `datasets.Dataset.map` |
+| `NertoolError` | base of all errors about what was given |
+
+The examples run in a folder that holds the demonstration corpus as `corpora/demo` (it ships with nertool).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nertool.errors import NertoolError
+
+if TYPE_CHECKING:
+    from nertool.config.schema import Config
+    from nertool.data.corpus import Corpus
+    from nertool.evaluation.scores import Evaluation
+    from nertool.model.model import Model
+    from nertool.tagging.tagger import Tagger
+    from nertool.text.document import Document
+
+    AnyConfig = str | Path | Mapping[str, Any] | Config
+    AnyModel = str | Path | Tagger | Model
+
+_RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished training.
+
+    Attributes:
+        folder: The run directory: the model of the best epoch, its metrics and its scores.
+        scores: An `Evaluation` of the best epoch for "validation" and, if there is a test split, for "test".
+        epochs: How many were trained.
+    """
+
+    folder: Path
+    scores: dict[str, Evaluation]
+    epochs: int
+
+    @cached_property
+    def tagger(self) -> Tagger:
+        """The trained model, ready to tag."""
+        from nertool.tagging.tagger import Tagger
+
+        return Tagger.load(self.folder)
+
+
+def train(
+    config: AnyConfig, output: str | Path | None = None, resume: bool = False, progress: bool = False
+) -> Result:
+    """Train a model.
+
+    >>> import nertool
+    >>> result = nertool.train(
+    ...     {
+    ...         "corpus": {
+    ...             "train": "corpora/demo/train.txt",
+    ...             "validation": "corpora/demo/validation.txt",
+    ...             "test": "corpora/demo/test.txt",
+    ...         },
+    ...         "inputs": {"words": {"dimensions": 20}, "characters": {"filters": 10}},
+    ...         "model": {"encoder": {"kind": "lstm", "hidden": 20}, "dropout": 0.1},
+    ...         "training": {"epochs": 2, "optimizer": "adam", "learning_rate": 0.01, "threads": 1},
+    ...     },
+    ...     output="runs/small",
+    ... )
+    >>> result.folder.name, result.epochs, sorted(result.scores)
+    ('small', 2, ['test', 'validation'])
+    >>> 0.0 <= result.scores["test"].micro.f1 <= 1.0
+    True
+    >>> document = result.tagger("Ada lives in London.")
+    >>> document.tokens
+    ('Ada', 'lives', 'in', 'London', '.')
+
+    Args:
+        config: The path of a YAML file, the name of a config that ships with nertool, a dictionary, or a `Config`.
+        output: The run directory. None: a new folder in `runs`, named after the config's file, else `model`.
+        resume: Whether to go on where a training of this config in `output` was stopped, if one was. It ends with
+            the same bits as if it had not been stopped.
+        progress: Whether to print progress and scores.
+
+    Raises:
+        NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
+    """
+    from nertool.training.run import Finished, run
+
+    settings, name = _load_config(config)
+    if output is None and resume:
+        raise NertoolError("resume: name the run directory of the training that was stopped as output")
+    folder = _new_folder(name) if output is None else Path(output)
+    last: list[Any] = []
+
+    def records() -> Iterator[Any]:
+        with closing(run(settings, folder, resume=resume)) as running:
+            for record in running:
+                last[:] = [record]
+                yield record
+
+    try:
+        if progress:
+            from rich.console import Console
+
+            from nertool.views.training import Watcher
+
+            Watcher(Console(), folder).watch(records())
+        else:
+            deque(records(), maxlen=0)
+    finally:
+        if output is None and not any(folder.iterdir()):
+            folder.rmdir()
+    (finished,) = last
+    assert isinstance(finished, Finished)
+    scores = {"validation": finished.best.validation}
+    if finished.test is not None:
+        scores["test"] = finished.test
+    return Result(folder, scores, finished.epochs)
+
+
+def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluation:
+    """Score a model on labelled data.
+
+    >>> import nertool
+    >>> scores = nertool.evaluate("runs/small", "corpora/demo/test.txt")
+    >>> scores.sentences > 100, scores.mode
+    (True, 'strict IOBES')
+    >>> documents = nertool.read("corpora/demo/test.txt")
+    >>> nertool.evaluate("runs/small", documents) == scores
+    True
+
+    Args:
+        model: A run directory, a `Tagger` or a loaded model.
+        data: A labelled file, read as the model's corpus was; or labelled documents, such as those of `read`.
+
+    Returns:
+        Precision, recall and F1, over all (`.micro`) and for each type (`.per_type`).
+
+    Raises:
+        NertoolError: There is no such model, the data is not labelled, or its labels do not fit the model.
+    """
+    from nertool.evaluation.scores import evaluate as score
+    from nertool.tagging.predictor import Predictor
+
+    loaded = _load_model(model)
+    if isinstance(data, str | Path):
+        from nertool.config.files import find
+        from nertool.data.corpus import read_split
+        from nertool.text.tokenization import SpacyTokenizer
+
+        tokenizer = SpacyTokenizer(loaded.config.language)
+        split = read_split(find(str(data)), loaded.config.corpus, loaded.scheme, tokenizer=tokenizer)
+        sentences, gold = list(split.sentences), list(split.labels)
+    else:
+        sentences, gold = _labelled_sentences(data, loaded)
+    return score(gold, Predictor(loaded).predict(sentences).labels, loaded.scheme)
+
+
+def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
+    """Read documents from a file or folder, labelled or not.
+
+    >>> import nertool
+    >>> document = next(nertool.read("corpora/demo/test.txt"))
+    >>> document.tokens[0], document.labels[0], str(document.scheme)
+    ('Weather', 'O', 'IOB2')
+    >>> sum(len(document.entities) for document in nertool.read("corpora/demo/test.txt")) > 100
+    True
+
+    Args:
+        path: See `nertool formats` for the formats.
+        format: Name of the format; None: detect it from name and content.
+
+    Yields:
+        Documents. Labels are in the scheme of the file, which is detected; labels at invalid places are repaired.
+
+    Raises:
+        NertoolError: The file cannot be read; says where, what was expected, and what to do.
+    """
+    from nertool.formats.labels import resolve
+    from nertool.formats.registry import ReadOptions, Report, detect_format, find_format
+
+    source = Path(path)
+    reader = detect_format(source) if format is None else find_format(format)
+    documents = reader.read(source, ReadOptions(), Report())
+    first = next(documents, None)
+    if first is None:
+        return
+    documents = chain([first], documents)
+    if first.labels is not None and first.scheme is None:  # the scheme is that of the whole file
+        documents = iter(resolve(documents, source, partial=True, keep_unlabelled=True)[0])
+    yield from documents
+
+
+def read_corpus(config: AnyConfig) -> Corpus:
+    """Read the splits that a config names, with labels in the scheme to be learnt.
+
+    >>> import nertool
+    >>> corpus = nertool.read_corpus("demo")
+    >>> list(corpus.splits), corpus.train.label_scheme
+    (['train', 'validation', 'test'], <Scheme.IOBES: 'IOBES'>)
+    >>> corpus.test.sentences[0].labels[0]
+    'O'
+
+    Args:
+        config: As for `train`.
+
+    Raises:
+        NertoolError: The config is wrong, or a file is missing or wrong.
+    """
+    from nertool.data.corpus import read_corpus as read_splits
+    from nertool.text.tokenization import SpacyTokenizer
+
+    settings, _ = _load_config(config)
+    return read_splits(settings.corpus, tokenizer=SpacyTokenizer(settings.language))
+
+
+def _load_config(config: AnyConfig) -> tuple[Config, str]:
+    """Return a config with the paths of its files, and a name for its runs."""
+    from nertool.config.loading import find_config, load_config, locate_files, parse_config
+    from nertool.config.schema import Config
+
+    if isinstance(config, str | Path):
+        source = find_config(str(config))
+        return locate_files(load_config(source), source), source.stem
+    checked = config if isinstance(config, Config) else parse_config(config)
+    return locate_files(checked, None), "model"
+
+
+def _load_model(model: AnyModel) -> Model:
+    from nertool.model.model import Model
+    from nertool.tagging.bundle import load_bundle
+
+    if isinstance(model, str | Path):
+        return load_bundle(Path(model))
+    return model if isinstance(model, Model) else model.model
+
+
+def _labelled_sentences(documents: Iterable[Document], model: Model) -> tuple[list[Document], list[list[str]]]:
+    """Return the sentences of documents, and their labels in the model's scheme."""
+    from nertool.errors import CorpusError
+    from nertool.text.document import UNKNOWN
+    from nertool.text.schemes import convert
+
+    sentences, gold = [], []
+    for sentence in (sentence for document in documents for sentence in document.sentences()):
+        if sentence.labels is None or sentence.scheme is None or UNKNOWN in sentence.labels:
+            raise CorpusError(f"a sentence has no labels, or not for all of its tokens: {sentence.text[:60]!r}")
+        try:
+            gold.append(convert(sentence.labels, sentence.scheme, model.scheme))
+        except ValueError as problem:
+            raise CorpusError(f"the labels do not fit the model: {problem}") from None
+        sentences.append(sentence)
+    return sentences, gold
+
+
+def _new_folder(name: str) -> Path:
+    """Make a run directory that was not there."""
+    number = 1
+    while True:
+        folder = _RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as problem:
+            raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+        else:
+            return folder
