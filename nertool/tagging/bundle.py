@@ -1,8 +1,8 @@
-"""A model on disk: a folder with `config.yaml`, `lexicon.json` and `weights.safetensors`; nothing executable.
+"""A model on disk: a folder with `config.yaml`, `vocabulary.json` and `weights.safetensors`; nothing executable.
 
-Loading refuses whatever does not fit together, before the network is built. The weights carry the settings of
-the network and digests of the lexicon and of themselves, so that a file that was changed or damaged is noticed
-even where all shapes fit.
+Loading refuses whatever does not fit together, before the network is built. The weights carry the settings of the
+network and digests of the vocabulary and of themselves, so that a changed or corrupt file is detected even where
+all shapes fit.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -20,81 +20,33 @@ from torch import Tensor
 
 from nertool.config.files import write_whole
 from nertool.config.loading import dump_config, load_config
-from nertool.config.schema import Config, ModelConfig
-from nertool.data.batching import Forms
-from nertool.data.vectors import Vectors
-from nertool.data.vocabulary import Lexicon, initial_rows
+from nertool.config.schema import ENCODERS, INPUTS, Config, kind_names
 from nertool.errors import BundleError, ConfigError
-from nertool.model.crf import Constraints
-from nertool.model.network import Network, Sizes
-from nertool.tagging.tensorfile import check_digest, read_tensors, write_tensors
-from nertool.text.schemes import Scheme, allowed_transitions
+from nertool.model.concurrency import threads
+from nertool.model.inputs import input_class
+from nertool.model.inputs.base import Input
+from nertool.model.model import Model, build_network
+from nertool.tagging.tensorfile import DIGEST, check_digest, read_tensors, read_texts, write_tensors
+from nertool.text.schemes import Scheme
 
-CONFIG, LEXICON, WEIGHTS = FILES = "config.yaml", "lexicon.json", "weights.safetensors"
-_VERSION = "3"
+CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
+_VERSION = "4"
 _LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**17  # bytes; both have some thousands
 _MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
-
-
-@dataclass
-class Model:
-    """A network with all that it takes to use it."""
-
-    config: Config
-    lexicon: Lexicon
-    network: Network
-
-    def new_forms(self) -> Forms:
-        """An empty register of forms, spelled as the network wants them."""
-        characters = self.config.model.characters
-        if characters.kind == "cnn":
-            return Forms(self.lexicon, characters.width, characters.maximum)
-        return Forms(self.lexicon, 1, characters.maximum, distinct=False)
-
-
-def build_network(config: Config, lexicon: Lexicon, dimensions: int) -> Network:
-    """A network for these vocabularies with fresh weights; its word table is not filled.
-
-    Args:
-        config: Of the run.
-        lexicon: The vocabularies.
-        dimensions: Size of a word vector.
-    """
-    network = Network(
-        Sizes(lexicon.row_count, dimensions, lexicon.kind_count, len(lexicon.labels)),
-        config.model,
-        Constraints(*allowed_transitions(lexicon.labels, lexicon.scheme)),
-        word_dropout=config.words.dropout,
-        train_words=config.words.trainable,
-        seed=config.training.seed,
-    )
-    return network
-
-
-def fresh_model(config: Config, lexicon: Lexicon, vectors: Sequence[Vectors] = ()) -> Model:
-    """A model before training: weights drawn by the config's seed, pretrained vectors in the word table."""
-    dimensions = sum(each.dimensions for each in vectors) or config.words.dimensions
-    network = build_network(config, lexicon, dimensions)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        network.words.reset_parameters()
-    if vectors:
-        table = initial_rows(lexicon, vectors, network.words.weight.detach().numpy())
-        network.words.weight.data.copy_(torch.from_numpy(table))
-    return Model(config, lexicon, network)
+_FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's vocabulary holds what came of them
 
 
 def save_bundle(model: Model, folder: Path) -> None:
-    """Writes a model; each file is written beside its place and then moved there.
+    """Write a model; each file appears under its name when it is whole.
 
     Raises:
         BundleError: The folder cannot be written to.
     """
-    lexicon = _lexicon_bytes(model.lexicon)
+    vocabulary = _vocabulary_bytes(model)
     metadata = {
         "nertool": _VERSION,
-        "lexicon": hashlib.sha256(lexicon).hexdigest(),
-        "model": json.dumps(model.config.model.model_dump(mode="json")),
+        "vocabulary": hashlib.sha256(vocabulary).hexdigest(),
+        "settings": json.dumps(_settings(model.config)),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,74 +54,92 @@ def save_bundle(model: Model, folder: Path) -> None:
         raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
     _refuse_links(folder)
     write_whole(folder / CONFIG, dump_config(model.config).encode())
-    write_whole(folder / LEXICON, lexicon)
+    write_whole(folder / VOCABULARY, vocabulary)
     write_tensors(folder / WEIGHTS, model.network.state_dict(), metadata)
 
 
 def load_bundle(folder: Path) -> Model:
-    """Reads a model.
+    """Read a model, in evaluation mode.
 
     Raises:
-        BundleError: A file is missing or damaged, or the files do not belong together.
+        BundleError: A file is missing or corrupt, or the files do not belong together.
     """
+    # One thread, because the threads of torch do not survive a fork, and a fork may lie behind this process.
+    with threads(1):
+        return _load(folder)
+
+
+def _load(folder: Path) -> Model:
     try:
-        missing = [name for name in FILES if not (folder / name).is_file()]
-        if missing:
-            raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing")
-        _refuse_links(folder)
-        if (folder / CONFIG).stat().st_size > _LARGEST_CONFIG:
-            raise BundleError(f"{folder / CONFIG}: too large for a config ({_LARGEST_CONFIG:,} bytes at most)")
-        # The weights come first, for they tell the version that wrote the other files.
+        _check_files(folder)
+        # The weights come first, because they name the version that wrote the other files.
         tensors, metadata = read_tensors(folder / WEIGHTS, ("nertool", _VERSION), _LARGEST_HEADER)
+        trained = _trained_settings(folder, metadata.get("settings", ""))
         config = load_config(folder / CONFIG)
-        lexicon, fingerprint = _read_lexicon(folder / LEXICON)
+        vocabulary, fingerprint = _read_vocabulary(folder / VOCABULARY)
     except ConfigError as problem:
         raise BundleError(str(problem)) from None
     except OSError as problem:
         raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
-    if metadata.get("lexicon") != fingerprint:
-        raise BundleError(f"{folder / WEIGHTS}: belongs to another {LEXICON}")
-    _check_settings(folder, config.model, metadata.get("model", ""))
-    words, transitions = tensors.get("words.weight"), tensors.get("decoder.transitions")
-    if words is None or words.dim() != 2 or transitions is None:
-        raise BundleError(f"{folder / WEIGHTS}: 'words.weight' or 'decoder.transitions' is missing")
+    if metadata.get("vocabulary") != fingerprint:
+        raise BundleError(f"{folder / WEIGHTS}: belongs to another {VOCABULARY}")
+    _compare_settings(folder, config, trained)
+    inputs = _restore_inputs(folder, config, vocabulary.inputs)
+    labels, scheme = vocabulary.labels, vocabulary.scheme
     # Checked before anything grows with the square of their number.
-    if transitions.shape != (len(lexicon.labels), len(lexicon.labels)):
-        raise BundleError(
-            f"{folder}: {len(lexicon.labels)} labels, but decoder.transitions has shape {tuple(transitions.shape)}"
-        )
+    scores = tensors.get("scores.weight")
+    if scores is None:
+        raise BundleError(f"{folder / WEIGHTS}: 'scores.weight' is missing")
+    if scores.shape[:1] != (len(labels),):
+        raise BundleError(f"{folder}: {len(labels)} labels, but scores.weight has shape {tuple(scores.shape)}")
     # The skeleton has shapes but no memory: absurd sizes are refused before they are built.
     try:
         with torch.device("meta"):
-            expected = build_network(config, lexicon, words.shape[1]).state_dict()
-    except (RuntimeError, ValueError) as problem:  # sizes beyond torch's range, labels of another scheme
-        raise BundleError(f"{folder}: {CONFIG} and {LEXICON} describe no possible network: {problem}") from None
-    # Values are looked at where shapes are right: until then the file may claim to be of any size.
+            expected = build_network(config, labels, scheme, inputs).state_dict()
+    except (RuntimeError, ValueError, TypeError, LookupError) as problem:  # beyond torch's range, or another scheme
+        raise BundleError(f"{folder}: {CONFIG} and {VOCABULARY} describe no possible network: {problem}") from None
+    # Values are looked at where shapes are right: until then the file may claim any size.
     problems = _misfits(tensors, expected) or _impossible(tensors)
     if problems:
         raise BundleError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} and {LEXICON}: " + "; ".join(sorted(problems))
+            f"{folder / WEIGHTS} does not fit {CONFIG} and {VOCABULARY}: " + "; ".join(sorted(problems))
         )
     check_digest(folder / WEIGHTS, tensors, metadata)
-    network = build_network(config, lexicon, words.shape[1])
+    network = build_network(config, labels, scheme, inputs)
     network.load_state_dict(tensors)
     network.eval()
-    return Model(config, lexicon, network)
+    return Model(config, labels, scheme, inputs, network)
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a digest that changes when a file of a model does. It is quick: weights are known by their own digest.
+
+    Raises:
+        BundleError: The folder holds no model.
+    """
+    try:
+        _check_files(folder)
+        result = hashlib.sha256(read_texts(folder / WEIGHTS, _LARGEST_HEADER).get(DIGEST, "").encode())
+        for name in (CONFIG, VOCABULARY):
+            result.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
+    return result.hexdigest()
 
 
 def pack(model: Model) -> dict[str, bytes]:
-    """A model as bytes: the content of each file that `save_bundle` writes."""
+    """Return a model as bytes: the content of each file that `save_bundle` writes."""
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(model, Path(folder))
         return {name: (Path(folder) / name).read_bytes() for name in FILES}
 
 
 def unpack(files: Mapping[str, bytes], where: str) -> Model:
-    """The model in what `pack` gave.
+    """Make the model that `pack` packed.
 
     Args:
         files: The content of each file.
-        where: What errors call the place that they are from.
+        where: What errors call the place that the files came from.
 
     Raises:
         BundleError: As for `load_bundle`.
@@ -184,31 +154,87 @@ def unpack(files: Mapping[str, bytes], where: str) -> Model:
             raise BundleError(str(problem).replace(folder, where)) from None
 
 
+def _check_files(folder: Path) -> None:
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        old = " (a model of an older version: retrain it)" if (folder / "lexicon.json").is_file() else ""
+        raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing{old}")
+    _refuse_links(folder)
+    if (folder / CONFIG).stat().st_size > _LARGEST_CONFIG:
+        raise BundleError(f"{folder / CONFIG}: too large for a config ({_LARGEST_CONFIG:,} bytes at most)")
+
+
 def _refuse_links(folder: Path) -> None:
-    """A model from strangers shall not read, or be written over, files elsewhere."""
+    """Keep a model from strangers from reading files elsewhere, or being written over them."""
     for name in FILES:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise BundleError(f"{folder / name}: a link out of the folder; put a copy of the file in its place")
 
 
-def _check_settings(folder: Path, found: ModelConfig, trained: str) -> None:
-    """Compares the network's settings with those that it was trained with: shapes do not tell all of them."""
+def _settings(config: Config) -> dict[str, Any]:
+    """Return the settings that decide what the network computes."""
+    tree: dict[str, Any] = config.model_dump(mode="json", include={"inputs", "model"})
+    for entry in tree["inputs"].values():
+        for name in _FILE_SETTINGS & entry.keys():
+            entry[name] = [PurePath(file).name for file in entry[name]]
+    return tree
+
+
+def _trained_settings(folder: Path, text: str) -> dict[str, Any]:
+    corrupt = BundleError(f"{folder / WEIGHTS}: corrupt (the settings of its network cannot be read)")
     try:
-        wanted = ModelConfig.model_validate(json.loads(trained))
-    except (ValueError, RecursionError):
-        raise BundleError(f"{folder / WEIGHTS}: damaged (the settings of its network cannot be read)") from None
-    pairs = zip(_flat(found.model_dump()), _flat(wanted.model_dump()), strict=True)
-    changed = [f"{name}: {value}, trained with {other}" for (name, value), (_, other) in pairs if value != other]
+        tree = json.loads(text)
+        kinds = [("inputs", INPUTS, f"inputs.{name}", entry["kind"]) for name, entry in tree["inputs"].items()]
+        kinds.append(("encoders", ENCODERS, "model.encoder", tree["model"]["encoder"]["kind"]))
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise corrupt from None
+    for group, sections, place, kind in kinds:
+        if kind not in {name for section in sections for name in kind_names(section)}:
+            raise BundleError(
+                f"{folder}: {place} is of kind {kind!r}, which is not installed; install the package that provides "
+                f"it (entry point group nertool.{group})"
+            )
+    # Read as a config, so that settings that a later version added have their defaults.
+    try:
+        return _settings(Config.model_validate({"corpus": {"train": "-"}, **tree}))
+    except (ValueError, RecursionError, ConfigError):
+        raise corrupt from None
+
+
+def _compare_settings(folder: Path, config: Config, trained: dict[str, Any]) -> None:
+    """Compare the settings with those that the network was trained with: shapes do not show all of them."""
+    found, wanted = dict(_flat(_settings(config))), dict(_flat(trained))
+    changed = [
+        f"{name}: {found.get(name)}, trained with {wanted.get(name)}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
     if changed:
         raise BundleError(f"{folder / WEIGHTS} does not fit {CONFIG}: " + "; ".join(changed))
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "model") -> Iterator[tuple[str, Any]]:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}.{key}")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}.{key}", value
+            yield f"{prefix}{key}", value
+
+
+def _restore_inputs(folder: Path, config: Config, states: Mapping[str, Any]) -> dict[str, Input]:
+    entries = config.active_inputs
+    if states.keys() != entries.keys():
+        raise BundleError(
+            f"{folder}: {CONFIG} has the inputs {', '.join(entries)}, but {VOCABULARY} has {', '.join(states)}"
+        )
+    inputs = {}
+    for name, entry in entries.items():
+        try:
+            inputs[name] = input_class(entry).restore(name, entry, states[name])
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
+            reason = f"no {problem}" if isinstance(problem, KeyError) else str(problem) or "wrong types"
+            raise BundleError(f"{folder / VOCABULARY}: not a vocabulary of inputs.{name} ({reason})") from None
+    return inputs
 
 
 def _misfits(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
@@ -235,33 +261,40 @@ def _impossible(tensors: Mapping[str, Tensor]) -> list[str]:
     return problems
 
 
-def _lexicon_bytes(lexicon: Lexicon) -> bytes:
+@dataclass(frozen=True)
+class _Vocabulary:
+    labels: list[str]
+    scheme: Scheme
+    inputs: dict[str, Any]
+
+
+def _vocabulary_bytes(model: Model) -> bytes:
     tree = {
-        "scheme": lexicon.scheme.value,
-        "labels": lexicon.labels,
-        "characters": lexicon.characters,
-        "words": lexicon.words,
+        "scheme": model.scheme.value,
+        "labels": model.labels,
+        "inputs": {name: each.state() for name, each in model.inputs.items()},
     }
     # Escaped, so that lone surrogates and odd separators in tokens survive.
     return (json.dumps(tree, indent=0) + "\n").encode("ascii")
 
 
-def _read_lexicon(path: Path) -> tuple[Lexicon, str]:
+def _read_vocabulary(path: Path) -> tuple[_Vocabulary, str]:
     content = path.read_bytes()
     try:
         tree: Any = json.loads(content)
-        lists = [tree[key] for key in ("words", "characters", "labels")]
-        if not all(isinstance(each, list) and all(isinstance(entry, str) for entry in each) for each in lists):
+        if tree.keys() != {"scheme", "labels", "inputs"}:
+            raise ValueError("expected the keys scheme, labels and inputs")
+        labels = tree["labels"]
+        if not isinstance(labels, list) or not isinstance(tree["inputs"], dict):
             raise TypeError
-        if tree.keys() != {"scheme", "labels", "characters", "words"}:
-            raise ValueError("it has keys that it should not have")
-        if len(lists[2]) > _MOST_LABELS:
-            raise ValueError(f"{len(lists[2])} labels; there may be {_MOST_LABELS}")
-        if any(len(set(each)) != len(each) for each in lists) or not lists[2]:
-            raise ValueError("an entry stands twice, or there are no labels")
-        if not all(label.isprintable() and label for label in lists[2]):
-            raise ValueError("a label is empty or not printable")
-        lexicon = Lexicon(lists[0], lists[1], lists[2], Scheme(tree["scheme"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise BundleError(f"{path}: not a lexicon ({problem or 'wrong types'})") from None
-    return lexicon, hashlib.sha256(content).hexdigest()
+        if len(labels) > _MOST_LABELS:
+            raise ValueError(f"{len(labels)} labels; there may be {_MOST_LABELS}")
+        if not all(isinstance(label, str) and label and label.isprintable() for label in labels):
+            raise ValueError("a label is not a string, empty or not printable")
+        if len(set(labels)) != len(labels) or not labels:
+            raise ValueError("a label is there twice, or there are no labels")
+        vocabulary = _Vocabulary(labels, Scheme(tree["scheme"]), tree["inputs"])
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
+        reason = problem if isinstance(problem, ValueError) and str(problem) else "wrong types"
+        raise BundleError(f"{path}: not a vocabulary ({reason})") from None
+    return vocabulary, hashlib.sha256(content).hexdigest()

@@ -1,12 +1,12 @@
-"""Labels for any number of sentences: batches of one length, a thread for each core, nothing done twice.
+"""Labels for any number of sentences: batches of one length, a thread for each core, nothing computed twice.
 
-Weights do not change while tagging, so the vector of a form (word vector and convolved characters) is
-computed once, however often the form occurs.
+Weights do not change while tagging, so the vector of a form (its word vector and its spelling) is computed once,
+however often the form occurs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,17 +15,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertool.data.batching import FormTables, reading_order
+from nertool.data.encoding import Table, padded, reading_order, token_indices
+from nertool.model.batch import Layout, to_tensor
 from nertool.model.concurrency import denormals_as_zero, threads
 from nertool.model.network import Network
 
 TOKENS_PER_BATCH = 2000
+_TIMES_ON_DEVICE = 10  # as many tokens in a batch on a graphics card
 _FORMS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What was found for some sentences, flat: the tokens of the first sentence, then those of the second.
+class Features:
+    """What is known of the tokens of some sentences, flat: the tokens of the first sentence, then of the second.
+
+    Attributes:
+        forms: The form of each token, (tokens,).
+        vectors: What the context-free inputs know of each form, (forms, size), on the network's device; None where
+            there are no such inputs. Form 0 is padding.
+        tables: For each other input its features of the tokens.
+    """
+
+    forms: np.ndarray
+    vectors: Tensor | None
+    tables: Mapping[str, Table]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What was predicted for some sentences, flat, on the CPU.
 
     Attributes:
         labels: Label of each token, (tokens,).
@@ -44,23 +62,56 @@ class Prediction:
     marginals: np.ndarray | None = None
 
 
+def device_of(network: Network) -> torch.device:
+    """Return the device of a network."""
+    return next(network.parameters()).device
+
+
 @torch.inference_mode()
-def vectors_of(network: Network, tables: FormTables) -> Tensor:
-    """Input vectors of forms, (forms, inputs)."""
+def form_vectors(network: Network, tables: Mapping[str, Table]) -> Tensor:
+    """Compute what context-free inputs know of forms, (forms, size), on the network's device.
+
+    Args:
+        network: In evaluation mode, with context-free inputs.
+        tables: For each of these its features of the forms.
+    """
+    device = device_of(network)
+    count = len(next(iter(tables.values())))
     parts = []
     with threads(1):  # more would wait for each other
-        for start in range(0, len(tables.rows), _FORMS_AT_ONCE):
-            forms = np.arange(start, min(start + _FORMS_AT_ONCE, len(tables.rows)))
-            windows, counts = tables.select(forms)
-            arrays = (tables.rows[forms], tables.cases[forms], windows, counts)
-            parts.append(network.form_vectors(*map(torch.from_numpy, arrays)))
+        for start in range(0, count, _FORMS_AT_ONCE):
+            rows = np.arange(start, min(start + _FORMS_AT_ONCE, count))
+            features = {
+                name: tuple(to_tensor(values, device) for values in table.select(rows))
+                for name, table in tables.items()
+            }
+            parts.append(network.form_vectors(features))
     return torch.cat(parts)
+
+
+def input_vectors(network: Network, features: Features, mask: np.ndarray, indices: np.ndarray) -> Tensor:
+    """Compute the input vectors of a batch, (time, batch, size).
+
+    Args:
+        network: In evaluation mode.
+        features: Of all tokens.
+        mask: Which positions of the batch are tokens, boolean (time, batch).
+        indices: Where these are among all tokens, (time, batch); 0 in padding.
+    """
+    device = device_of(network)
+    parts = []
+    if features.vectors is not None:
+        forms = to_tensor(np.where(mask, features.forms[indices], 0), device)
+        parts.append(torch.nn.functional.embedding(forms, features.vectors))
+    if features.tables:
+        values = {name: padded(table.values, indices, mask) for name, table in features.tables.items()}
+        parts += network.token_vectors({name: to_tensor(array, device) for name, array in values.items()})
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
 def predict(
     network: Network,
-    vectors: Tensor,
-    tokens: np.ndarray,
+    features: Features,
     lengths: np.ndarray,
     *,
     probabilities: bool = False,
@@ -68,13 +119,12 @@ def predict(
     marginals: bool = False,
     per_batch: int | None = None,
     workers: int,
-) -> Prediction:
-    """Labels sentences.
+) -> Tables:
+    """Label sentences.
 
     Args:
         network: In evaluation mode.
-        vectors: Input vectors of all forms, (forms, inputs); form 0 pads.
-        tokens: Form of each token, sentence after sentence, (tokens,).
+        features: Of their tokens.
         lengths: Tokens of each sentence, at least 1, (sentences,).
         probabilities: Whether the tables for probabilities are wanted too.
         n_best: How many of the best sequences are wanted too.
@@ -82,56 +132,57 @@ def predict(
         per_batch: Tokens of a batch; None: `TOKENS_PER_BATCH`.
         workers: Batches that are worked on at the same time.
     """
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    labels = np.zeros(len(tokens), dtype=np.int16)
-    logs = [np.zeros(len(tokens)) for _ in range(3)] if probabilities else []
-    sequences, shares = np.zeros((len(tokens), n_best), np.int16), np.zeros((len(lengths), n_best))
-    chances = np.zeros((len(tokens), network.decoder.num_tags)) if marginals else None
+    device, count = device_of(network), len(features.forms)
+    offsets = np.cumsum(lengths) - lengths
+    labels = np.zeros(count, dtype=np.int16)
+    logs = [np.zeros(count) for _ in range(3)] if probabilities else []
+    sequences, shares = np.zeros((count, n_best), np.int16), np.zeros((len(lengths), n_best))
+    chances = np.zeros((count, network.scores.out_features)) if marginals else None
 
-    def label(sentences: np.ndarray) -> None:
-        sizes = lengths[sentences]
-        steps = np.arange(int(sizes.max()))[:, None]
-        mask = steps < sizes
-        places = offsets[sentences] + steps
-        forms = torch.from_numpy(np.where(mask, tokens[np.where(mask, places, 0)], 0))
-        prefix = torch.from_numpy(mask)
-        # Inference mode belongs to a thread, so each worker enters it.
-        with torch.inference_mode():
+    def work(batch: np.ndarray) -> None:
+        mask, indices = token_indices(lengths[batch], offsets[batch])
+        layout = Layout.of(lengths[batch], device)
+        places = indices[mask]
+        # Threads, inference mode and denormals belong to a thread, so each worker sets its own.
+        with threads(1), torch.inference_mode():
             with denormals_as_zero():
-                scores = network.encode(torch.nn.functional.embedding(forms, vectors), prefix)
-            best = network.decoder.best_labels(scores, prefix)
-            labels[places[mask]] = best.numpy()[mask]
+                scores = network.encode(input_vectors(network, features, mask, indices), layout)
+            best = network.decoder.best_labels(scores, layout)
+            labels[places] = best.cpu().numpy()[mask]
             if logs or chances is not None:
-                posterior = network.decoder.posterior(scores, prefix)
+                posterior = network.decoder.posterior(scores, layout)
                 if chances is not None:
-                    chances[places[mask]] = posterior.marginals()[mask]
-                parts = posterior.path_logs(best.numpy()) if logs else ()
-                for table, part in zip(logs, parts, strict=True):
-                    table[places[mask]] = part[mask]
+                    chances[places] = posterior.marginals().cpu().numpy()[mask]
+                tables = posterior.path_logs(best) if logs else ()
+                for log, table in zip(logs, tables, strict=True):
+                    log[places] = table.cpu().numpy()[mask]
             if n_best:
-                several, shares[sentences] = network.decoder.best_sequences(scores, prefix, n_best)
-                sequences[places[mask]] = several[mask]
+                several, probable = network.decoder.best_sequences(scores, layout, n_best)
+                sequences[places] = several.cpu().numpy()[mask]
+                shares[batch] = probable.cpu().numpy()
 
-    batches = list(reading_order(lengths, per_batch or TOKENS_PER_BATCH))
+    on_cpu = device.type == "cpu"
+    size = (per_batch or TOKENS_PER_BATCH) * (1 if on_cpu else _TIMES_ON_DEVICE)
+    batches = list(reading_order(lengths, size))
     # Batches side by side use the cores better than threads inside operations this small.
-    with threads(1):
-        if min(workers, len(batches)) <= 1:
-            for sentences in batches:
-                label(sentences)
-        else:
-            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for _ in pool.map(label, batches):
-                    pass
+    workers = min(workers if on_cpu else 1, len(batches))
+    if workers <= 1:
+        for batch in batches:
+            work(batch)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(work, batches):
+                pass
     first, path, last = logs or (None, None, None)
-    return Prediction(labels, first, path, last, sequences, shares, chances)
+    return Tables(labels, first, path, last, sequences, shares, chances)
 
 
-def together(parts: Sequence[Prediction]) -> Prediction:
-    """Predictions for sentences and for those that follow, as one for all."""
+def concatenate(parts: Sequence[Tables]) -> Tables:
+    """Put the tables of sentences before those of the sentences that follow."""
     if len(parts) == 1:
         return parts[0]
-    found: dict[str, Any] = {}
-    for name in (field.name for field in fields(Prediction)):
+    result: dict[str, Any] = {}
+    for name in (field.name for field in fields(Tables)):
         tables = [getattr(part, name) for part in parts]
-        found[name] = None if tables[0] is None else np.concatenate(tables)
-    return Prediction(**found)
+        result[name] = None if tables[0] is None else np.concatenate(tables)
+    return Tables(**result)

@@ -1,118 +1,44 @@
-"""A trained model at work: text or tokens in, entities with exact character offsets out."""
+"""A trained model at work: text, tokens or documents in, documents with entities at exact offsets out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nertool.tagging.bundle import Model, load_bundle
-from nertool.tagging.labeller import Labeller
-from nertool.text.schemes import PREFIXES, Scheme, Span, convert, spans, split_label
-from nertool.text.tokenization import Rules
+from nertool.errors import BundleError
+from nertool.model.model import Model
+from nertool.tagging.bundle import fingerprint, load_bundle, pack, unpack
+from nertool.tagging.predictor import Predictions, Predictor
+from nertool.text.document import Alternative, Document
+from nertool.text.schemes import Scheme, convert, spans
+from nertool.text.tokenization import SpacyTokenizer, tokenize
 
 TOKENS_AT_ONCE = 20_000
 LEAST_MARGINAL = 0.001
-"""Labels that are less probable are left out of `Tagged.marginals`."""
-
-
-@dataclass(frozen=True)
-class Entity:
-    """A stretch of text with a type: `text[start:end]` of the whole text is `text`.
-
-    Attributes:
-        start, end: In characters, end exclusive.
-        label: Its type.
-        text: Its characters.
-        score: Probability that its tokens carry exactly these labels, jointly, under the model.
-    """
-
-    start: int
-    end: int
-    label: str
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One of the most probable readings of a sentence.
-
-    Attributes:
-        probability: Of all its labels together, under the model.
-        labels: Of each token of the sentence, in IOB2 or as plain tags.
-        entities: As in `Tagged`, with offsets in the whole text; without a score of their own.
-    """
-
-    probability: float
-    labels: list[str]
-    entities: list[tuple[int, int, str]]
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """A text with its tokens, their labels, and the entities.
-
-    Attributes:
-        text: As it was given; for tokens, these joined by blanks.
-        tokens: As given; those of a text without blank ones.
-        offsets: Where each token begins and ends in the text.
-        labels: Of each token, in IOB2; plain tags where the model was trained on such.
-        entities: In order; empty for plain tags.
-        sentences: Where each sentence ends among the tokens.
-        alternatives: For each sentence its n best readings, the most probable first, where these were asked for.
-        marginals: For each token the probability of each label that has at least `LEAST_MARGINAL`, the most
-            probable first, where these were asked for. Labels are those of `labels`, whatever scheme was learnt;
-            of an IOB1 model its own, for there an I- may begin an entity or go on with one.
-        cut_sentences: How many sentences were so long that they were tagged in windows (see `model.windows`).
-    """
-
-    text: str
-    tokens: list[str]
-    offsets: list[tuple[int, int]]
-    labels: list[str]
-    entities: list[Entity]
-    sentences: list[int]
-    alternatives: list[list[Alternative]] = field(default_factory=list)
-    marginals: list[dict[str, float]] = field(default_factory=list)
-    cut_sentences: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """As `nertool tag --format jsonl` writes it."""
-        tree: dict[str, Any] = {
-            "text": self.text,
-            "tokens": self.tokens,
-            "labels": self.labels,
-            "entities": [vars(entity) for entity in self.entities],
-        }
-        if self.alternatives:
-            tree["alternatives"] = [[vars(each) for each in sentence] for sentence in self.alternatives]
-        if self.marginals:
-            tree["marginals"] = self.marginals
-        if self.cut_sentences:
-            tree["cut_sentences"] = self.cut_sentences
-        return tree
-
-
-@dataclass(frozen=True)
-class _Text:
-    text: str
-    offsets: list[tuple[int, int]]
-    tokens: list[str]
-    ends: list[int]
+"""Labels that are less probable are left out of `Document.marginals`."""
 
 
 class Tagger:
     """Finds entities with a trained model.
 
+    Labels of the documents that it returns are in IOB2, whatever scheme the model learned, or plain tags. Several
+    threads may share a tagger. It can be pickled: a loaded one as the name of its folder, which must still hold the
+    same model where the tagger is unpickled, any other one as the bytes of its model.
+
+    >>> tagger = Tagger.load("runs/demo")  # doctest: +SKIP
+    >>> [(entity.text, entity.label) for entity in tagger("Ada Moreau left Lisbon.").entities]  # doctest: +SKIP
+    [('Ada Moreau', 'PER'), ('Lisbon', 'LOC')]
+
     Args:
-        model: As read by `load_bundle`.
+        model: As `load_bundle` reads it.
         min_score: Entities with a lower score are left out, and their tokens labelled O.
-        n_best: How many readings of each sentence `Tagged.alternatives` holds.
-        marginals: Whether `Tagged.marginals` holds the probabilities of each token's labels.
+        n_best: How many label sequences of each sentence `Document.alternatives` holds.
+        marginals: Whether `Document.marginals` holds the probabilities of each token's labels.
     """
 
     def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> None:
@@ -120,153 +46,222 @@ class Tagger:
         self.min_score = min_score
         self.n_best = n_best
         self.marginals = marginals
-        self._labeller = Labeller(model)
-        self._shown_labels = _shown_labels(model.lexicon.labels, model.lexicon.scheme)
-        self._cut = Rules(model.config.language)
+        self._predictor = Predictor(model)
+        self._tokenizer = SpacyTokenizer(model.config.language)
+        self._source: tuple[Path, str] | None = None  # the folder that the model was read from, and its fingerprint
 
     @classmethod
     def load(
         cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
     ) -> Tagger:
-        """Loads the model in a run directory; other arguments as for the class.
+        """Load the model in a run directory; other arguments as for the class.
 
         Raises:
-            BundleError: It is not a model, or a damaged one.
+            BundleError: It is not a model, or a corrupt one.
         """
-        return cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
+        path = Path(folder).absolute()
+        source = (path, fingerprint(path))
+        tagger = cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
+        tagger._source = source
+        return tagger
 
-    def tag(self, text: str) -> Tagged:
-        """Tags one text of any number of sentences."""
+    def __call__(self, text: str) -> Document:
+        """Tag one text, as `tag` does."""
+        return self.tag(text)
+
+    def tag(self, text: str) -> Document:
+        """Tag one text of any number of sentences.
+
+        Raises:
+            TypeError: It is not a string.
+            ConfigError: spaCy has no such language, or lacks a package for it.
+            CorpusError: The model reads a column, which text does not have.
+        """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"tag takes one text, a string, and got {_kind(text)}; use tag_texts for several texts, tag_tokens "
+                "for sentences of tokens"
+            )
         return next(self.tag_texts([text]))
 
-    def tag_texts(self, texts: Iterable[str]) -> Iterator[Tagged]:
-        """Tags texts one after another, as a stream: memory does not grow with their number.
+    def tag_texts(self, texts: Iterable[str]) -> Iterator[Document]:
+        """Tag texts one after another, as a stream: memory does not grow with their number.
 
         Tokens and sentences come from spaCy's rules for the language of the config.
 
         Raises:
-            ConfigError: spaCy has no such language, or lacks a package for it.
+            TypeError: It is one string, or one of the texts is not a string.
+            ConfigError, CorpusError: As for `tag`.
         """
-        yield from self._tag_in_parts(self._tokenise(text) for text in texts)
+        if isinstance(texts, str | bytes):
+            raise TypeError(f"tag_texts takes several texts and got {_kind(texts)}; use tag(text), or pass [text]")
+        return self._tag_in_parts(map(self._tokenize, _iterate(texts, "tag_texts", "texts")))
 
-    def tag_tokens(self, sentences: Iterable[Sequence[str]]) -> Iterator[Tagged]:
-        """Tags sentences given as tokens, as a stream."""
-        yield from self._tag_in_parts(map(_join, sentences))
+    pipe = tag_texts
+
+    def tag_tokens(self, sentences: Iterable[Sequence[str]]) -> Iterator[Document]:
+        """Tag sentences given as tokens, as a stream.
+
+        Raises:
+            TypeError: It is one string, or one of the sentences is not a sequence of strings.
+            CorpusError: The model reads a column: use `tag_documents`.
+        """
+        if isinstance(sentences, str | bytes):
+            raise TypeError(
+                f"tag_tokens takes sentences of tokens, such as [['Ada', 'left', 'Lisbon']], and got "
+                f"{_kind(sentences)}; use tag(text) for a text"
+            )
+        return self._tag_in_parts(map(_sentence, _iterate(sentences, "tag_tokens", "sentences of tokens")))
+
+    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Tag documents of any reader, as a stream. All but labels, scores and what comes with them stays.
+
+        Raises:
+            TypeError: It is one document, or one of the documents is something else.
+            CorpusError: A document lacks a column that the model reads.
+        """
+        if isinstance(documents, Document):
+            raise TypeError("tag_documents takes several documents and got one; pass [document]")
+        return self._tag_in_parts(map(_document, _iterate(documents, "tag_documents", "documents")))
 
     def attention(self, text: str) -> list[tuple[list[str], np.ndarray]]:
-        """How much each token attends to each.
+        """Return how much each token attends to each.
 
         Returns:
-            For each sentence its tokens, and weights (heads, tokens, tokens): from, to; rows sum to 1.
+            For each sentence its tokens, and weights (heads, from, to); rows sum to 1.
 
         Raises:
             NertoolError: The model has no attention.
         """
-        found = self._tokenise(text)
-        sentences = [found.tokens[start:end] for start, end in zip([0, *found.ends], found.ends, strict=False)]
-        return [(tokens, self._labeller.attention(tokens)) for tokens in sentences]
+        return [
+            (list(sentence.tokens), self._predictor.attention(sentence))
+            for sentence in (self._tokenize(text).sentences() if text.strip() else ())
+        ]
 
-    def _tag_in_parts(self, texts: Iterable[_Text]) -> Iterator[Tagged]:
-        waiting: list[_Text] = []
+    def __getstate__(self) -> dict[str, Any]:
+        options = {"min_score": self.min_score, "n_best": self.n_best, "marginals": self.marginals}
+        files = pack(self.model) if self._source is None else None
+        return {"source": self._source, "files": files, "options": options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source = state["source"]
+        if source is None:
+            model = unpack(state["files"], "the model of a tagger")
+        else:
+            folder, digest = source
+            if fingerprint(folder) != digest:
+                raise BundleError(f"{folder}: the model was replaced after the tagger loaded it; load it again")
+            model = load_bundle(folder)
+        Tagger.__init__(self, model, **state["options"])
+        self._source = source
+
+    def _tokenize(self, text: str) -> Document:
+        if not isinstance(text, str):
+            raise TypeError(f"expected a text, a string, and got {_kind(text)}")
+        return tokenize(text, self._tokenizer)
+
+    def _tag_in_parts(self, documents: Iterable[Document]) -> Iterator[Document]:
+        waiting: list[Document] = []
         count = 0
-        for text in texts:
-            waiting.append(text)
-            count += len(text.tokens) + 1
+        for document in documents:
+            waiting.append(document)
+            count += len(document.tokens) + 1
             if count >= TOKENS_AT_ONCE:
                 yield from self._tag_together(waiting)
                 waiting, count = [], 0
         yield from self._tag_together(waiting)
 
-    def _tokenise(self, text: str) -> _Text:
-        offsets, ends = self._cut(text)
-        return _Text(text, offsets, [text[start:end] for start, end in offsets], ends)
-
-    def _tag_together(self, texts: list[_Text]) -> Iterator[Tagged]:
-        sentences = [
-            text.tokens[start:end]
-            for text in texts
-            for start, end in zip([0, *text.ends], text.ends, strict=False)
-        ]
-        scheme = self.model.lexicon.scheme
-        found = self._labeller.label(
-            sentences,
-            probabilities=scheme is not Scheme.PLAIN,
-            n_best=self.n_best,
-            marginals=self.marginals,
+    def _tag_together(self, documents: list[Document]) -> Iterator[Document]:
+        tables = self._predictor.label_tables
+        plain = tables.scheme is Scheme.PLAIN
+        predictions = self._predictor.predict(
+            documents, probabilities=not plain, n_best=self.n_best, marginals=self.marginals
         )
-        number = 0
-        for text in texts:
-            entities: list[Entity] = []
-            labels: list[str] = []
-            alternatives: list[list[Alternative]] = []
-            marginals: list[dict[str, float]] = []
-            for first in [0, *text.ends][: len(text.ends)]:
-                own = found.labels[number]
-                shown = convert(own, scheme, _shown(scheme))
-                for span in spans(own, scheme):
-                    score = found.probability(number, span.start, span.end)
-                    if score < self.min_score:
-                        shown[span.start : span.end] = ["O"] * (span.end - span.start)
-                        continue
-                    start, end = _place(text, first, span)
-                    entities.append(Entity(start, end, span.type, text.text[start:end], round(score, 6)))
-                labels += shown
-                if self.marginals:
-                    marginals += self._probabilities(found.marginals(number))
-                if self.n_best:
-                    alternatives.append(
-                        [
-                            Alternative(
-                                round(probability, 6),
-                                convert(row, scheme, _shown(scheme)),
-                                [(*_place(text, first, span), span.type) for span in spans(row, scheme)],
-                            )
-                            for row, probability in found.alternatives[number]
-                        ]
-                    )
-                number += 1
-            cut = int(found.cut[number - len(text.ends) : number].sum())
-            yield Tagged(
-                text.text, text.tokens, text.offsets, labels, entities, text.ends, alternatives, marginals, cut
+        entities = predictions.entities
+        numbers = tables.shown(predictions.tables.labels, entities)
+        starts, ends, scores = entities.starts, entities.ends, np.zeros(0)
+        if not plain:
+            scores = predictions.probabilities(starts, ends)
+            left_out = scores < self.min_score
+            for start, end in zip(starts[left_out].tolist(), ends[left_out].tolist(), strict=True):
+                numbers[start:end] = 0
+            starts, scores = starts[~left_out], scores[~left_out]
+        labels = tables.shown_names[numbers].tolist()
+        rounded = np.round(scores, 6).tolist()
+        marginals = self._marginals(predictions) if self.marginals else []
+        bounds = np.concatenate(([0], np.cumsum([len(document.tokens) for document in documents], dtype=np.int64)))
+        first_entities = np.searchsorted(starts, bounds).tolist()
+        cut = np.concatenate(([0], np.cumsum(predictions.cut))).tolist()
+        bounds, sentence = bounds.tolist(), 0
+        for number, document in enumerate(documents):
+            start, end = bounds[number], bounds[number + 1]
+            next_sentence = sentence + max(1, len(document.sentence_starts))
+            yield replace(
+                document,
+                labels=tuple(labels[start:end]),
+                scheme=tables.shown_scheme,
+                scores=None if plain else tuple(rounded[first_entities[number] : first_entities[number + 1]]),
+                alternatives=self._alternatives(document, predictions, sentence) if self.n_best else (),
+                marginals=tuple(marginals[start:end]),
+                cut_sentences=cut[next_sentence] - cut[sentence],
             )
+            sentence = next_sentence
 
-    def _probabilities(self, marginals: np.ndarray) -> list[dict[str, float]]:
-        """For each token its labels as they are shown, with their probabilities; of (tokens, learnt labels)."""
-        names, table = self._shown_labels
-        found: list[dict[str, float]] = [{} for _ in marginals]
-        shown = marginals @ table
-        rows, columns = np.nonzero(shown >= LEAST_MARGINAL)
-        values = shown[rows, columns]
+    def _alternatives(
+        self, document: Document, predictions: Predictions, sentence: int
+    ) -> tuple[list[Alternative], ...]:
+        scheme, shown = predictions.label_tables.scheme, predictions.label_tables.shown_scheme
+        result = []
+        for number, first in enumerate(document.sentence_starts):
+            own = []
+            for labels, probability in predictions.alternatives[sentence + number]:
+                entities = []
+                for span in spans(labels, scheme):
+                    start = document.offsets[first + span.start][0]
+                    end = document.offsets[first + span.end - 1][1]
+                    entities.append((start, end, span.type))
+                own.append(Alternative(round(probability, 6), convert(labels, scheme, shown), entities))
+            result.append(own)
+        return tuple(result)
+
+    def _marginals(self, predictions: Predictions) -> list[dict[str, float]]:
+        """Return for each token its labels as they are shown, with their probabilities, the most probable first."""
+        names, table = predictions.label_tables.shown_shares()
+        assert predictions.tables.marginals is not None
+        shares = predictions.tables.marginals @ table  # (tokens, shown labels)
+        result: list[dict[str, float]] = [{} for _ in shares]
+        rows, columns = np.nonzero(shares >= LEAST_MARGINAL)
+        values = shares[rows, columns]
         order = np.lexsort((-values, rows))
         for row, column, value in zip(*(each[order].tolist() for each in (rows, columns, values)), strict=True):
-            found[row][names[column]] = round(value, 6)
-        return found
+            result[row][names[column]] = round(value, 6)
+        return result
 
 
-def _place(text: _Text, first: int, span: Span) -> tuple[int, int]:
-    """Where in the text the entity is that a sentence, whose first token is `first`, has at these tokens."""
-    return text.offsets[first + span.start][0], text.offsets[first + span.end - 1][1]
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _shown(scheme: Scheme) -> Scheme:
-    return scheme if scheme is Scheme.PLAIN else Scheme.IOB2
+def _iterate(values: Iterable[Any], method: str, wanted: str) -> Iterator[Any]:
+    try:
+        return iter(values)
+    except TypeError:
+        raise TypeError(f"{method} takes {wanted} (a list, or anything to iterate over) and got {_kind(values)}") from None
 
 
-def _shown_labels(labels: list[str], scheme: Scheme) -> tuple[list[str], np.ndarray]:
-    """The labels in the scheme that is shown, and which learnt ones each stands for, (learnt, shown)."""
-    row = PREFIXES.get(scheme)
-    names = list(labels)
-    if row is not None and row.split is None:
-        shown = {row.begin: "B", row.single: "B", row.inside: "I", row.end: "I"}
-        names = [f"{shown[prefix]}-{kind}" if kind else prefix for prefix, kind in map(split_label, labels)]
-    distinct = list(dict.fromkeys(names))
-    return distinct, np.array([[float(name == other) for other in distinct] for name in names])
+def _sentence(tokens: Sequence[str]) -> Document:
+    if isinstance(tokens, str | bytes) or not hasattr(tokens, "__iter__"):
+        raise TypeError(
+            f"expected a sentence, a sequence of tokens such as ['Ada', 'left', 'Lisbon'], and got {_kind(tokens)}"
+        )
+    row = tuple(tokens)
+    if not all(map(isinstance, row, repeat(str))):
+        place, token = next((place, token) for place, token in enumerate(row) if not isinstance(token, str))
+        raise TypeError(f"expected tokens that are strings, and token {place + 1} of a sentence is {_kind(token)}")
+    return Document(row)
 
 
-def _join(tokens: Sequence[str]) -> _Text:
-    offsets = []
-    at = 0
-    for token in tokens:
-        offsets.append((at, at + len(token)))
-        at += len(token) + 1
-    return _Text(" ".join(tokens), offsets, list(tokens), [len(tokens)] if tokens else [])
+def _document(document: Document) -> Document:
+    if not isinstance(document, Document):
+        raise TypeError(f"expected a Document and got {_kind(document)}")
+    return document

@@ -1,8 +1,8 @@
-"""Sentences too long for one piece: labelled in windows that overlap, and joined again.
+"""Sentences that are too long to tag whole: tagged in windows that overlap, and joined again.
 
-Time and memory for a sentence grow with its length, those of attention with its square, and text without full
-stops has sentences without end. A window is as long as the longest sentence that is labelled whole. Where two
-overlap, the labels come from the left one up to a seam near the middle, from the right one thereafter, so that
+Time and memory for a sentence grow with its length, those of attention with its square, and text without full stops
+has sentences without end. A window is as long as the longest sentence that is tagged whole. Where two windows
+overlap, the labels come from the left one up to a seam near the middle, and from the right one after it, so that
 each token is labelled by a window that sees some context on both sides of it.
 """
 
@@ -12,27 +12,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nertool.model.crf import ConditionalRandomField
-from nertool.tagging.prediction import Prediction
+from nertool.tagging.labels import LabelTables
+from nertool.tagging.prediction import Tables
 
-LONGEST = 512  # tokens of a sentence that is labelled whole, and of a window
+LONGEST = 512  # tokens of a sentence that is tagged whole, and of a window
 OVERLAP = 128  # tokens that neighbouring windows share, at least
-PER_BATCH = 8000  # tokens: with fewer windows side by side, labelling took twice as long
+PER_BATCH = 8000  # tokens: with fewer windows side by side, tagging took twice as long
 _SEAM = OVERLAP // 4  # how far from the middle of the overlap the seam may be
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """What is labelled at once: sentences, or windows of them.
+    """What is tagged at once: sentences, or windows of them.
 
     Attributes:
-        sentences: Which sentence each is of, ascending, (pieces,).
+        sentences: The sentence that each is of, ascending, (pieces,).
         starts, ends: Where each begins and ends among the tokens of its sentence, (pieces,).
     """
 
     sentences: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each piece, (pieces,)."""
+        return self.ends - self.starts
 
 
 @dataclass(frozen=True)
@@ -48,48 +53,45 @@ class Joints:
     allowed: np.ndarray
 
 
-def joints(labels: list[str], decoder: ConditionalRandomField) -> Joints:
-    """What the labels of a model and the constraints of its decoder make of seams."""
-    start, step, end = (
-        getattr(decoder, f"{name}_penalty").numpy() == 0 for name in ("start", "transitions", "end")
-    )
-    return Joints(labels.index("O") if "O" in labels else -1, step & end[:, None] & start)
+def joints(labels: LabelTables) -> Joints:
+    """Derive where seams may be from the labels of a model."""
+    return Joints(labels.outside, labels.transitions & labels.end[:, None] & labels.start)
 
 
 def note(count: int) -> str:
-    """Says how many sentences were cut."""
-    return f"sentences of more than {LONGEST} tokens, labelled in windows that overlap: {count:,}"
+    """Say how many sentences were cut."""
+    return f"sentences of more than {LONGEST} tokens, tagged in windows that overlap: {count:,}"
 
 
 def cut(lengths: np.ndarray) -> Pieces:
-    """Cuts what is too long; an empty sentence has no piece.
+    """Cut what is too long; an empty sentence has no piece.
 
     Args:
         lengths: Tokens of each sentence, (sentences,).
     """
     counts = np.where(lengths > LONGEST, -(-(lengths - OVERLAP) // (LONGEST - OVERLAP)), (lengths > 0).astype(int))
     sentences = np.repeat(np.arange(len(lengths)), counts)
-    places = np.arange(len(sentences)) - np.repeat(np.cumsum(counts) - counts, counts)
+    numbers = np.arange(len(sentences)) - np.repeat(np.cumsum(counts) - counts, counts)
     own = lengths[sentences]
     # Spread evenly, so that the last window is no shorter than the others.
-    starts = places * np.maximum(own - LONGEST, 0) // np.maximum(counts[sentences] - 1, 1)
+    starts = numbers * np.maximum(own - LONGEST, 0) // np.maximum(counts[sentences] - 1, 1)
     return Pieces(sentences, starts, np.minimum(starts + LONGEST, own))
 
 
-def join(found: Prediction, pieces: Pieces, lengths: np.ndarray, rules: Joints) -> Prediction:
-    """Puts sentences together from what was found for their pieces.
+def join(tables: Tables, pieces: Pieces, lengths: np.ndarray, rules: Joints) -> Tables:
+    """Put sentences together from what was predicted for their pieces.
 
-    Spans that lie in one window have the probability that they have there. One that crosses a seam, as only
-    spans do that are longer than what is searched for a seam, has the left window's up to the seam and the
-    right one's, given the label there, after it. Of a sentence that was cut there is one sequence, its labels.
+    Entities that lie in one window have the probability that they have there. One that crosses a seam, as only
+    entities do that are longer than the stretch that is searched for a seam, has the left window's up to the seam
+    and the right one's, given the label there, after it. A sentence that was cut has one sequence, its labels.
 
     Args:
-        found: For the pieces, with the tables for probabilities.
+        tables: Of the pieces, with the tables for probabilities where these or sequences are wanted.
         pieces: As `cut` made them.
         lengths: Tokens of each sentence, (sentences,).
         rules: Where a seam may be.
     """
-    sizes = pieces.ends - pieces.starts
+    sizes = pieces.sizes
     offsets = np.cumsum(sizes) - sizes
     begins, ends = np.zeros_like(sizes), sizes.copy()  # of what is taken from each piece
     shifts = np.zeros(len(sizes))
@@ -99,48 +101,48 @@ def join(found: Prediction, pieces: Pieces, lengths: np.ndarray, rules: Joints) 
         at_left = int(offsets[left] + middle - pieces.starts[left])
         at_right = int(offsets[right] + middle - pieces.starts[right])
         around = np.arange(-_SEAM - 1, _SEAM)
-        seam, same = _seam(found.labels[at_left + around], found.labels[at_right + around], rules)
+        seam, same = _seam(tables.labels[at_left + around], tables.labels[at_right + around], rules)
         ends[left] = middle + seam - pieces.starts[left]
         begins[right] = middle + seam - pieces.starts[right]
-        if found.path is not None:
+        if tables.path is not None:
             step = seam if same else seam - 1
-            shifts[right] = shifts[left] + found.path[at_left + step] - found.path[at_right + step]
+            shifts[right] = shifts[left] + tables.path[at_left + step] - tables.path[at_right + step]
     kept = ends - begins
     take = np.repeat(offsets + begins - (np.cumsum(kept) - kept), kept) + np.arange(int(kept.sum()))
-    labels = found.labels[take]
-    first, path, last = (None if each is None else each[take] for each in (found.first, found.path, found.last))
+    labels = tables.labels[take]
+    first, path, last = (None if each is None else each[take] for each in (tables.first, tables.path, tables.last))
     path = None if path is None else path + np.repeat(shifts, kept)
-    sequences, shares = found.sequences[take], found.shares[pieces.starts == 0]
+    sequences, shares = tables.sequences[take], tables.shares[pieces.starts == 0]
     if shares.shape[1] and first is not None and path is not None and last is not None:
         after = np.cumsum(lengths)
-        for place, sentence in enumerate(np.flatnonzero(lengths > 0).tolist()):
+        for row, sentence in enumerate(np.flatnonzero(lengths > 0).tolist()):
             if lengths[sentence] > LONGEST:
                 a, b = int(after[sentence] - lengths[sentence]), int(after[sentence])
                 sequences[a:b] = 0
                 sequences[a:b, 0] = labels[a:b]
-                shares[place] = 0.0
-                shares[place, 0] = np.exp(min(first[a] + path[b - 1] - path[a] + last[b - 1], 0.0))
-    marginals = None if found.marginals is None else found.marginals[take]
-    return Prediction(labels, first, path, last, sequences, shares, marginals)
+                shares[row] = 0.0
+                shares[row, 0] = np.exp(min(first[a] + path[b - 1] - path[a] + last[b - 1], 0.0))
+    marginals = None if tables.marginals is None else tables.marginals[take]
+    return Tables(labels, first, path, last, sequences, shares, marginals)
 
 
 def _seam(left: np.ndarray, right: np.ndarray, rules: Joints) -> tuple[int, bool]:
-    """The best place to go over from one window to another.
+    """Find the best place to go over from one window to another.
 
     Args:
-        left: Labels that the one before gives to the tokens around the middle of the overlap, and to the token
+        left: Labels that the left window gives to the tokens around the middle of the overlap, and to the token
             before these.
-        right: Labels that the other one gives to the same.
+        right: Labels that the right window gives to the same.
         rules: Where a seam may be.
 
     Returns:
-        Place of the first token whose label comes from the right, from the middle; whether both agree on it.
+        Position of the first token whose label comes from the right, from the middle; whether both agree on it.
     """
     same = left[1:] == right[1:]
     # Up to a label on which both agree the left is what the scheme allows, and from it on the right is.
     for candidates in (same & (left[1:] == rules.outside), same, rules.allowed[left[:-1], right[1:]]):
-        places = np.flatnonzero(candidates) - _SEAM
-        if len(places):
-            place = int(places[np.abs(places).argmin()])
-            return place, bool(same[place + _SEAM])
+        positions = np.flatnonzero(candidates) - _SEAM
+        if len(positions):
+            position = int(positions[np.abs(positions).argmin()])
+            return position, bool(same[position + _SEAM])
     return 0, False

@@ -1,0 +1,328 @@
+"""From documents to labels with a trained model: the one way in, for validation, evaluation and tagging."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nertool.data.encoding import Table, token_indices
+from nertool.errors import NertoolError
+from nertool.model.batch import Layout
+from nertool.model.concurrency import forked, threads
+from nertool.model.model import Model
+from nertool.tagging.labels import Entities, LabelTables
+from nertool.tagging.prediction import (
+    Features,
+    Tables,
+    concatenate,
+    device_of,
+    form_vectors,
+    input_vectors,
+    predict,
+)
+from nertool.tagging.windows import LONGEST, PER_BATCH, Pieces, cut, join, joints
+from nertool.text.document import Document
+from nertool.text.schemes import convert
+
+FORMS_KEPT = 20_000
+TOKENS_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels of some sentences and, where asked for, how probable they are.
+
+    Attributes:
+        label_tables: What the labels mean.
+        offsets: Where each sentence begins in the flat tables, and their length, (sentences + 1,).
+        tables: The flat tables. Their labels are what the network says, valid in the scheme or not.
+        cut: Whether each sentence was so long that it was tagged in windows, boolean (sentences,).
+    """
+
+    label_tables: LabelTables
+    offsets: np.ndarray
+    tables: Tables
+    cut: np.ndarray
+
+    @cached_property
+    def labels(self) -> list[list[str]]:
+        """The labels of each sentence, valid in the scheme: the entities are those of `tables.labels`."""
+        return self._rows(self.tables.labels)
+
+    @cached_property
+    def alternatives(self) -> list[list[tuple[list[str], float]]]:
+        """For each sentence its best label sequences, where asked for, each with its probability, the best first.
+
+        A sentence that was cut has one, its labels. A sequence that is not valid in the scheme, as those of a
+        decoder without constraints may be, is repaired; its probability is that of the sequence before the repair.
+        """
+        shares = self.tables.shares.tolist()
+        columns = [self._rows(column) for column in self.tables.sequences.T]
+        row = iter(shares)  # an empty sentence has none
+        result: list[list[tuple[list[str], float]]] = []
+        for sentence, length in enumerate(np.diff(self.offsets).tolist() if columns else []):
+            if not length:
+                result.append([([], 1.0)])
+                continue
+            pairs = enumerate(zip(columns, next(row), strict=True))
+            # The best is one, however small its share.
+            result.append([(rows[sentence], share) for place, (rows, share) in pairs if share > 0 or not place])
+        return result
+
+    @cached_property
+    def entities(self) -> Entities:
+        """The entities of all sentences, in the flat tables."""
+        return self.label_tables.entities(self.tables.labels, self.offsets)
+
+    def probabilities(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the probability that the tokens of stretches jointly carry the labels that the network gives them.
+
+        Args:
+            starts: First token of each stretch in the flat tables, (stretches,).
+            ends: The token after its last; each stretch lies in one sentence, (stretches,).
+        """
+        first, path, last = self.tables.first, self.tables.path, self.tables.last
+        if first is None or path is None or last is None:
+            raise ValueError("probabilities were not asked for")
+        result: np.ndarray = np.exp(
+            np.minimum(first[starts] + path[ends - 1] - path[starts] + last[ends - 1], 0.0)
+        )
+        return result
+
+    def probability(self, sentence: int, start: int, end: int) -> float:
+        """Return the probability of the labels of the tokens from start to end (exclusive) of a sentence, jointly.
+
+        Where labels were repaired, it is that of the labels before.
+        """
+        at = int(self.offsets[sentence])
+        return float(self.probabilities(np.array([at + start]), np.array([at + end]))[0])
+
+    def marginals(self, sentence: int) -> np.ndarray:
+        """Return the probability of each label of the model at each token of a sentence, (tokens, labels)."""
+        if self.tables.marginals is None:
+            raise ValueError("marginals were not asked for")
+        result: np.ndarray = self.tables.marginals[self.offsets[sentence] : self.offsets[sentence + 1]]
+        return result
+
+    def _rows(self, labels: np.ndarray) -> list[list[str]]:
+        tables = self.label_tables
+        names = tables.names[labels].tolist()
+        at = self.offsets.tolist()
+        rows = [names[a:b] for a, b in zip(at[:-1], at[1:], strict=True)]
+        for sentence in tables.invalid(labels, self.offsets).tolist():
+            rows[sentence] = convert(rows[sentence], tables.scheme, tables.scheme)
+        return rows
+
+
+class Predictor:
+    """Labels tokens; remembers the vectors of the forms that it met, up to a number.
+
+    Several threads may share one, and so may processes that are forked.
+
+    Args:
+        model: In evaluation mode, and not to be trained while this exists.
+
+    Attributes:
+        label_tables: What the model's labels mean.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.label_tables = LabelTables(model.labels, model.scheme)
+        self._workers = torch.get_num_threads()
+        self._process = _Process()
+
+    def predict(
+        self,
+        documents: Sequence[Document],
+        *,
+        probabilities: bool = False,
+        n_best: int = 0,
+        marginals: bool = False,
+    ) -> Predictions:
+        """Label the sentences of documents.
+
+        Sentences of more than `windows.LONGEST` tokens are labelled in windows.
+
+        Args:
+            documents: Each of one sentence or several; a document without tokens counts as one empty sentence.
+            probabilities: Whether `Predictions.probability` will be asked.
+            n_best: How many `alternatives` are wanted of each sentence.
+            marginals: Whether `Predictions.marginals` will be asked.
+
+        Returns:
+            The predictions, by the number of the sentence among those of all documents.
+
+        Raises:
+            CorpusError: A document lacks a column that the model reads.
+        """
+        for each in self.model.inputs.values():
+            for document in documents:
+                each.check(document)
+        tokens = list(chain.from_iterable(document.tokens for document in documents))
+        offsets = _sentence_offsets(documents)
+        lengths = np.diff(offsets)
+        pieces = cut(lengths)
+        sizes = pieces.sizes
+        long = lengths > LONGEST
+        sentences: list[Document] = []
+        if self.model.network.contextual:
+            sentences = [each for document in documents for each in _sentences(document)]
+        results = []
+        # Parts, because the vectors of new words are only forgotten between them.
+        for part in np.split(np.arange(len(sizes)), _cuts(sizes)):
+            own = Pieces(pieces.sentences[part], pieces.starts[part], pieces.ends[part])
+            results.append(
+                predict(
+                    self.model.network,
+                    self._features(tokens, offsets, sentences, own),
+                    own.sizes,
+                    probabilities=probabilities or (n_best > 0 and bool(long.any())),
+                    n_best=n_best,
+                    marginals=marginals,
+                    per_batch=PER_BATCH if long.any() else None,
+                    workers=1 if forked() else self._workers,
+                )
+            )
+        tables = concatenate(results)
+        if long.any():
+            tables = join(tables, pieces, lengths, joints(self.label_tables))
+        return Predictions(self.label_tables, offsets, tables, long)
+
+    def attention(self, document: Document) -> np.ndarray:
+        """Return how much each token of a sentence attends to each, (heads, from, to); rows sum to 1.
+
+        Raises:
+            NertoolError: The model has no attention, or the sentence is too long.
+        """
+        network = self.model.network
+        if network.attention is None:
+            raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
+        if len(document) > LONGEST:
+            raise NertoolError(
+                f"a sentence of {len(document):,} tokens is too long to show its attention ({LONGEST} at most)"
+            )
+        for each in self.model.inputs.values():
+            each.check(document)
+        lengths = np.array([len(document)])
+        features = self._features(list(document.tokens), np.array([0, *lengths]), [document], cut(lengths))
+        with threads(1), torch.inference_mode():
+            layout = Layout.of(lengths, device_of(network))
+            vectors = input_vectors(network, features, *token_indices(lengths, np.array([0])))
+            states = network.encoder(vectors, layout)
+            weights: np.ndarray = network.attention.weights(states, layout)[0].cpu().numpy()
+        return weights
+
+    def _features(
+        self, tokens: list[str], offsets: np.ndarray, sentences: list[Document], pieces: Pieces
+    ) -> Features:
+        """Encode consecutive pieces.
+
+        Args:
+            tokens: Of all sentences.
+            offsets: Where each sentence begins among these.
+            sentences: All sentences, if an input looks at more than forms.
+            pieces: The pieces.
+        """
+        begins, sizes = offsets[pieces.sentences] + pieces.starts, pieces.sizes
+        start, end = (int(begins[0]), int(begins[-1] + sizes[-1])) if len(sizes) else (0, 0)
+        forms, vectors = self._encode(tokens[start:end])
+        if int(sizes.sum()) != end - start:  # windows overlap
+            forms = forms[
+                np.repeat(begins - start - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+            ]
+        tables: dict[str, Table] = {}
+        if self.model.network.contextual:
+            places = zip(*(each.tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True)
+            own = [_window(sentences[sentence], first, last) for sentence, first, last in places]
+            inputs = self.model.inputs
+            tables = {name: inputs[name].encode_documents(own) for name in self.model.network.contextual}
+        return Features(forms, vectors, tables)
+
+    def _encode(self, tokens: list[str]) -> tuple[np.ndarray, Tensor | None]:
+        """Return the form of each token, (tokens,), and vectors of all forms."""
+        if not self.model.network.context_free:
+            return np.zeros(len(tokens), np.int32), None
+        process = self._process
+        if process.id != os.getpid():  # this is a child: another thread of the parent may have held the lock
+            process = self._process = _Process()
+        with process.lock:
+            # Taken out while it is worked on: an interrupt leaves none rather than one whose parts disagree.
+            cache, process.cache = process.cache, None
+            if cache is None or len(cache.forms) > FORMS_KEPT:
+                cache = _FormVectors(self.model)
+            numbers = np.fromiter(map(cache.forms.__getitem__, tokens), np.int32, len(tokens))
+            vectors = cache.vectors()
+            process.cache = cache
+        return numbers, vectors
+
+
+class _FormVectors:
+    """Forms with their vectors."""
+
+    def __init__(self, model: Model) -> None:
+        self.forms = model.new_forms()
+        self._network = model.network
+        self._count = 0
+        self._vectors: Tensor | None = None
+
+    def vectors(self) -> Tensor:
+        """Return the vectors of all forms, with rows to spare at the end."""
+        total = len(self.forms)
+        if self._vectors is None or total > self._count:
+            new = form_vectors(self._network, self.forms.drain())
+            with torch.inference_mode():
+                if self._vectors is None or total > len(self._vectors):
+                    grown = new.new_zeros(2 * total, new.shape[1])
+                    if self._vectors is not None:
+                        grown[: self._count] = self._vectors[: self._count]
+                    self._vectors = grown
+                self._vectors[self._count : total] = new
+            self._count = total
+        return self._vectors
+
+
+class _Process:
+    """What belongs to one process and does not survive a fork."""
+
+    def __init__(self) -> None:
+        self.id = os.getpid()
+        self.lock = threading.Lock()
+        self.cache: _FormVectors | None = None
+
+
+def _sentences(document: Document) -> list[Document]:
+    return list(document.sentences()) if document.tokens else [document]
+
+
+def _sentence_offsets(documents: Sequence[Document]) -> np.ndarray:
+    """Return where each sentence begins among the tokens of all documents, and their number, (sentences + 1,)."""
+    starts: list[int] = []
+    position = 0
+    for document in documents:
+        if len(document.sentence_starts) > 1:
+            starts += [position + start for start in document.sentence_starts]
+        else:
+            starts.append(position)
+        position += len(document.tokens)
+    return np.array([*starts, position], np.int64)
+
+
+def _window(sentence: Document, start: int, end: int) -> Document:
+    if end - start == len(sentence):
+        return sentence
+    columns = {name: values[start:end] for name, values in sentence.columns.items()}
+    return Document(sentence.tokens[start:end], columns=columns)
+
+
+def _cuts(sizes: np.ndarray) -> np.ndarray:
+    """Return where to cut a row of pieces into parts of `TOKENS_AT_ONCE` tokens, or a piece more."""
+    return np.flatnonzero(np.diff((np.cumsum(sizes) - sizes) // TOKENS_AT_ONCE)) + 1
