@@ -1,29 +1,30 @@
-"""Exact inference in a linear chain (Lafferty et al. 2001), over arrays, in float64.
+"""Exact inference in a linear chain (Lafferty et al. 2001), for arrays of numpy and tensors of torch alike.
 
-A sentence is some fifteen steps over tables of a few hundred numbers, each step waiting for the one before:
-the cost is that of calling, and numpy calls are several times cheaper than torch's. Both messages run in one
-loop, for the backward message is the forward message of the reversed sentence under transposed transitions.
+A sentence is some fifteen steps over tables of a few hundred numbers, each step waiting for the one before: the cost is
+that of calling, and numpy calls are several times cheaper than torch's. So the CPU gets numpy, and any other device
+torch: the functions used here have the same names and arguments in both, and nothing asks a tensor for its values.
+Both messages are computed in one loop, because the backward message is the forward message of the reversed sentence
+under transposed transitions.
 
-Everything is time-major. Masks are boolean prefixes: True for the tokens of a sentence, then False.
+Everything is time-major, in double precision where the device has it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-Floats = NDArray[np.float64]
-Booleans = NDArray[np.bool_]
-Integers = NDArray[np.int64]
+from nertool.model.batch import Layout
 
+Array = Any  # a numpy array, or a tensor of torch
 
 _RULED_OUT = -1e30  # emission score of a label that a token is known not to have
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """What a label sequence scores besides its emissions.
 
     Attributes:
@@ -32,9 +33,48 @@ class Scores:
         end: Of the last label, (labels,).
     """
 
-    start: Floats
-    transitions: Floats
-    end: Floats
+    start: Array
+    transitions: Array
+    end: Array
+
+
+class Places(NamedTuple):
+    """A `Layout` in arrays of the kind that the scores have.
+
+    Attributes:
+        mask: Boolean (time, batch), a prefix of True in each column, at least one long.
+        order: Time indices that reverse each sentence within its own length, (time, batch); None without padding.
+        last: Time index of each sentence's last token, (batch,).
+        column: Index of each sentence, (batch,).
+    """
+
+    mask: Array
+    order: Array | None
+    last: Array
+    column: Array
+
+    @classmethod
+    def tensors(cls, layout: Layout) -> Places:
+        """Return the places of a layout as tensors, on its device."""
+        column = torch.arange(layout.mask.shape[1], device=layout.mask.device)
+        return cls(layout.mask, layout.order, layout.lengths - 1, column)
+
+    @classmethod
+    def arrays(cls, layout: Layout) -> Places:
+        """Return the places of a layout as arrays of numpy; it is on the CPU."""
+        order = None if layout.order is None else layout.order.numpy()
+        return cls(layout.mask.numpy(), order, layout.lengths.numpy() - 1, np.arange(layout.mask.shape[1]))
+
+    def twice(self) -> Places:
+        """Return the places of a batch that holds each sentence a second time, after all others."""
+        xp = _namespace(self.column)
+        order = None if self.order is None else xp.concatenate((self.order, self.order), axis=1)
+        return Places(
+            xp.concatenate((self.mask, self.mask), axis=1),
+            order,
+            xp.concatenate((self.last, self.last)),
+            xp.concatenate((self.column, self.column + len(self.column))),
+        )
 
 
 @dataclass(frozen=True)
@@ -46,27 +86,26 @@ class Posterior:
         forward: Forward messages, (time, batch, labels).
         backward: Backward messages, without the emission of their own token, (time, batch, labels).
         log_transitions: Transition scores, (from, to).
-        log_step: What a token adds to a path besides the transition: its emission score less the log of the
-            forward message's scale, (time, batch, labels).
+        log_step: What a token adds to a path besides the transition: its emission score less the log of the forward
+            message's scale, (time, batch, labels).
         mask: Boolean (time, batch).
     """
 
-    log_partition: Floats
-    forward: Floats
-    backward: Floats
-    log_transitions: Floats
-    log_step: Floats
-    mask: Booleans
+    log_partition: Array
+    forward: Array
+    backward: Array
+    log_transitions: Array
+    log_step: Array
+    mask: Array
 
-    def marginals(self) -> Floats:
-        """Probability of each label at each token, (time, batch, labels); 0 outside the mask."""
+    def marginals(self) -> Array:
+        """Compute the probability of each label at each token, (time, batch, labels); 0 in padding."""
         joint = self.forward * self.backward
-        total: Floats = joint.sum(-1, keepdims=True)
-        joint *= self.mask[..., None] / total
+        joint *= self.mask[..., None] / joint.sum(-1, keepdims=True)
         return joint
 
-    def path_logs(self, labels: Integers) -> tuple[Floats, Floats, Floats]:
-        """Tables that give the exact probability of any stretch of a label sequence.
+    def path_logs(self, labels: Array) -> tuple[Array, Array, Array]:
+        """Compute tables that give the exact probability of any part of a label sequence.
 
         The log-probability that tokens s to e (inclusive) jointly carry the labels of the given sequence is
         `first[s] + path[e] - path[s] + last[e]`.
@@ -77,130 +116,170 @@ class Posterior:
         Returns:
             first, path and last, each (time, batch).
         """
-        at = labels[..., None]
-        gains = np.take_along_axis(self.log_step, at, -1)[..., 0]
+        xp = _namespace(labels)
+        time, size = len(labels), self.forward.shape[-1]
+        token = _range(labels, labels.shape[0] * labels.shape[1])
+
+        def pick(values: Array) -> Array:
+            return values.reshape(-1, size)[token, labels.reshape(-1)].reshape(time, -1)
+
+        gains = pick(self.log_step)
         gains[1:] += self.log_transitions[labels[:-1], labels[1:]]
-        with np.errstate(divide="ignore"):
-            first = np.log(np.take_along_axis(self.forward, at, -1)[..., 0])
-            last = np.log(np.take_along_axis(self.backward, at, -1)[..., 0])
-            last -= np.log((self.forward * self.backward).sum(-1))
+        with np.errstate(divide="ignore"):  # a label that cannot be has probability 0
+            first = xp.log(pick(self.forward))
+            last = xp.log(pick(self.backward)) - xp.log((self.forward * self.backward).sum(-1))
         return first, gains.cumsum(0), last
 
 
-def infer(emissions: Floats, scores: Scores, mask: Booleans) -> Posterior:
-    """Forward-backward.
+def infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
+    """Run forward-backward.
 
     Args:
-        emissions: (time, batch, labels).
+        emissions: (time, batch, labels), floating.
         scores: Of start, transitions and end.
-        mask: Boolean (time, batch), at least one True in each column.
+        places: Which positions are tokens.
     """
-    time, batch, labels = emissions.shape
-    ragged = not mask.all()
-    if ragged:
-        emissions = np.where(mask[..., None], emissions, 0.0)
-    # Every factor is shifted before exp() so that its greatest potential is 1. What is e^-600 times the best
-    # stands for all that is less, for 0 would leave sentences without a path where the others are forbidden.
-    top = emissions.max(-1, keepdims=True)
-    emissions = np.maximum(emissions, top - 600.0)
-    potentials = np.exp(emissions - top)
-    order = reversal(mask)[..., None] if ragged else None
-    potentials = np.stack((potentials, _reverse(potentials, order)), 1)  # (time, direction, batch, labels)
+    xp = _namespace(emissions)
+    time = len(emissions)
+    mask, order = places.mask, places.order
+    if order is not None:
+        emissions = xp.where(mask[..., None], emissions, 0.0)
+    # Every factor is shifted before exp() so that its greatest potential is 1. What is far below the best, near the
+    # smallest number there is, stands for all that is less: 0 would leave sentences without a path where the others
+    # are forbidden.
+    top = xp.amax(emissions, axis=-1, keepdims=True)
+    emissions = xp.maximum(emissions, top + _floor(emissions))
+    potentials = xp.exp(emissions - top)
+    potentials = xp.stack((potentials, _reverse(potentials, places)), axis=1)  # (time, direction, batch, labels)
     top_transition = scores.transitions.max()
-    steps = np.exp(scores.transitions - top_transition)
-    steps = np.stack((steps, steps.T))
-    borders = np.stack((scores.start, scores.end))
-    top_borders = borders.max(-1, keepdims=True)
+    steps = xp.exp(scores.transitions - top_transition)
+    steps = xp.stack((steps, steps.T))
+    boundaries = xp.stack((scores.start, scores.end))
+    top_boundary = xp.amax(boundaries, axis=-1, keepdims=True)
 
-    before = np.empty((time, 2, batch, labels))  # messages without their own token's potential
-    after = np.empty((time, 2, batch, labels))
-    scales = np.empty((time, 2, batch, 1))
-    sum_up = np.ones((labels, 1))  # a product with it is a cheaper sum than a reduction
-    before[0] = np.exp(borders - top_borders)[:, None]
+    before = xp.empty_like(potentials)  # messages without their own token's potential
+    after = xp.empty_like(potentials)
+    scales = xp.empty_like(potentials[..., :1])
+    sum_up = xp.ones_like(steps[0, :, :1])  # a product with it is a cheaper sum than a reduction
+    before[0] = xp.exp(boundaries - top_boundary)[:, None]
     for t in range(time):
         if t:
-            np.matmul(after[t - 1], steps, out=before[t])
-        np.multiply(before[t], potentials[t], out=after[t])
-        np.matmul(after[t], sum_up, out=scales[t])
-        np.divide(after[t], scales[t], out=after[t])
+            xp.matmul(after[t - 1], steps, out=before[t])
+        xp.multiply(before[t], potentials[t], out=after[t])
+        xp.matmul(after[t], sum_up, out=scales[t])
+        xp.divide(after[t], scales[t], out=after[t])
 
-    log_scales = np.log(scales[:, 0]) + top  # (time, batch, 1)
-    log_scales[0] += top_borders[0]
+    log_scales = xp.log(scales[:, 0]) + top  # (time, batch, 1)
+    log_scales[0] += top_boundary[0]
     log_scales[1:] += top_transition
     forward = after[:, 0]
-    ends = forward[mask.sum(0) - 1, np.arange(batch)] @ np.exp(scores.end - top_borders[1])
-    log_partition = (log_scales[..., 0] * mask).sum(0) + np.log(ends) + top_borders[1]
-    return Posterior(
-        log_partition, forward, _reverse(before[:, 1], order), scores.transitions, emissions - log_scales, mask
-    )
+    ends = forward[places.last, places.column] @ xp.exp(scores.end - top_boundary[1])
+    log_partition = (log_scales[..., 0] * mask).sum(0) + xp.log(ends) + top_boundary[1]
+    backward = _reverse(before[:, 1], places)
+    return Posterior(log_partition, forward, backward, scores.transitions, emissions - log_scales, mask)
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """Negative log-likelihood of label sequences, summed over a batch, and its exact gradient."""
+class Likelihood(NamedTuple):
+    """Negative log-likelihood of label sequences, summed over a batch, and its exact gradient.
 
-    value: float
-    emissions: Floats
+    Attributes:
+        value: A number, or a tensor ().
+        emissions: Gradient, (time, batch, labels).
+        scores: Gradient of start, transitions and end.
+    """
+
+    value: Array
+    emissions: Array
     scores: Scores
 
 
-def negative_log_likelihood(emissions: Floats, scores: Scores, labels: Integers, mask: Booleans) -> Likelihood:
-    """Log Z - score(labels), and its gradient: expected less observed counts (Lafferty et al. 2001, eq. 3).
+def negative_log_likelihood(emissions: Array, scores: Scores, labels: Array, places: Places) -> Likelihood:
+    """Compute log Z - score(labels), and its gradient: expected less observed counts (Lafferty et al. 2001, eq. 3).
 
-    Tokens without a label are summed over: instead of one sequence's score there stands log Z over all
-    sequences that carry the labels that are known, and expected counts under these for observed ones
-    (Tsuboi et al. 2008, eq. 2).
+    Tokens without a label are marginalized over: instead of one sequence's score there is log Z over all sequences
+    that carry the known labels, and expected counts under these instead of observed ones (Tsuboi et al. 2008, eq. 2).
 
     Args:
-        emissions: (time, batch, labels).
+        emissions: (time, batch, labels), floating.
         scores: Of start, transitions and end.
-        labels: The right labels, (time, batch), -1 where they are not known; anything outside the mask.
-        mask: Boolean (time, batch), at least one True in each column.
+        labels: The right labels, (time, batch), -1 where unknown; anything in padding.
+        places: Which positions are tokens.
     """
-    labels = np.where(mask, labels, 0)
-    value, gradient, expected = _expectations(emissions, scores, mask)
-    if (labels < 0).any():
-        ruled_out = (labels[..., None] >= 0) & (labels[..., None] != np.arange(emissions.shape[-1]))
-        known, found, observed = _expectations(np.where(ruled_out, _RULED_OUT, emissions), scores, mask)
-        gradient -= found
+    xp = _namespace(emissions)
+    labels = xp.where(places.mask, labels, 0)
+    # Whether all labels are known is cheap to ask an array; a tensor's device would have to be waited for.
+    if xp is np and labels.min() >= 0:
+        posterior = infer(emissions, scores, places)
+        gradient = posterior.marginals()
+        known, transitions = _observe(emissions, scores, labels, places)
+        value = posterior.log_partition.sum() - known
+        transitions = _expect_transitions(posterior.forward, gradient, scores) - transitions
+        gradient[_range(labels, len(labels))[:, None], places.column, labels] -= places.mask
     else:
-        known, observed = _observe(emissions, scores, labels, mask)
-        gradient[np.arange(len(mask))[:, None], np.arange(mask.shape[1]), labels] -= mask
-    last = mask.sum(0) - 1
-    # The gradient at the borders is that of the emission there.
-    borders = gradient[0].sum(0), gradient[last, np.arange(mask.shape[1])].sum(0)
-    return Likelihood(value - known, gradient, Scores(borders[0], expected - observed, borders[1]))
+        value, gradient, transitions = _marginalize(emissions, scores, labels, places)
+    # The gradient at the boundaries is that of the emission there.
+    start, end = gradient[0].sum(0), gradient[places.last, places.column].sum(0)
+    return Likelihood(value, gradient, Scores(start, transitions, end))
 
 
-def _expectations(emissions: Floats, scores: Scores, mask: Booleans) -> tuple[float, Floats, Floats]:
-    """Log Z summed over the batch, the marginals, and the expected number of each transition."""
-    size = emissions.shape[-1]
-    posterior = infer(emissions, scores, mask)
+def _marginalize(emissions: Array, scores: Scores, labels: Array, places: Places) -> tuple[Array, Array, Array]:
+    """Compute value and gradients (emissions, transitions) where labels may be unknown."""
+    xp = _namespace(emissions)
+    batch = len(places.column)
+    ruled_out = (labels[..., None] >= 0) & (labels[..., None] != _range(labels, emissions.shape[-1]))
+    # One run over both: all sequences, and after them those with the known labels, which count negatively.
+    both = xp.concatenate((emissions, xp.where(ruled_out, _RULED_OUT, emissions)), axis=1)
+    posterior = infer(both, scores, places.twice())
     marginals = posterior.marginals()
-    # Expected transitions: the sum over tokens of forward[t - 1] x (potential * backward)[t], each such table
-    # scaled to sum to 1. The second factor is the marginal less what arrives from t - 1.
-    steps = np.exp(scores.transitions - scores.transitions.max())
-    leaving = posterior.forward[:-1].reshape(-1, size)
-    arriving = marginals[1:].reshape(-1, size) / np.maximum(leaving @ steps, 1e-300)
-    return float(posterior.log_partition.sum()), marginals, (leaving.T @ arriving) * steps
+    value = posterior.log_partition[:batch].sum() - posterior.log_partition[batch:].sum()
+    marginals[:, batch:] *= -1.0
+    transitions = _expect_transitions(posterior.forward, marginals, scores)
+    return value, marginals[:, :batch] + marginals[:, batch:], transitions
 
 
-def _observe(emissions: Floats, scores: Scores, labels: Integers, mask: Booleans) -> tuple[float, Floats]:
-    """Score of the labels summed over the batch, and the number of each transition in them."""
+def _expect_transitions(forward: Array, marginals: Array, scores: Scores) -> Array:
+    """Compute the expected number of each transition, (from, to), from forward messages and marginals."""
+    size = forward.shape[-1]
+    # The sum over tokens of forward[t - 1] x (potential * backward)[t], each such table scaled to sum to 1. The second
+    # factor is the marginal less what arrives from t - 1.
+    steps = _namespace(forward).exp(scores.transitions - scores.transitions.max())
+    leaving = forward[:-1].reshape(-1, size)
+    arriving = marginals[1:].reshape(-1, size) / (leaving @ steps).clip(_tiny(forward))
+    return (leaving.T @ arriving) * steps
+
+
+def _observe(
+    emissions: np.ndarray, scores: Scores, labels: np.ndarray, places: Places
+) -> tuple[float, np.ndarray]:
+    """Compute the score of the labels summed over the batch, and the number of each transition in them."""
     size = emissions.shape[-1]
-    pairs = (labels[:-1] * size + labels[1:])[mask[1:]]
-    transitions = np.bincount(pairs, minlength=size * size).reshape(size, size).astype(np.float64)
-    last = labels[mask.sum(0) - 1, np.arange(labels.shape[1])]
-    score = (np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * mask).sum()
+    pairs = (labels[:-1] * size + labels[1:])[places.mask[1:]]
+    transitions = np.bincount(pairs, minlength=size * size).reshape(size, size).astype(emissions.dtype)
+    last = labels[places.last, places.column]
+    score = (np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * places.mask).sum()
     score += (transitions * scores.transitions).sum() + scores.start[labels[0]].sum() + scores.end[last].sum()
     return float(score), transitions
 
 
-def reversal(mask: Booleans) -> Integers:
-    """Time indices that reverse each sentence in place and leave its padding where it is, (time, batch)."""
-    steps = np.arange(len(mask))[:, None]
-    return np.where(mask, mask.sum(0) - 1 - steps, steps)
+def _reverse(values: Array, places: Places) -> Array:
+    if places.order is not None:
+        return values[places.order, places.column]
+    return values[::-1] if isinstance(values, np.ndarray) else values.flip(0)
 
 
-def _reverse(values: Floats, order: Integers | None) -> Floats:
-    return values[::-1] if order is None else np.take_along_axis(values, order, 0)
+def _namespace(values: Array) -> Any:
+    return np if isinstance(values, np.ndarray) else torch
+
+
+def _range(like: Array, count: int) -> Array:
+    return np.arange(count) if isinstance(like, np.ndarray) else torch.arange(count, device=like.device)
+
+
+def _tiny(like: Array) -> float:
+    """Return a divisor that stands for 0."""
+    return 1e-300 if like.dtype in (np.float64, torch.float64) else 1e-37
+
+
+def _floor(like: Array) -> float:
+    """Return how far below the best a score counts."""
+    return -600.0 if like.dtype in (np.float64, torch.float64) else -75.0

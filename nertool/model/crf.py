@@ -1,22 +1,26 @@
-"""The decoding layer: a linear-chain CRF (Lafferty et al. 2001), and softmax as the CRF without transitions.
+"""The decoders: a linear-chain CRF (Lafferty et al. 2001), and softmax, which is the CRF without transitions.
 
-`torchcrf.CRF` holds the parameters. The likelihood and its exact gradient come from forward-backward in
-`chain`, without an autograd tape over the sentence; decoding is Viterbi over a whole batch.
+`torchcrf.CRF` holds the parameters of the CRF. The likelihood and its exact gradient come from forward-backward in
+`chain`, without an autograd graph over the sentence; decoding is Viterbi's algorithm over a whole batch.
 
-Everything here is time-major. Masks are boolean and prefixes: True for the tokens of a sentence, then False.
+Everything is time-major, takes and returns tensors, and works on any device; none of it waits for the device, except
+`loss_at`, which returns a number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torchcrf
-from torch import Tensor
+from torch import Tensor, nn
 
 from nertool.model import chain, nbest
+from nertool.model.batch import Layout
+from nertool.model.building import uninitialized
 
 # Score of what the scheme forbids: exp() of it is exactly 0, and sums of a few thousand stay finite.
 FORBIDDEN = -1e9
@@ -37,125 +41,221 @@ class Constraints:
     end: np.ndarray
 
 
-class ConditionalRandomField(torchcrf.CRF):  # type: ignore[misc]
-    """A linear-chain CRF.
+@dataclass(frozen=True)
+class Posterior:
+    """The distribution over the label sequences of a batch; in double precision where the device has it."""
 
-    Its parameters are `start_transitions` (labels,), `transitions` (from, to) and `end_transitions`
-    (labels,), as in pytorch-crf.
+    _chain: chain.Posterior
+
+    @property
+    def log_partition(self) -> Tensor:
+        """Log of the sum over all sequences of exp(score), (batch,)."""
+        return _tensor(self._chain.log_partition)
+
+    def marginals(self) -> Tensor:
+        """Compute the probability of each label at each token, (time, batch, labels); 0 in padding."""
+        return _tensor(self._chain.marginals())
+
+    def path_logs(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute tables that give the exact probability of any part of a label sequence.
+
+        The log-probability that tokens s to e (inclusive) jointly carry the labels of the given sequence is
+        `first[s] + path[e] - path[s] + last[e]`.
+
+        Args:
+            labels: A label sequence for each sentence, (time, batch).
+
+        Returns:
+            first, path and last, each (time, batch).
+        """
+        fast = isinstance(self._chain.forward, np.ndarray)
+        first, path, last = self._chain.path_logs(labels.numpy() if fast else labels)
+        return _tensor(first), _tensor(path), _tensor(last)
+
+
+class Decoder(nn.Module):
+    """What turns label scores into label sequences and their probabilities.
 
     Args:
         labels: Number of labels.
         constraints: What the scheme allows; None: everything.
-        always: Whether the constraints hold in the likelihood too, not in decoding and posterior alone.
+
+    Attributes:
+        allowed: The constraints.
+        temperature: All scores are divided by it for probabilities; it changes no best sequence. ()
     """
 
-    def __init__(self, labels: int, constraints: Constraints | None = None, *, always: bool = False) -> None:
-        super().__init__(labels, batch_first=False)
-        self.always = always
-        # Probabilities are those of all scores divided by it; labels found are the same under any.
-        self.register_buffer("temperature", torch.ones(()))
-        allowed = constraints or Constraints(
-            np.ones(labels, bool), np.ones((labels, labels), bool), np.ones(labels, bool)
-        )
-        for name in ("start", "transitions", "end"):
-            penalty = torch.zeros(getattr(allowed, name).shape)
-            penalty[~torch.from_numpy(getattr(allowed, name))] = FORBIDDEN
-            self.register_buffer(f"{name}_penalty", penalty, persistent=False)
+    temperature: Tensor
+    start_penalty: Tensor
+    transitions_penalty: Tensor
+    end_penalty: Tensor
 
-    def loss(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Negative log-likelihood of the labels, summed over the batch (Ma & Hovy 2016, section 2.3).
+    def __init__(self, labels: int, constraints: Constraints | None = None) -> None:
+        super().__init__()
+        self.allowed = constraints
+        self.register_buffer("temperature", torch.ones(()))
+        for name, shape in (("start", (labels,)), ("transitions", (labels, labels)), ("end", (labels,))):
+            self.register_buffer(f"{name}_penalty", torch.zeros(shape), persistent=False)
+        self._fill_penalties()
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the first weights from a generator, and set the temperature to 1."""
+        with torch.no_grad():
+            self.temperature.fill_(1.0)
+
+    def scores(self, constrained: bool) -> chain.Scores:
+        """Return the scores of start, transitions and end; constrained: `FORBIDDEN` added to invalid ones."""
+        raise NotImplementedError
+
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        """Compute the negative log-likelihood of the labels, summed over the batch.
 
         Args:
             emissions: Scores of the labels, (time, batch, labels).
-            labels: The right labels, (time, batch), -1 where they are not known; anything outside the mask.
-            mask: Boolean (time, batch), a prefix of True in each column, at least one long.
+            labels: The right labels, (time, batch), -1 where unknown; anything in padding.
+            layout: Which positions are tokens.
         """
-        scores = self._scores(self.always)
-        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *scores, labels, mask)  # type: ignore[no-untyped-call]
-        return loss
+        raise NotImplementedError
 
     @torch.no_grad()
-    def posterior(self, emissions: Tensor, mask: Tensor) -> chain.Posterior:
-        """The distribution over the label sequences that the constraints allow, at the model's temperature."""
-        scale = 1.0 / float(self.temperature)
-        scores = _arrays(*(scale * each for each in self._scores(True)))
-        return chain.infer(scale * _array(emissions), scores, mask.numpy())
-
-    @torch.no_grad()
-    def loss_at(self, temperature: float, emissions: Tensor, labels: Tensor, mask: Tensor) -> float:
-        """Negative log-likelihood under the constraints at a temperature, summed; arguments as for `loss`."""
-        scores = _arrays(*(each / temperature for each in self._scores(True)))
-        found = chain.negative_log_likelihood(
-            _array(emissions) / temperature, scores, labels.numpy(), mask.numpy()
-        )
-        return found.value
-
-    @torch.no_grad()
-    def best_labels(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The most probable label sequence that the constraints allow, by Viterbi's algorithm.
+    def posterior(self, emissions: Tensor, layout: Layout) -> Posterior:
+        """Compute the distribution over the label sequences that the constraints allow, at the model's temperature.
 
         Args:
-            emissions: Scores, (time, batch, labels).
-            mask: Boolean (time, batch).
-
-        Returns:
-            Labels, (time, batch); 0 outside the mask.
+            emissions: Scores of the labels, (time, batch, labels).
+            layout: Which positions are tokens.
         """
-        start, transitions, end = self._scores(True)
-        return _viterbi(emissions, start, transitions, end, mask)
+        return Posterior(chain.infer(*self._scaled(emissions, self.temperature), _places(emissions, layout)))
 
     @torch.no_grad()
-    def best_sequences(self, emissions: Tensor, mask: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k most probable label sequences that the constraints allow; arguments as for `best_labels`.
+    def loss_at(self, temperature: float, emissions: Tensor, labels: Tensor, layout: Layout) -> float:
+        """Compute the negative log-likelihood under the constraints at a temperature, summed; see `loss`."""
+        inputs = self._scaled(emissions, torch.tensor(temperature, dtype=torch.float64))
+        gold = labels.numpy() if _is_fast(emissions) else labels
+        return float(chain.negative_log_likelihood(*inputs, gold, _places(emissions, layout)).value)
+
+    @torch.no_grad()
+    def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
+        """Find the most probable label sequences that the constraints allow, by Viterbi's algorithm.
+
+        Args:
+            emissions: Scores of the labels, (time, batch, labels).
+            layout: Which positions are tokens.
 
         Returns:
-            Labels (time, batch, k), the most probable sequence first, and the probability of each, (batch, k);
-            0 where a sentence has fewer than k.
+            Labels, (time, batch); 0 in padding.
         """
-        scale = 1.0 / float(self.temperature)
-        scores, scaled = _arrays(*(scale * each for each in self._scores(True))), scale * _array(emissions)
-        found = nbest.best_sequences(scaled, scores, mask.numpy(), k)
-        log_partition = chain.infer(scaled, scores, mask.numpy()).log_partition
-        return found.labels, np.exp(np.minimum(found.scores - log_partition[:, None], 0.0))
+        return viterbi(emissions, self.scores(constrained=True), layout)
 
-    def _scores(self, constrained: bool) -> tuple[Tensor, Tensor, Tensor]:
-        if not constrained:
-            return self.start_transitions, self.transitions, self.end_transitions
-        return (
-            self.start_transitions + self.start_penalty,
-            self.transitions + self.transitions_penalty,
-            self.end_transitions + self.end_penalty,
-        )
+    @torch.no_grad()
+    def best_sequences(self, emissions: Tensor, layout: Layout, k: int) -> tuple[Tensor, Tensor]:
+        """Find the k most probable label sequences that the constraints allow; arguments as for `best_labels`.
+
+        Returns:
+            Labels (time, batch, k), the most probable sequence first, and the probability of each, (batch, k); 0 where
+            a sentence has fewer than k.
+        """
+        scaled, scores = self._scaled(emissions, self.temperature)
+        log_partition = _tensor(chain.infer(scaled, scores, _places(emissions, layout)).log_partition)
+        labels, totals = nbest.best_sequences(_tensor(scaled), chain.Scores(*map(_tensor, scores)), layout, k)
+        return labels, (totals - log_partition.unsqueeze(1)).clamp(max=0.0).exp()
+
+    def _scaled(self, emissions: Tensor, temperature: Tensor) -> tuple[chain.Array, chain.Scores]:
+        """Return emissions and constrained scores divided by a temperature, as `chain` takes them."""
+        convert = _conversion(emissions)
+        scale = 1.0 / convert(temperature)
+        scores = (scale * convert(values) for values in self.scores(constrained=True))
+        return scale * convert(emissions), chain.Scores(*scores)
+
+    def _fill_penalties(self) -> None:
+        for name in ("start", "transitions", "end") if self.allowed is not None else ():
+            forbidden = torch.from_numpy(~getattr(self.allowed, name))
+            penalty = getattr(self, f"{name}_penalty")
+            penalty.copy_(torch.zeros(forbidden.shape, device="cpu").masked_fill_(forbidden, FORBIDDEN))
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        """Move or convert the module; `to_empty` leaves anything in the buffers, and these belong to no state dict."""
+        result = super()._apply(*arguments, **options)
+        for name in ("start", "transitions", "end") if self.allowed is None else ():
+            getattr(self, f"{name}_penalty").zero_()
+        self._fill_penalties()
+        return result
 
 
-class Softmax(ConditionalRandomField):
-    """Each label scored by itself: the CRF whose transitions are fixed at 0.
+class ConditionalRandomField(Decoder):
+    """A linear-chain CRF.
 
-    With constraints, the best sequence is the best of those that the scheme allows, at the speed of softmax
-    in training (Lester et al. 2020).
+    Its parameters are those of `crf`, a `torchcrf.CRF`: `start_transitions` (labels,), `transitions` (from, to) and
+    `end_transitions` (labels,).
 
     Args:
         labels: Number of labels.
         constraints: What the scheme allows; None: everything.
+        always: Whether the constraints hold in the loss too, and not in decoding and posterior alone.
     """
 
-    def __init__(self, labels: int, constraints: Constraints | None = None) -> None:
+    def __init__(self, labels: int, constraints: Constraints | None = None, *, always: bool = False) -> None:
         super().__init__(labels, constraints)
-        self.constrained = constraints is not None
-        for parameter in self.parameters():
-            parameter.requires_grad_(False).zero_()
+        self.always = always
+        self.crf = uninitialized(torchcrf.CRF, labels)
 
-    def reset_parameters(self) -> None:
-        """Nothing to draw: transitions stay 0."""
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights uniformly from -0.1 to 0.1, as pytorch-crf does."""
+        super().initialize(generator)
+        for parameter in self.crf.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
-    def loss(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
-        return torch.nn.functional.cross_entropy(emissions[mask], labels[mask], reduction="sum", ignore_index=-1)
+    def scores(self, constrained: bool) -> chain.Scores:
+        """Return the scores of start, transitions and end; constrained: `FORBIDDEN` added to invalid ones."""
+        free = chain.Scores(self.crf.start_transitions, self.crf.transitions, self.crf.end_transitions)
+        if not constrained or self.allowed is None:
+            return free
+        penalties = self.start_penalty, self.transitions_penalty, self.end_penalty
+        return chain.Scores(*(score + penalty for score, penalty in zip(free, penalties, strict=True)))
+
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        """Compute the negative log-likelihood of the labels, summed (Ma & Hovy 2016, section 2.3); see `Decoder`."""
+        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *self.scores(self.always), labels, layout)  # type: ignore[no-untyped-call]
+        return loss
+
+
+class Softmax(Decoder):
+    """Each label scored by itself: the CRF whose transitions are fixed at 0.
+
+    With constraints, the best sequence is the best of those that the scheme allows, at the speed of softmax in
+    training (Lester et al. 2020).
+    """
+
+    def scores(self, constrained: bool) -> chain.Scores:
+        """Return the scores of start, transitions and end: 0, or constrained `FORBIDDEN` where invalid."""
+        penalties = chain.Scores(self.start_penalty, self.transitions_penalty, self.end_penalty)
+        return penalties if constrained else chain.Scores(*map(torch.zeros_like, penalties))
+
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        """Compute the cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
+        known = torch.where(layout.mask, labels, -1)
+        return nn.functional.cross_entropy(emissions.flatten(0, 1), known.flatten(), reduction="sum", ignore_index=-1)
 
     @torch.no_grad()
-    def best_labels(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The most probable labels; arguments and result as for the CRF."""
-        return super().best_labels(emissions, mask) if self.constrained else emissions.argmax(-1) * mask
+    def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
+        """Find the most probable labels; arguments and result as for the CRF."""
+        if self.allowed is None:
+            return emissions.argmax(-1) * layout.mask
+        return super().best_labels(emissions, layout)
+
+
+def build_decoder(config: Any, labels: int, constraints: Constraints | None) -> Decoder:
+    """Build the decoder that a config's `model.decoder` asks for; `Decoder.initialize` draws its weights.
+
+    Args:
+        config: A `CRFConfig` or a `SoftmaxConfig`.
+        labels: Number of labels.
+        constraints: What the label scheme allows; None: everything.
+    """
+    if config.kind == "crf":
+        allowed = None if config.constraints == "none" else constraints
+        return ConditionalRandomField(labels, allowed, always=config.constraints == "always")
+    return Softmax(labels, constraints if config.kind == "constrained" else None)
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
@@ -163,47 +263,59 @@ class _NegativeLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, labels: Tensor, mask: Tensor
+        ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, labels: Tensor, layout: Layout
     ) -> Tensor:
-        found = chain.negative_log_likelihood(
-            _array(emissions), _arrays(start, transitions, end), labels.numpy(), mask.numpy()
-        )
-        gradients = (found.emissions, found.scores.start, found.scores.transitions, found.scores.end)
-        ctx.gradients = [torch.from_numpy(each).to(emissions.dtype) for each in gradients]
-        return emissions.new_tensor(found.value)
+        convert = _conversion(emissions)
+        scores = chain.Scores(convert(start), convert(transitions), convert(end))
+        gold = labels.numpy() if _is_fast(emissions) else labels
+        result = chain.negative_log_likelihood(convert(emissions), scores, gold, _places(emissions, layout))
+        ctx.gradients = [_tensor(values).to(emissions.dtype) for values in (result.emissions, *result.scores)]
+        return torch.as_tensor(result.value).to(emissions.dtype)
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         return *(gradient * scale for gradient in ctx.gradients), None, None
 
 
-def _array(values: Tensor) -> chain.Floats:
-    array: chain.Floats = values.detach().numpy().astype(np.float64)
-    return array
-
-
-def _arrays(start: Tensor, transitions: Tensor, end: Tensor) -> chain.Scores:
-    return chain.Scores(_array(start), _array(transitions), _array(end))
-
-
-def _viterbi(emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+def viterbi(emissions: Tensor, scores: chain.Scores, layout: Layout) -> Tensor:
+    """Find the best label sequence of each sentence, (time, batch); 0 in padding."""
     time, batch, size = emissions.shape
-    into = transitions.T.contiguous()  # (to, from): the reduction below runs over the last dimension
-    best = emissions[0] + start
-    came_from = torch.empty(time, batch, size, dtype=torch.long)
-    whole = bool(mask.all())
+    into = scores.transitions.T.contiguous()  # (to, from): the reduction below runs over the last dimension
+    best = emissions[0] + scores.start
+    came_from = torch.empty(time, batch, size, dtype=torch.long, device=emissions.device)
     for t in range(1, time):
         score, came_from[t] = (best.unsqueeze(1) + into).max(-1)  # (batch, to)
         score = score + emissions[t]
         # The best stays at 0, or a long sentence would leave no digits for the differences.
         score -= score.amax(-1, keepdim=True)
-        best = score if whole else torch.where(mask[t].unsqueeze(-1), score, best)
-    label = (best + end).argmax(-1)  # (batch,)
-    labels = torch.zeros(time, batch, dtype=torch.long)
-    last = mask.sum(0) - 1
-    labels[last, torch.arange(batch)] = label
+        best = torch.where(layout.mask[t].unsqueeze(-1), score, best) if layout.ragged else score
+    label = (best + scores.end).argmax(-1)  # (batch,), of the last token
+    labels = torch.empty(time, batch, dtype=torch.long, device=emissions.device)
+    labels[time - 1] = label
     for t in range(time - 1, 0, -1):
         previous = came_from[t].gather(-1, label.unsqueeze(-1)).squeeze(-1)
-        label = previous if whole else torch.where(t <= last, previous, label)
-        labels[t - 1] = torch.where(t - 1 <= last, label, 0)
-    return labels
+        label = torch.where(layout.mask[t], previous, label) if layout.ragged else previous
+        labels[t - 1] = label
+    return labels * layout.mask
+
+
+def _is_fast(emissions: Tensor) -> bool:
+    """Return whether these are plain numbers in memory, that numpy can read; not those of another device, nor fake."""
+    return type(emissions) in (Tensor, nn.Parameter) and emissions.device.type == "cpu"
+
+
+def _conversion(emissions: Tensor) -> Callable[[Tensor], chain.Array]:
+    """Return what turns tensors into the arrays that inference over these emissions takes."""
+    if _is_fast(emissions):
+        return lambda values: values.detach().numpy().astype(np.float64)
+    device = emissions.device
+    precision = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+    return lambda values: values.detach().to(device, precision)
+
+
+def _places(emissions: Tensor, layout: Layout) -> chain.Places:
+    return chain.Places.arrays(layout) if _is_fast(emissions) else chain.Places.tensors(layout)
+
+
+def _tensor(values: chain.Array) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
