@@ -1,90 +1,114 @@
-"""brat's standoff: a .txt file with the text, and an .ann file beside it with the entities by character."""
+"""brat's standoff: a .txt file with the text, and an .ann file beside it with the entities in characters."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nertool.config.files import write_whole
 from nertool.errors import CorpusError
+from nertool.formats.alignment import Mark, fit, tokenizer_of
 from nertool.formats.opening import decode
-from nertool.formats.texts import Mark, Report, Settings, Text, fit, in_documents, refuse_tags, together
-from nertool.text.schemes import Scheme
+from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
+from nertool.formats.streams import grouped, refuse_tags, stripped, watched
+from nertool.text.document import Document, Entity, Origin, join
 
 _ENTITY = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?")
+_HOLDS: frozenset[Holds] = frozenset({"text", "entities", "documents"})
 
 
-def read(path: Path, settings: Settings, report: Report) -> Iterator[Text]:
-    """Reads a pair of files, named by either, or all pairs of a folder and the folders in it."""
-    if path.is_dir():
-        texts = sorted(path.rglob("*.txt"))
-        bare = [text for text in texts if not text.with_suffix(".ann").is_file()]
-        if bare:
-            count = f"{len(bare)} .txt files have no .ann file beside them and were left out"
-            report.notes.append(f"{path}: {count}: {', '.join(each.name for each in bare[:5])}")
-        texts = [text for text in texts if text not in bare]
-        if not texts:
-            raise CorpusError("there is no .txt file with an .ann file beside it in this folder", path)
-    else:
-        texts = [path.with_suffix(".txt")]
-    for each in texts:
-        name = each.relative_to(path).with_suffix("").as_posix() if path.is_dir() else each.stem
-        yield replace(_read_pair(each, settings, report), name=name)
+class Brat(Format):
+    """Pairs of files in a folder, a pair for each document, which is called after the file."""
+
+    name = "brat"
+    description = "brat: a folder of .txt files, each with its entities in an .ann file beside it"
+    suffixes = (".ann",)
+    holds = _HOLDS
+
+    def sniff(self, head: str | None, path: Path) -> bool:
+        """Recognize a folder, and a .txt file with an .ann file beside it."""
+        return path.is_dir() or (path.suffix.lower() == ".txt" and path.with_suffix(".ann").is_file())
+
+    def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
+        """Read a pair of files, named by either, or all pairs of a folder and the folders in it."""
+        if not path.is_dir():
+            files = [path.with_suffix(".txt")]
+        else:
+            texts = sorted(path.rglob("*.txt"))
+            paired = {text for text in texts if text.with_suffix(".ann").is_file()}
+            files = [text for text in texts if text in paired]
+            bare = [text.name for text in texts if text not in paired]
+            if bare:
+                count = f"{len(bare)} .txt files have no .ann file beside them and were left out"
+                report.notes.append(f"{path}: {count}: {', '.join(bare[:5])}")
+            if not files:
+                raise CorpusError("there is no .txt file with an .ann file beside it in this folder", path)
+        names = [
+            file.relative_to(path).with_suffix("").as_posix() if path.is_dir() else file.stem for file in files
+        ]
+        documents = (_read_pair(file, name, options, report) for file, name in zip(files, names, strict=True))
+        yield from stripped(documents, options.strip, path)
+
+    def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
+        """Write a pair of files for each document: into a folder, or the only one where a file is named.
+
+        A document with an id gets that name, others are numbered. Sentences of no document become one.
+
+        Raises:
+            CorpusError: There are several documents for one file, or a type has whitespace in it.
+        """
+        groups = grouped(watched(documents, self, target, report), loose_together=True)
+        if target.suffix.lower() in (".txt", ".ann"):
+            first, second = next(groups, None), next(groups, None)
+            if first is None or second is not None:
+                count = 0 if first is None else 2 + sum(1 for _ in groups)
+                raise CorpusError(f"there are {count} documents, and this is one file: name a folder", target)
+            _write_pair(target, join(first))
+            return
+        names: set[str] = set()
+        for number, group in enumerate(groups, 1):
+            _write_pair(target / f"{_file_name(group[0].id, number, names)}.txt", join(group))
 
 
-def write(path: Path, texts: Iterable[Text], scheme: Scheme) -> None:
-    """Writes a pair of files for each document: into a folder, or the only one where a file is named.
-
-    Raises:
-        CorpusError: There are several documents for one file, or a type has white space in it.
-    """
-    documents = [together(group) for group in in_documents(texts)]
-    single = path.suffix.lower() in (".txt", ".ann")
-    if single and len(documents) != 1:
-        raise CorpusError(f"there are {len(documents)} documents, and this is one file: name a folder", path)
-    width = len(str(len(documents)))
-    for number, text in enumerate(documents, 1):
-        refuse_tags(text, path, "brat")
-        place = path if single else path / f"{text.name or str(number).zfill(width)}.txt"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place.with_suffix(".txt"), _text_bytes(text, place))
-        lines = [_line(text, order, place) for order in range(len(text.spans))]
-        write_whole(place.with_suffix(".ann"), "".join(lines).encode())
+def _file_name(name: str | None, number: int, taken: set[str]) -> str:
+    """Choose a file's name, in a form that cannot leave the folder, and that no earlier document has."""
+    if name and re.fullmatch(r"\d{1,5}", name, re.ASCII):  # so that the order of names is that of numbers
+        name = name.zfill(5)
+    parts = PurePosixPath(name or "").parts
+    safe = all(re.fullmatch(r"[^\0-\x1f\\/:*?\"<>|]{1,200}(?<![. ])", part) for part in parts)
+    chosen = "/".join(parts) if name and parts and safe else f"{number:05}"
+    while chosen.casefold() in taken:
+        chosen = f"{chosen}-{number}"
+    taken.add(chosen.casefold())
+    return chosen
 
 
-def _read_pair(path: Path, settings: Settings, report: Report) -> Text:
+def _read_pair(path: Path, name: str, options: ReadOptions, report: Report) -> Document:
     # Bytes, for offsets count the characters of the file as it is, line ends and all.
     text = _decoded(path)
-    annotations = path.with_suffix(".ann")
-    marks: list[Mark] = []
+    tokens = tokenizer_of(options)(text)
+    origin = Origin(str(path), "row", tuple(range(1, max(1, len(tokens.sentence_starts)) + 1)))
+    marks = _marks(path.with_suffix(".ann"), report) if options.labelled else []
+    document = fit(text, tokens, marks, options, report, id=name, origin=origin)
+    return document if options.labelled else document.with_labels(None, None)
+
+
+def _marks(path: Path, report: Report) -> Iterator[Mark]:
     others = 0
-    for number, line in enumerate(_decoded(annotations).split("\n"), 1):
+    for number, line in enumerate(_decoded(path).split("\n"), 1):
         line = line.rstrip("\r")
         if not line.startswith("T"):
             others += bool(line.strip())
             continue
         match = _ENTITY.fullmatch(line)
         if match is None:
-            message = f"{line[:60]!r} is no entity; expected T1, a tab, a type, begin and end, a tab, the text"
-            raise CorpusError(message, annotations, number)
-        place = f"{annotations}, line {number} ({match[1]})"
-        parts = [tuple(map(int, part.split(" "))) for part in match[3].split(";")]
-        start, end = parts[0][0], parts[-1][1]
-        # Annotators break a span at a line end: its parts have nothing but white space between them.
-        gaps = [text[left[1] : right[0]] for left, right in pairwise(parts)]
-        if any(gap.strip() for gap in gaps):
-            report.misfits.append(f"{place}: {match[2]} {match[4]!r} is in several pieces: {match[3]}")
-        elif match[4] is not None and match[4].split() != text[start:end].split() and end <= len(text):
-            found = f"the text at [{start}, {end}) is {text[start:end]!r}"
-            report.misfits.append(f"{place}: {match[2]} {match[4]!r} stands elsewhere; {found}")
-        else:
-            marks.append(Mark(place, start, end, match[2]))
+            message = f"{line[:60]!r} is no entity; expected T1, a tab, a type, start and end, a tab, the text"
+            raise CorpusError(message, path, number)
+        pieces = [tuple(map(int, piece.split(" "))) for piece in match[3].split(";")]
+        yield Mark(f"{path}, line {number} ({match[1]})", tuple((a, b) for a, b in pieces), match[2], match[4])
     if others:
-        report.notes.append(f"{annotations}: {others} lines that are no entities (relations, notes, ...) left out")
-    return fit(text, settings.cut(text), marks, settings, report)
+        report.notes.append(f"{path}: {others} lines that are no entities (relations, notes, ...) left out")
 
 
 def _decoded(path: Path) -> str:
@@ -97,17 +121,24 @@ def _decoded(path: Path) -> str:
     return "".join(decode(line, path, number) for number, line in enumerate(content.splitlines(keepends=True), 1))
 
 
-def _text_bytes(text: Text, place: Path) -> bytes:
+def _write_pair(path: Path, document: Document) -> None:
+    refuse_tags(document, path, "brat")
+    text = document.text if document.text.endswith("\n") else document.text + "\n"
+    lines = [_line(number, entity, path) for number, entity in enumerate(document.entities, 1)]
     try:
-        return (text.text if text.text.endswith("\n") else text.text + "\n").encode()
+        contents = text.encode(), "".join(lines).encode()
     except UnicodeEncodeError as problem:
-        raise CorpusError(f"cannot be written: {problem}", place) from None
+        raise CorpusError(f"cannot be written: {problem}", path) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise CorpusError(f"cannot be written: {problem.strerror or problem}", path.parent) from None
+    for suffix, content in zip((".txt", ".ann"), contents, strict=True):
+        write_whole(path.with_suffix(suffix), content)
 
 
-def _line(text: Text, order: int, place: Path) -> str:
-    span = text.spans[order]
-    if not re.fullmatch(r"\S+", span.type):
-        raise CorpusError(f"{span.type!r}: a type of brat has no white space in it", place)
-    start, end = text.offsets[span.start][0], text.offsets[span.end - 1][1]
-    covered = re.sub(r"[\n\r\t]", " ", text.text[start:end])
-    return f"T{order + 1}\t{span.type} {start} {end}\t{covered}\n"
+def _line(number: int, entity: Entity, path: Path) -> str:
+    if not re.fullmatch(r"\S+", entity.label):
+        raise CorpusError(f"{entity.label!r}: a type of brat has no whitespace in it", path)
+    covered = re.sub(r"[\n\r\t]", " ", entity.text)
+    return f"T{number}\t{entity.label} {entity.start} {entity.end}\t{covered}\n"

@@ -1,41 +1,24 @@
-"""From one format to another: which is meant, how it is read, what came of it."""
+"""Conversion from one format to another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from nertool.errors import CorpusError
-from nertool.formats import brat, jsonl, sentences
-from nertool.formats import docbin_texts as docbin
-from nertool.formats.texts import Report, Settings, Text
-from nertool.text.schemes import Scheme
-
-Reader = Callable[[Path, Settings, Report], Iterator[Text]]
-Writer = Callable[[Path, Iterable[Text], Scheme], None]
-READERS: dict[str, Reader] = {
-    "conll": sentences.read,
-    "jsonl": jsonl.read,
-    "brat": brat.read,
-    "spacy": docbin.read,
-    "parquet": sentences.read,
-}
-WRITERS: dict[str, Writer] = {
-    "conll": sentences.write_columns,
-    "jsonl": jsonl.write,
-    "brat": brat.write,
-    "spacy": docbin.write,
-    "parquet": sentences.write_table,
-}
-_SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".ann": "brat",
-    ".spacy": "spacy",
-    ".parquet": "parquet",
-    ".arrow": "parquet",
-}
+from nertool.formats.labels import resolve
+from nertool.formats.registry import (
+    ReadOptions,
+    Report,
+    WriteOptions,
+    detect_format,
+    find_format,
+    format_for_writing,
+)
+from nertool.text.document import UNKNOWN, Document
 
 
 @dataclass(frozen=True)
@@ -44,59 +27,90 @@ class Converted:
 
     Attributes:
         sentences, tokens, entities: How many of each.
+        unlabelled: How many of the tokens have no label.
         report: What was left out, widened or repaired.
     """
 
     sentences: int
     tokens: int
     entities: int
+    unlabelled: int
     report: Report
-
-
-def format_of(path: Path) -> str:
-    """The format that a name tells: a folder is brat's, and so is a .txt with an .ann beside it.
-
-    A name whose suffix means nothing here is a file in columns.
-    """
-    if path.is_dir() or (not path.suffix and not path.is_file()):
-        return "brat"
-    if path.suffix.lower() == ".txt" and path.with_suffix(".ann").is_file():
-        return "brat"
-    return _SUFFIXES.get(path.suffix.lower(), "conll")
 
 
 def convert_file(
     source: Path,
     target: Path,
-    settings: Settings,
-    scheme: Scheme,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - immutable
+    write: WriteOptions = WriteOptions(),  # noqa: B008 - immutable
+    *,
     reader: str | None = None,
     writer: str | None = None,
+    stray: Literal["repair", "refuse"] = "repair",
 ) -> Converted:
-    """Reads one format and writes another.
+    """Read one format and write another.
+
+    No sentence is lost: a token that nobody has labelled, or that an entity covers which does not fit, is written as
+    unlabelled where the format can hold that.
 
     Args:
         source: A file, or a folder of brat's.
         target: The same.
-        settings: How to read.
-        scheme: That labels are written in, where the format has labels.
-        reader: The format of the source; None: as its name tells.
-        writer: That of the target; None: as its name tells.
+        read: How to read.
+        write: How to write.
+        reader: Name of the source's format; None: detect it.
+        writer: Name of the target's format; None: as its name says.
+        stray: What to do with a label that the scheme does not allow at its place.
 
     Raises:
-        CorpusError: The source cannot be read, or what it holds not be written in that format.
+        CorpusError: The source cannot be read, or the target's format cannot hold its labels.
     """
     if source.resolve() == target.resolve():
         raise CorpusError("it would be written over itself; name another file", source)
+    found = find_format(reader) if reader else detect_format(source)
+    written = find_format(writer) if writer else format_for_writing(target)
     report = Report()
-    counts = [0, 0, 0]
+    counts = dict.fromkeys(("sentences", "tokens", "entities", "unlabelled"), 0)
+    tags = False
 
-    def counted() -> Iterator[Text]:
-        for text in READERS[reader or format_of(source)](source, settings, report):
-            for place, number in enumerate((len(text.ends), len(text.offsets), len(text.spans))):
-                counts[place] += number
-            yield text
+    def counted() -> Iterator[Document]:
+        nonlocal tags
+        documents = _resolved(found.read(source, read, report), source, read, stray, report)
+        for document in documents:
+            counts["sentences"] += len(document.sentence_starts)
+            counts["tokens"] += len(document)
+            counts["entities"] += len(document.spans)
+            counts["unlabelled"] += (
+                document.labels.count(UNKNOWN) if document.labels is not None else len(document)
+            )
+            tags = tags or document.has_tags
+            yield document
+        if not counts["tokens"]:
+            raise CorpusError("there is no sentence in it", source)
 
-    WRITERS[writer or format_of(target)](target, counted(), scheme)
-    sentence_count, token_count, entity_count = counts
-    return Converted(sentence_count, token_count, entity_count, report)
+    written.write(target, counted(), write, report)
+    if read.labelled and not counts["entities"] and not tags and not report.misfits:
+        labels = "no label" if counts["unlabelled"] == counts["tokens"] else "no entity"
+        report.notes.append(f"{source}: {labels} was found in it, read as {found.name}; is that its format?")
+    return Converted(**counts, report=report)
+
+
+def _resolved(
+    documents: Iterator[Document],
+    source: Path,
+    options: ReadOptions,
+    stray: Literal["repair", "refuse"],
+    report: Report,
+) -> Iterator[Document]:
+    """Detect the scheme of labels where the format leaves that open, which takes all documents at once."""
+    first = next(documents, None)
+    if first is None:
+        return iter(())
+    rest = chain((first,), documents)
+    if first.scheme is not None:
+        return rest
+    kept, facts = resolve(
+        rest, scheme=options.scheme, stray=stray, partial=True, keep_unlabelled=True, path=source
+    )
+    report.notes += [f"{source}: {note}" for note in facts.notes()]
+    return iter(kept)

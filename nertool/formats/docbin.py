@@ -1,124 +1,73 @@
-"""spaCy's DocBin (`.spacy` files) as labelled sentences, and tagged text as a DocBin."""
+"""spaCy's DocBin (`.spacy` files): a Doc for each document, with the whitespace between its tokens."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from nertool.config.schema import CorpusConfig
+from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
-from nertool.formats.columns import Interned
-from nertool.formats.labels import UNKNOWN, LabelledSentences, settle
+from nertool.formats.alignment import outside_of
 from nertool.formats.opening import open_bytes
+from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.spacy_docs import doc_sentences
+from nertool.formats.streams import grouped, stripped, watched, with_ids
+from nertool.text.document import UNKNOWN, Document, Origin, join
 from nertool.text.schemes import OUTSIDE, Scheme
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
     from spacy.vocab import Vocab
 
-SUFFIX = ".spacy"
-SCORES = "nertool"  # the span group that entities stand in with their scores, as the spaCy component has it
-_PREFIXES = {1: "I-", 2: OUTSIDE, 3: "B-"}  # by the value of ENT_IOB; 0 is "nobody knows"
+SCORES = "nertool"  # the span group that entities are in with their scores, as the spaCy component has it
+_COLUMNS = {"tag": "TAG", "pos": "POS"}
+_INSIDE, _OUTSIDE, _BEGIN = 1, 2, 3  # values of ENT_IOB; 0 is "nobody knows"
+_HOLDS: frozenset[Holds] = frozenset(
+    {"text", "entities", "tags", "sentences", "documents", "scores", "unlabelled"}
+)
 
 
-class TaggedText(NamedTuple):
-    """What becomes a Doc.
+class DocBinFormat(Format):
+    """A Doc for each document.
 
-    Attributes:
-        text: The characters.
-        offsets: Where each token begins and ends; between them is nothing but white space.
-        sentences: Where each sentence ends among the tokens.
-        entities: Begin and end in characters, type and score of each.
-        tags: A tag for each token; None where there are entities instead.
+    Sentences are those of the Docs, or whole Docs where these have none. A token that is neither in an entity nor
+    known to be outside is unlabelled. Tokens of whitespace are not tokens here. The columns `tag` and `pos` are
+    read where all tokens have them; with `scheme` plain the tags are the labels.
     """
 
-    text: str
-    offsets: Sequence[tuple[int, int]]
-    sentences: Sequence[int]
-    entities: Sequence[tuple[int, int, str, float]]
-    tags: Sequence[str] | None
+    name = "spacy"
+    description = "spaCy's DocBin: a Doc for each document"
+    suffixes = (".spacy",)
+    holds = _HOLDS
+
+    def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
+        """Read a document from each Doc."""
+        documents = (_document(doc, path, number, options) for number, doc in enumerate(_read_docs(path), 1))
+        yield from stripped(with_ids(documents), options.strip, path)
+
+    def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
+        """Write a Doc for each document; sentences of no document become a Doc each.
+
+        The Docs are held in memory, packed, until the last one is there: the format begins with their number.
+        """
+        from spacy.tokens import DocBin
+        from spacy.vocab import Vocab
+
+        vocab = Vocab()
+        packed = DocBin(attrs=["ENT_IOB", "ENT_TYPE", "SENT_START", "TAG"])
+        with replaced_when_done(target) as stream:
+            for group in grouped(watched(documents, self, target, report), loose_together=False):
+                try:
+                    packed.add(_make_doc(vocab, join(group)))
+                except UnicodeEncodeError as problem:
+                    raise CorpusError(f"cannot be written: {problem.reason}", target) from None
+            stream.write(packed.to_bytes())
 
 
-def read_docbin(
-    path: str | Path, config: CorpusConfig, target: Scheme | None = None, *, partial: bool = False
-) -> LabelledSentences:
-    """Reads the entities of a `.spacy` file, a document to a Doc.
-
-    Sentences are those of the Docs, or whole Docs where these have none. A token that is neither in an entity
-    nor known to be outside has no label.
-
-    Args:
-        path: The file.
-        config: What to strip from tokens, and what to do with stray labels.
-        target: The scheme of the labels that are wanted; None: IOB2.
-        partial: Whether sentences stay of which some tokens have no label.
-
-    Raises:
-        CorpusError: The file is no DocBin, no sentence has labels, or plain tags are wanted.
-    """
-    if target is Scheme.PLAIN:
-        raise CorpusError("a DocBin is read for its entities; tags of tokens need a file in columns", path)
-    path = Path(path)
-    forms = Interned(config.strip, path)
-    tokens: list[list[str]] = []
-    labels: list[list[str]] = []
-    documents: list[int] = []
-    starts = array("q")
-    for number, doc in enumerate(read_docs(path)):
-        strings = doc.vocab.strings
-        table = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
-        for words, places in zip(*doc_sentences(doc), strict=True):
-            rows = table[places]
-            tokens.append([forms[word] for word in words])
-            labels.append([_PREFIXES[iob] + strings[kind] if iob else UNKNOWN for iob, kind in rows.tolist()])
-            documents.append(number)
-            starts.append(number + 1)
-    if not tokens:
-        raise CorpusError("there is no sentence in it", path)
-    # Numbered anew: a Doc may have had no sentence with labels.
-    numbers = {number: place for place, number in enumerate(dict.fromkeys(documents))}
-    return settle(
-        tokens,
-        labels,
-        [numbers[number] for number in documents],
-        starts,
-        path,
-        scheme=Scheme.IOB2,
-        target=target,
-        stray=config.stray,
-        partial=partial,
-        unit="row",
-    )
-
-
-def write_docbin(target: IO[bytes], texts: Iterable[TaggedText]) -> None:
-    """Writes texts as a DocBin, a Doc for each: tokens, sentences, entities or tags, and scores.
-
-    The Docs are held in memory, packed, until the last one is there, for the format begins with their number.
-
-    Args:
-        target: The file.
-        texts: As they come.
-    """
-    from spacy.tokens import DocBin
-    from spacy.vocab import Vocab
-
-    vocab = Vocab()
-    packed = DocBin(attrs=["ENT_IOB", "ENT_TYPE", "SENT_START", "TAG"])
-    for text in texts:
-        packed.add(_make_doc(vocab, text))
-    target.write(packed.to_bytes())
-
-
-def read_docs(path: Path) -> Iterator[Doc]:
-    """The Docs of a `.spacy` file.
-
-    Raises:
-        CorpusError: It is no DocBin.
-    """
+def _read_docs(path: Path) -> Iterator[Doc]:
     from spacy.lang.lex_attrs import LEX_ATTRS
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
@@ -127,42 +76,115 @@ def read_docs(path: Path) -> Iterator[Doc]:
         content = stream.read()
     try:
         yield from DocBin().from_bytes(content).get_docs(Vocab(lex_attr_getters=LEX_ATTRS))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as problem:  # as spaCy meets the damage
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as problem:  # as spaCy meets the corruption
         reason = " ".join(str(problem).split())
-        raise CorpusError(f"not a DocBin, or a damaged one ({reason})", path) from None
+        raise CorpusError(f"not a DocBin, or a corrupt one ({reason})", path) from None
 
 
-def _make_doc(vocab: Vocab, tagged: TaggedText) -> Doc:
+def _document(doc: Doc, path: Path, number: int, options: ReadOptions) -> Document:
+    sentences, index_rows = doc_sentences(doc)
+    indices = [index for row in index_rows for index in row.tolist()]
+    strings = doc.vocab.strings
+    table = doc.to_array(["IDX", "LENGTH", "TAG", "POS"]).reshape(len(doc), 4)[indices]
+    columns = {}
+    for name, values in zip(_COLUMNS, table[:, 2:].T.tolist(), strict=True):
+        if all(values):
+            columns[name] = tuple(strings[value] for value in values)
+    starts = [0, *accumulate(map(len, sentences))][:-1]
+    document = Document(
+        tuple(token for sentence in sentences for token in sentence),
+        doc.text,
+        tuple((start, start + length) for start, length in table[:, :2].tolist()),
+        tuple(starts),
+        columns=columns if indices else {},
+        origin=Origin(str(path), "row", (number,) * max(1, len(starts))),
+    )
+    if not options.labelled:
+        return document
+    if options.scheme is Scheme.PLAIN:
+        tags = tuple(strings[value] if value else UNKNOWN for value in table[:, 2].tolist())
+        return document.with_labels(tags, Scheme.PLAIN)
+    return _with_entities(document, doc, indices)
+
+
+def _with_entities(document: Document, doc: Doc, indices: list[int]) -> Document:
+    """Add the entities of a Doc, its scores, and which tokens nobody has labelled."""
+    strings = doc.vocab.strings
+    table = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
+    begun = (table[:, 0] == _BEGIN).cumsum()  # an entity may begin with whitespace, which is no token here
+    rows = zip(table[indices].tolist(), begun[indices].tolist(), strict=True)
+    labels = []
+    before = None
+    for (iob, kind), count in rows:
+        entity = (count, kind) if iob in (_INSIDE, _BEGIN) else None
+        if entity is None:
+            labels.append(OUTSIDE if iob == _OUTSIDE else UNKNOWN)
+        else:
+            labels.append(f"{'I' if entity == before else 'B'}-{strings[kind]}")
+        before = entity
+    whole = replace(document, labels=tuple(labels), scheme=Scheme.IOB2, sentence_starts=(0,) if labels else ())
+    # No sentence ends inside an entity.
+    found = replace(whole, sentence_starts=outside_of(whole.spans, document.sentence_starts))
+    group = doc.spans.get(SCORES)
+    scores = [] if group is None else group.attrs.get("scores")
+    if (
+        not isinstance(scores, list)
+        or len(scores) != len(found.spans)
+        or group is None
+        or len(group) != len(scores)
+    ):
+        return found
+    if not scores or not all(type(score) is float for score in scores):
+        return found
+    same = [(each.start, each.end, each.label) for each in group] == [(e.start, e.end, e.label) for e in doc.ents]
+    return replace(found, scores=tuple(scores)) if same else found
+
+
+def _make_doc(vocab: Vocab, document: Document) -> Doc:
     from spacy.tokens import Doc, Span, SpanGroup
 
+    text, offsets, labels = document.text, document.offsets, document.labels
     words: list[str] = []
     spaces: list[bool] = []
-    places: list[int] = []  # of the tokens that were given, among those of the Doc
+    indices: list[int] = []  # of the document's tokens, among those of the Doc
     end = 0
-    for start, after in tagged.offsets:
-        _fill(tagged.text[end:start], words, spaces)
-        places.append(len(words))
-        words.append(tagged.text[start:after])
+    for start, after in offsets:
+        _fill(text[end:start], words, spaces)
+        indices.append(len(words))
+        words.append(text[start:after])
         spaces.append(False)
         end = after
-    _fill(tagged.text[end:], words, spaces)
-    first = {places[number] for number in (0, *tagged.sentences) if number < len(places)}
-    doc = Doc(vocab, words=words, spaces=spaces, sent_starts=[place in first for place in range(len(words))])
-    if tagged.tags is not None:
-        for place, tag in zip(places, tagged.tags, strict=True):
-            doc[place].tag_ = tag
+    _fill(text[end:], words, spaces)
+    first = {indices[start] for start in document.sentence_starts}
+    doc = Doc(vocab, words=words, spaces=spaces, sent_starts=[index in first for index in range(len(words))])
+    if labels is None:
         return doc
-    begins = {start: place for place, (start, _) in zip(places, tagged.offsets, strict=True)}
-    ends = {after: place + 1 for place, (_, after) in zip(places, tagged.offsets, strict=True)}
-    entities = [Span(doc, begins[start], ends[after], label=kind) for start, after, kind, _ in tagged.entities]
-    doc.set_ents(entities)
-    scores = [score for *_, score in tagged.entities]
-    doc.spans[SCORES] = SpanGroup(doc, name=SCORES, attrs={"scores": scores}, spans=entities)
+    if document.has_tags:
+        for index, tag in zip(indices, labels, strict=True):
+            doc[index].tag_ = tag
+        return doc
+    entities: list[Any] = [
+        Span(doc, indices[span.start], indices[span.end - 1] + 1, label=span.type) for span in document.spans
+    ]
+    unknown = [index for index, label in zip(indices, labels, strict=True) if label == UNKNOWN]
+    missing: list[Any] = []
+    for _, run in groupby(enumerate(unknown), lambda pair: pair[1] - pair[0]):  # neighbours
+        members = [index for _, index in run]
+        missing.append(Span(doc, members[0], members[-1] + 1))
+    doc.set_ents(entities, missing=missing)
+    if document.scores is not None:
+        doc.spans[SCORES] = SpanGroup(doc, name=SCORES, attrs={"scores": list(document.scores)}, spans=entities)
     return doc
 
 
 def _fill(gap: str, words: list[str], spaces: list[bool]) -> None:
-    """Adds white space as spaCy has it: one blank belongs to the token before, the rest is a token itself."""
+    """Add whitespace as spaCy has it: one space belongs to the token before, the rest is a token itself."""
     if words and gap.startswith(" "):
         spaces[-1] = True
         gap = gap[1:]

@@ -1,96 +1,303 @@
-"""JSON Lines: an object to a text, with the entities by character, as `nertool tag --format jsonl` writes it."""
+"""JSON Lines: an object for each text, with entities in characters, as `nertool tag --format jsonl` writes it."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
+from nertool.formats.alignment import Mark, fit, tokenizer_of
 from nertool.formats.opening import open_lines
-from nertool.formats.texts import Mark, Report, Settings, Text, fit, refuse_tags
-from nertool.text.schemes import Scheme
-from nertool.text.tokenization import Cut
+from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
+from nertool.formats.streams import stripped, watched
+from nertool.text.document import UNKNOWN, Document, Origin
+from nertool.text.schemes import OUTSIDE, Scheme, Span, detect, spans
+from nertool.text.tokenization import Tokens
+
+_KNOWN = frozenset({"text", "tokens", "entities", "labels", "sentences", "document", "columns"})
+_PREDICTED = frozenset({"alternatives", "marginals", "cut_sentences"})  # written by `nertool tag`, never read
+# Where annotation tools put entities.
+_LABEL_KEYS = frozenset(
+    {"label", "labels", "spans", "span", "annotations", "annotation", "entity", "ner", "ner_tags", "tags", "ents"}
+    | {"result", "results", "predictions", "completions"}
+)
+_SPAN_KEYS = frozenset(
+    {"start_offset", "end_offset", "start", "begin", "end", "offset", "offsets", "points", "labels"}
+)
+_EXPECTED = 'entities are expected under "entities", each an object with start, end (in characters) and label'
+_HOLDS: frozenset[Holds] = frozenset(
+    {"text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled"}
+)
 
 
-def read(path: Path, settings: Settings, report: Report) -> Iterator[Text]:
-    """Reads the keys text and entities; tokens, sentences (ends among the tokens) and document may be there."""
-    with open_lines(path, "JSON Lines") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            tree = _parse(line, path, number)
-            text, words = tree["text"], tree.get("tokens")
-            marks = [
-                Mark(f"{path}, line {number}", each["start"], each["end"], each["label"])
-                for each in tree.get("entities") or []
-            ]
-            cut = settings.cut(text) if words is None else _find(text, words, tree, path, number)
-            document = tree.get("document")
-            found = fit(text, cut, marks, settings, report)
-            yield replace(found, document=document, sentence=document is not None)
+class JsonLines(Format):
+    """An object for each text: its characters, tokens, entities and whatever else is known.
+
+    Its keys are `text` and `entities`, each with start, end and label, and perhaps its own text and a score. Where
+    they are known also `tokens`; `sentences`, where each ends among the tokens; `labels`, one for each token, null
+    where it is not known, for plain tags and for texts that are labelled in part; `columns`, lists of further
+    values for each token by name; and `document`, its name or number. An object with neither `entities` nor
+    `labels` is unlabelled.
+    """
+
+    name = "jsonl"
+    description = "JSON Lines: an object for each text, entities with start and end in characters"
+    suffixes = (".jsonl", ".ndjson")
+    holds = _HOLDS
+    streams = True
+
+    def sniff(self, head: str | None, path: Path) -> bool:
+        """Recognize an object that is a line."""
+        first, newline, _ = (head or "").lstrip().partition("\n")
+        return first.startswith("{") and '"' in first and (not newline or first.rstrip().endswith("}"))
+
+    def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
+        """Read a document from each line."""
+        with open_lines(path, "JSON Lines") as lines:
+            yield from self.read_lines(lines, str(path), options, report)
+
+    def read_lines(
+        self, lines: Iterator[str], name: str, options: ReadOptions, report: Report
+    ) -> Iterator[Document]:
+        """Read a document from each line."""
+        yield from stripped(_documents(lines, name, options, report), options.strip, Path(name))
+
+    def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
+        """Write what `read` reads; nothing is lost."""
+        with replaced_when_done(target) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
+            try:
+                self.write_stream(stream, watched(documents, self, target, report), options)
+            except UnicodeEncodeError as problem:
+                raise CorpusError(f"cannot be written: {problem.reason}", target) from None
+
+    def write_stream(self, target: IO[str], documents: Iterable[Document], options: WriteOptions) -> None:
+        """Write an object for each document."""
+        for document in documents:
+            target.write(json.dumps(_tree(document), ensure_ascii=False) + "\n")
 
 
-def write(path: Path, texts: Iterable[Text], scheme: Scheme) -> None:
-    """Writes what `read` reads, nothing lost; entities have their text as well."""
-    with replaced_when_done(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target:
-        for text in texts:
-            refuse_tags(text, path, "JSON Lines")
-            tree: dict[str, Any] = {"text": text.text, "tokens": text.tokens, "entities": []}
-            for span in text.spans:
-                start, end = text.offsets[span.start][0], text.offsets[span.end - 1][1]
-                entity = {"start": start, "end": end, "label": span.type, "text": text.text[start:end]}
-                tree["entities"].append(entity)
-            if len(text.ends) > 1:
-                tree["sentences"] = text.ends
-            if text.document is not None:
-                tree["document"] = text.document
-            target.write(json.dumps(tree, ensure_ascii=False) + "\n")
+def _documents(lines: Iterable[str], name: str, options: ReadOptions, report: Report) -> Iterator[Document]:
+    others: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _Line(line, name, number, options).document(report, others)
+    if others:
+        report.notes.append(f"{name}: keys that are not kept: {', '.join(others)}")
 
 
-def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        tree = json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        raise CorpusError(f"not JSON ({problem}); expected an object to a line", path, number) from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("text"), str):
-        raise CorpusError("expected an object with the key text, a string", path, number)
-    expected = {"entities": dict, "tokens": str, "sentences": int}
-    for key, kind in expected.items():
-        values = tree.get(key)
-        if values is not None and not (isinstance(values, list) and all(type(each) is kind for each in values)):
-            names = {dict: "objects", str: "strings", int: "numbers"}
-            raise CorpusError(f"{key}: expected a list of {names[kind]}", path, number)
-    for entity in tree.get("entities") or []:
-        label = entity.get("label")
+class _Line:
+    """One line, and what is wrong with it."""
+
+    def __init__(self, line: str, name: str, number: int, options: ReadOptions) -> None:
+        self.name, self.number, self.options = name, number, options
+        try:
+            tree = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            self.refuse(f"not JSON ({problem}); expected an object in each line")
+        if not isinstance(tree, dict):
+            self.refuse(f"expected an object with the key text, a string{_looks_like(tree)}")
+        self.tree: dict[str, Any] = tree
+
+    def refuse(self, message: str) -> NoReturn:
+        raise CorpusError(message, self.name, self.number)
+
+    def document(self, report: Report, others: dict[str, None]) -> Document:
+        """Make the document; keys that are not read are added to `others`."""
+        tree, labelled = self.tree, self.options.labelled
+        if labelled and any(self.holds_labels(key) for key in tree.keys() - _KNOWN - _PREDICTED):
+            self.refuse_keys()
+        others.update(dict.fromkeys(key for key in tree if key not in _KNOWN | _PREDICTED))
+        words, text, mark = self.values("tokens", str, "strings"), tree.get("text"), tree.get("document")
+        if not isinstance(text, str) and not (text is None and words):
+            self.refuse(f"expected an object with the key text, a string; the keys are {self.listed()}")
+        if type(mark) not in (int, str, type(None)):
+            self.refuse("document: expected a number or a string")
+        whole = " ".join(words or ()) if text is None else text
+        tokens = tokenizer_of(self.options)(whole) if words is None else self.find(whole, words)
+        rest: dict[str, Any] = {
+            "id": None if mark is None else str(mark),
+            "columns": self.columns(len(tokens.offsets)),
+            "origin": Origin(self.name, "row", (self.number,) * max(1, len(tokens.sentence_starts))),
+        }
+        labels = self.labels(words) if labelled else None
+        entities = self.values("entities", dict, "objects") if labelled else None
+        if entities is not None and not (labels and not entities and detect([labels]) is Scheme.PLAIN):
+            document = self.aligned(whole, tokens, labels, entities, report, rest)
+        else:  # labels alone, or plain tags as `nertool tag` writes them, or nothing
+            scheme = self.options.scheme if entities is None else Scheme.PLAIN
+            scheme = None if labels is None else scheme
+            forms = tuple(whole[start:end] for start, end in tokens.offsets)
+            offsets, starts = tuple(tokens.offsets), tuple(tokens.sentence_starts)
+            row = None if labels is None else tuple(labels)
+            document = Document(forms, whole, offsets, starts, row, scheme, **rest)
+        return replace(document, source_text=None, source_offsets=()) if text is None else document
+
+    def aligned(
+        self,
+        text: str,
+        tokens: Tokens,
+        labels: list[str] | None,
+        entities: list[dict[str, Any]],
+        report: Report,
+        rest: dict[str, Any],
+    ) -> Document:
+        """Make a document with entities; labels may say which of the other tokens nobody has labelled."""
+        document = fit(text, tokens, [self.mark(entity) for entity in entities], self.options, report, **rest)
+        if labels is None or document.labels is None:
+            return document
+        if len(document.spans) == len(entities):
+            self.compare(labels, document.spans)
+        pairs = zip(labels, document.labels, strict=True)
+        merged = tuple(UNKNOWN if not given and own == OUTSIDE else own for given, own in pairs)
+        return replace(document, labels=merged)
+
+    def compare(self, labels: list[str], entities: tuple[Span, ...]) -> None:
+        """Refuse labels that say something else than the entities."""
+        given = [label or OUTSIDE for label in labels]
+        scheme = self.options.scheme or detect([given])
+        try:
+            same = scheme is not Scheme.PLAIN and spans(given, scheme) == list(entities)
+        except ValueError:
+            same = False
+        if not same:
+            self.refuse("labels and entities mark other entities; remove one of the two keys")
+
+    def values(self, key: str, kind: type, names: str) -> list[Any] | None:
+        """Return the list under a key, None where there is none."""
+        values = self.tree.get(key)
+        if values is None:
+            return None
+        if not isinstance(values, list) or not all(type(value) is kind for value in values):
+            self.refuse(f"{key}: expected a list of {names}{_looks_like(self.tree)}")
+        return values
+
+    def labels(self, words: list[str] | None) -> list[str] | None:
+        """Return the label of each token, `UNKNOWN` for null."""
+        labels = self.tree.get("labels")
+        if labels is None:
+            return None
+        if not isinstance(labels, list) or not all(type(label) in (str, type(None)) for label in labels):
+            self.refuse_keys()
+        if words is None or len(labels) != len(words):
+            count = "no tokens" if words is None else f"{len(words)} tokens"
+            self.refuse(f"labels: {len(labels)} labels and {count}; expected as many labels as tokens")
+        return [label or UNKNOWN for label in labels]
+
+    def columns(self, count: int) -> dict[str, tuple[str, ...]]:
+        """Return the further columns."""
+        columns = self.tree.get("columns") or {}
+        if not isinstance(columns, dict):
+            self.refuse("columns: expected an object of lists, each with a string for each token")
+        for name, values in columns.items():
+            if not isinstance(values, list) or not all(type(value) is str for value in values):
+                self.refuse(f"columns: {name}: expected a list of strings")
+            if len(values) != count:
+                self.refuse(f"columns: {name}: {len(values)} values and {count} tokens; expected as many")
+        return {name: tuple(values) for name, values in columns.items()}
+
+    def mark(self, entity: dict[str, Any]) -> Mark:
+        """Read one entity."""
+        label, text, score = entity.get("label"), entity.get("text"), entity.get("score")
         if type(entity.get("start")) is not int or type(entity.get("end")) is not int:
-            raise CorpusError("entities: expected start and end in each, in characters", path, number)
+            self.refuse(f"entities: expected start and end in each, in characters{_looks_like(self.tree)}")
         if not isinstance(label, str) or not label:
-            raise CorpusError("entities: expected a label in each, a string", path, number)
-    if type(tree.get("document", 0)) is not int:
-        raise CorpusError("document: expected a number", path, number)
+            self.refuse(f"entities: expected a label in each, a string{_looks_like(self.tree)}")
+        if not isinstance(text, str | None) or type(score) not in (float, int, type(None)):
+            self.refuse("entities: expected a text that is a string, and a score that is a number")
+        place = f"{self.name}, line {self.number}"
+        pieces = ((entity["start"], entity["end"]),)
+        return Mark(place, pieces, label, text, None if score is None else float(score))
+
+    def find(self, text: str, words: list[str]) -> Tokens:
+        """Find the tokens in the text, one after another."""
+        offsets: list[tuple[int, int]] = []
+        position = 0
+        for word in words:
+            start = text.find(word, position) if word else -1
+            if start < 0:
+                self.refuse(f"tokens: {word!r} does not follow in the text")
+            position = start + len(word)
+            offsets.append((start, position))
+        ends = self.values("sentences", int, "numbers")
+        if ends is None:
+            ends = [len(words)] if words else []
+        if ends != sorted(set(ends)) or (ends[-1] if ends else 0) != len(words) or (ends and ends[0] < 1):
+            self.refuse("sentences: expected where each ends among the tokens, the last at their end")
+        return Tokens(offsets, [0, *ends[:-1]] if ends else [])
+
+    def holds_labels(self, key: str) -> bool:
+        """Say whether a key that is not read seems to hold labels."""
+        value, known = self.tree[key], isinstance(self.tree.get("entities"), list)
+        if not isinstance(value, list | dict) or (known and not value):
+            return False
+        if key.lower() in _LABEL_KEYS:
+            return True
+        return not known and isinstance(value, list) and any(map(_is_span, value))
+
+    def refuse_keys(self) -> NoReturn:
+        self.refuse(f"the keys are {self.listed()}{_looks_like(self.tree)}; {_EXPECTED}")
+
+    def listed(self) -> str:
+        names = [key if len(key) <= 40 else f"{key[:37]}..." for key in self.tree]
+        return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
+
+
+def _is_span(item: object) -> bool:
+    if isinstance(item, dict):
+        return len(_SPAN_KEYS & item.keys()) >= 2
+    return isinstance(item, list) and len(item) == 3 and [type(part) for part in item[:2]] == [int, int]
+
+
+def _looks_like(tree: object) -> str:
+    """Name the tool that an object seems to come from; empty where none is recognized."""
+    tool = ""
+    if isinstance(tree, list):
+        tool = "a JSON array, such as Label Studio's JSON export"
+    elif isinstance(tree, dict):
+        entries = [
+            entry
+            for key in ("label", "labels", "annotations", "entities", "spans", "tokens")
+            if isinstance(tree.get(key), list)
+            for entry in tree[key]
+        ]
+        objects = [entry for entry in entries if isinstance(entry, dict)]
+        if (
+            any("start_offset" in entry for entry in objects)
+            or "Comments" in tree
+            or "annotation_approver" in tree
+        ):
+            tool = "an export of doccano"
+        elif any("labels" in entry or "result" in entry for entry in objects) or "annotation_id" in tree:
+            tool = "an export of Label Studio"
+        elif "spans" in tree or "_input_hash" in tree or "answer" in tree:
+            tool = "an export of Prodigy"
+        elif any(isinstance(entry, list) for entry in entries):
+            tool = "an export of doccano, or spaCy's lists of [start, end, label]"
+        elif "tokens" in tree:
+            tool = "a dataset of tokens and tags, which parquet holds"
+    return f"; this looks like {tool}" if tool else ""
+
+
+def _tree(document: Document) -> dict[str, Any]:
+    text, labels = document.text, document.labels
+    tree: dict[str, Any] = {"text": text, "tokens": [text[start:end] for start, end in document.offsets]}
+    if labels is not None and not document.has_tags:
+        found = [
+            {name: value for name, value in vars(each).items() if value is not None} for each in document.entities
+        ]
+        tree["entities"] = found
+    if labels is not None and (document.has_tags or UNKNOWN in labels):
+        tree["labels"] = [label or None for label in labels]
+    if len(document.sentence_starts) > 1:
+        tree["sentences"] = [end for _, end in document.bounds]
+    if (name := document.id) is not None:
+        tree["document"] = int(name) if re.fullmatch(r"0|[1-9]\d{0,15}", name, re.ASCII) else name
+    if document.columns:
+        tree["columns"] = {name: list(values) for name, values in document.columns.items()}
     return tree
-
-
-def _find(text: str, words: Sequence[str], tree: dict[str, Any], path: Path, number: int) -> Cut:
-    """Where tokens stand in the text, one after another."""
-    offsets: list[tuple[int, int]] = []
-    at = 0
-    for word in words:
-        start = text.find(word, at) if word else -1
-        if start < 0:
-            raise CorpusError(f"tokens: {word!r} does not follow in the text", path, number)
-        at = start + len(word)
-        offsets.append((start, at))
-    ends = tree.get("sentences")
-    if ends is None:
-        ends = [len(words)] if words else []
-    if ends != sorted(set(ends)) or (ends[-1] if ends else 0) != len(words) or (ends and ends[0] < 1):
-        raise CorpusError(
-            "sentences: expected where each ends among the tokens, the last at their end", path, number
-        )
-    return offsets, ends
