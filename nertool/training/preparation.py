@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
-from nertool.config.schema import Config, WordsConfig
+from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus
 from nertool.data.vectors import Vectors, look_up, read_vectors
@@ -122,11 +122,7 @@ def check_language(code: str) -> None:
 
 def _parameters(model: Model) -> tuple[int, int]:
     total = sum(parameter.numel() for parameter in model.network.parameters())
-    words = [name for name, each in model.inputs.items() if isinstance(each.config, WordsConfig)]
-    tables = {id(each): each for each in model.network.sparse_parameters()}
-    # A table of word vectors that is not trained counts as a table too.
-    tables |= {id(each): each for name in words for each in model.network.input(name).parameters()}
-    sparse = sum(parameter.numel() for parameter in tables.values())
+    sparse = sum(parameter.numel() for parameter in model.network.sparse_parameters())
     return total - sparse, sparse
 
 

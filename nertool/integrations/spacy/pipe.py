@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,7 +62,6 @@ class EntityPipe(Pipe):
         self.model: Model | None = None
         self._columns: tuple[str, ...] = ()
         self._predictor: Predictor | None = None
-        self._process = os.getpid()
 
     def load_source(self) -> None:
         """Load the model in the run directory.
@@ -156,10 +154,6 @@ class EntityPipe(Pipe):
         model = self._ready_model()
         from nertool.tagging.predictor import Predictor
 
-        if self._process != os.getpid():
-            # In a forked process the threads of a predictor are gone, and its locks may be held for ever.
-            self._predictor = None
-            self._process = os.getpid()
         if self._predictor is None:
             self._predictor = Predictor(model)
         return self._predictor

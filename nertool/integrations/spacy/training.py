@@ -151,13 +151,13 @@ class Training:
         self.learner.show()
 
     def _rate(self, pending: int) -> float:
-        """Compute the schedule's rate as if all steps had as many sentences as this one; after the end, the last."""
+        """Compute the rate of the schedule as if all steps had as many sentences as this one."""
         config = self._model.config.training
         if self.epoch_size is None:
             return config.learning_rate
         steps = max(1, self.epoch_size // pending)
         epoch, done = divmod(self._seen, self.epoch_size)
         step = min(done // pending, steps - 1)
-        if epoch >= config.epochs:
+        if epoch >= config.epochs:  # spaCy goes on after the end of the schedule, with its last rate
             epoch, step = config.epochs - 1, steps - 1
         return learning_rate(config, epoch, step, steps, ())
