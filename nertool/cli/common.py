@@ -1,37 +1,91 @@
-"""What the commands share: where runs live, which model is meant, and how a mistake is explained."""
+"""What the commands share: where runs are, which model is meant, how data is read, how an error is shown."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from nertool.errors import NertoolError
 
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from nertool.data.corpus import Split
+    from nertool.model.model import Model
+
 RUNS = Path("runs")
-LATEST = "latest"
+LATEST = RUNS / "latest"
+
+
+class FormatName(click.ParamType):
+    """Name of a file format, checked against the registry, which is loaded only where a name is given.
+
+    Args:
+        writes: Whether the format has to be writable; else it has to be readable.
+        also: Further names.
+    """
+
+    name = "format"
+
+    def __init__(self, *, writes: bool = False, also: Sequence[str] = ()) -> None:
+        self._writes = writes
+        self._also = tuple(also)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a name."""
+        if value in self._also:
+            return str(value)
+        from nertool.formats.registry import formats
+
+        try:
+            known = formats()
+        except NertoolError as problem:
+            self.fail(str(problem), param, ctx)
+        usable = [name for name, each in known.items() if (each.writable if self._writes else each.readable)]
+        names = dict.fromkeys([*self._also, *usable])
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
+        return str(value)
+
+
+def examples(*commands: str) -> str:
+    """Return the examples that end a help page, each on a line of its own."""
+    # \b is click's mark for a paragraph whose lines stay as they are.
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {each}" for each in commands)])
+
+
 MODEL = click.option(
     "--model",
     metavar="DIR",
     help="Run directory of a trained model.  [default: $NERTOOL_MODEL, else runs/latest]",
+)
+FROM = click.option(
+    "--from",
+    "form",
+    metavar="FORMAT",
+    type=FormatName(),
+    help="Format of DATA, such as conll or jsonl (see `nertool formats`).  [default: detected]",
 )
 READ_OTHERWISE = click.option(
     "--set",
     "overrides",
     metavar="A.B=C",
     multiple=True,
-    help="Read DATA otherwise than the model's corpus, such as corpus.columns='[token, ner]'.",
+    help="Change how DATA is read, such as corpus.columns='[token, ner]'.",
 )
 
 
 def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns a user's mistake into one clear message and exit code 1."""
+    """Turn a user's mistake into one clear message and exit code 1."""
 
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
@@ -39,9 +93,9 @@ def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
             sys.stdout.flush()
         except BrokenPipeError:
-            raise  # whoever read has seen enough; click ends quietly
+            raise  # the reader has seen enough; click ends quietly
         except (NertoolError, OSError) as problem:
-            if isinstance(problem, OSError):  # such as a full disk: do not try again when Python ends
+            if isinstance(problem, OSError):  # such as a full disk: Python must not try again when it ends
                 with contextlib.suppress(OSError):
                     sys.stdout.close()
             click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
@@ -51,21 +105,21 @@ def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_folder(given: str | None) -> Path:
-    """The folder of the model that is meant.
+    """Find the folder of the model that is meant.
 
     Args:
-        given: Its name on the command line, if any; else NERTOOL_MODEL tells, else it is the last one trained.
+        given: Its name on the command line, if any; else NERTOOL_MODEL names it, else it is the latest run.
 
     Raises:
         NertoolError: There is none.
     """
     named = given or os.environ.get("NERTOOL_MODEL")
-    folder = Path(named) if named else RUNS / "latest"
+    folder = Path(named) if named else LATEST
     with contextlib.suppress(OSError):  # a name too long for a folder
         if folder.is_dir():
             return folder
@@ -78,16 +132,111 @@ def model_folder(given: str | None) -> Path:
     )
 
 
-def point_latest(folder: Path) -> None:
-    """Lets runs/latest point to a run directory; a system without links does without."""
-    latest, beside = RUNS / "latest", RUNS / f".latest-{os.getpid()}"
+@contextlib.contextmanager
+def run_folder(name: str) -> Iterator[Path]:
+    """Make a folder for a new run: runs/NAME, or runs/NAME-2, runs/NAME-3 where others are there already.
+
+    The folder is made at once, so that no other process takes it. It is removed afterwards if it is still empty.
+
+    Raises:
+        NertoolError: It cannot be made.
+    """
+    had_runs = RUNS.exists()
+    folder = RUNS / name
     try:
-        if latest.resolve() == folder.resolve():
+        RUNS.mkdir(exist_ok=True)
+        for number in count(2):
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                folder = RUNS / f"{name}-{number}"
+    except OSError as problem:
+        raise NertoolError(f"{folder}: cannot write there: {problem.strerror or problem}") from None
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+            if not had_runs:
+                RUNS.rmdir()
+
+
+def stopped_run(name: str) -> Path | None:
+    """Find the newest run of a name that was stopped, so that it has a checkpoint to go on from."""
+    from nertool.training.checkpoint import CHECKPOINT
+
+    numbers = {}
+    for path in RUNS.glob(f"*/{CHECKPOINT}"):
+        match = re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name)
+        if match:
+            numbers[int(match[1] or 1)] = path.parent
+    return numbers[max(numbers)] if numbers else None
+
+
+def point_latest(folder: Path) -> None:
+    """Make runs/latest point to a run directory, on systems that have links."""
+    beside = RUNS / f".latest-{os.getpid()}"
+    try:
+        if LATEST.resolve() == folder.resolve():
             return
         RUNS.mkdir(exist_ok=True)
         beside.symlink_to(os.path.relpath(folder.resolve(), RUNS.resolve()), target_is_directory=True)
-        beside.replace(latest)
+        beside.replace(LATEST)
     except (OSError, NotImplementedError):
-        click.echo(f"{latest} cannot be made to point to it; name it: --model {folder}", err=True)
+        click.echo(f"{LATEST} cannot be made to point to this run; name it: --model {folder}", err=True)
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+class Data(NamedTuple):
+    """Labelled data beside the model that is to be compared with it.
+
+    Attributes:
+        path: The file or folder.
+        model: The model.
+        split: The data, with labels in the model's scheme.
+        unseen: Labels that the model does not know, and how often they occur.
+    """
+
+    path: Path
+    model: Model
+    split: Split
+    unseen: Counter[str]
+
+    def notes(self) -> list[str]:
+        """Describe what was repaired or left out, and which labels the model does not know."""
+        notes = list(self.split.notes())
+        if self.unseen:
+            names = ", ".join(sorted(self.unseen))
+            notes.append(f"{self.unseen.total():,} tokens have labels that the model does not know: {names}")
+        return notes
+
+
+def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str]) -> Data:
+    """Load a model and read labelled data the way the model's corpus was read.
+
+    Args:
+        name: Of a file, which is looked for in the data folders too, or of a folder.
+        folder: Of the model.
+        form: Format of the data; None: detect it, whatever format the training data had.
+        overrides: Such as "corpus.label=ner".
+
+    Raises:
+        NertoolError: The model or the data cannot be read.
+    """
+    from nertool.config.files import find
+    from nertool.config.loading import override
+    from nertool.data.corpus import read_split, unseen_labels
+    from nertool.tagging.bundle import load_bundle
+    from nertool.text.tokenization import SpacyTokenizer
+
+    path = Path(name) if Path(name).is_dir() else find(name)
+    model = load_bundle(folder)
+    config = model.config
+    detected = config.model_copy(update={"corpus": config.corpus.model_copy(update={"format": None})})
+    corpus = override(detected, tuple(overrides)).corpus
+    if form is not None:
+        corpus = corpus.model_copy(update={"format": form})
+    split = read_split(path, corpus, model.scheme, tokenizer=SpacyTokenizer(config.language))
+    return Data(path, model, split, unseen_labels(split, model.labels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import sys
 from itertools import chain
 from pathlib import Path
@@ -14,82 +13,99 @@ import click
 import nertool
 from nertool.cli.common import (
     LATEST,
-    MODEL,
-    READ_OTHERWISE,
     RUNS,
     cores,
+    examples,
     explains_errors,
-    model_folder,
     point_latest,
+    run_folder,
+    stopped_run,
 )
 from nertool.cli.data import check, convert
-from nertool.cli.model import attention, errors, info
+from nertool.cli.model import attention, errors, evaluate, info
+from nertool.cli.tag import tag
 from nertool.errors import NertoolError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples("nertool train demo.yaml", 'echo "Ada lives in London." | nertool tag -'),
+)
 @click.version_option(nertool.__version__)
 def main() -> None:
-    """Named-entity tagging with BiLSTM-CNN-CRF: train, evaluate, tag."""
+    """Label sequences with BiLSTM-CNN-CRF: train, evaluate, tag."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the locale lacks a character, a substitute is better than a traceback.
         sys.stdout.reconfigure(errors="replace")
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "nertool train demo.yaml", "nertool train conll03.yaml --set training.epochs=20 --output runs/short"
+    )
+)
 @click.argument("config")
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
-@click.option("--output", metavar="DIR", help="Run directory.  [default: runs/<config name>]")
+@click.option("--output", metavar="DIR", help="Run directory.  [default: a new one, runs/<config name>]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
-@click.option("--resume", is_flag=True, help="Go on where this training was stopped, to the same model.")
+@click.option("--resume", is_flag=True, help="Go on with the newest run of this config that was stopped.")
 @explains_errors
 def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None, resume: bool) -> None:
     """Train a model as CONFIG says: a YAML file, or the name of a config that ships with nertool.
 
-    The run directory is the model; runs/latest points to the last one trained.
+    The run directory is the model. Each run gets its own: runs/demo, then runs/demo-2, and so on; runs/latest
+    points to the newest. With --output, a model in that directory is replaced.
     """
-    from rich.console import Console
-
-    from nertool.config.loading import find_config, load_config, locate_corpus
+    from nertool.config.loading import find_config, load_config, locate_files
 
     path = find_config(config)
     if seed is not None:
         overrides = (*overrides, f"training.seed={seed}")
-    settings = locate_corpus(load_config(path, overrides), path)
-    folder = Path(output) if output else RUNS / path.stem
-    if output is None and folder == RUNS / LATEST:
-        raise NertoolError(f"{path.name}: {folder} is where the last model is found; choose another with --output")
-    console = Console()
-    watcher = None
-    try:
-        with console.status("reading corpus and vectors") if console.is_terminal else contextlib.nullcontext():
-            from nertool.training.run import run
-            from nertool.views.training import Watcher
-
-            records = run(settings, folder, resume=resume)
-            prepared = next(records)
-        watcher = Watcher(console, folder)
-        watcher.watch(chain([prepared], records))
-    except (KeyboardInterrupt, NertoolError) as problem:
-        stopped = isinstance(problem, KeyboardInterrupt)
-        best = watcher.best if watcher else None
-        if best is not None:
-            point_latest(folder)
-            click.echo(
-                f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
-                f"{100 * best.validation.micro.f1:.2f}, is in {folder}; the test split was not scored. "
-                "The same command with --resume goes on.",
-                err=True,
+    settings = locate_files(load_config(path, overrides), path)
+    with contextlib.ExitStack() as stack:
+        if output is not None:
+            folder = Path(output)
+        elif RUNS / path.stem == LATEST:
+            raise NertoolError(
+                f"{path.name}: {LATEST} is the link to the newest run; name another folder with --output"
             )
-        elif stopped:
-            click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
-        if not stopped:
-            raise
-        sys.exit(130)
-    point_latest(folder)
+        else:
+            stopped = stopped_run(path.stem) if resume else None
+            if resume and stopped is None:
+                click.echo(f"no run of {path.name} was stopped: a new one begins", err=True)
+            folder = stopped or stack.enter_context(run_folder(path.stem))
+        from rich.console import Console
+
+        from nertool.training.run import run
+        from nertool.views.console import percent, waiting
+        from nertool.views.training import Watcher
+
+        console = Console()
+        watcher = Watcher(console, folder)
+        try:
+            records = run(settings, folder, resume=resume)
+            with waiting(console, "reading corpus and vectors"):
+                prepared = next(records)
+            watcher.watch(chain([prepared], records))
+        except (KeyboardInterrupt, NertoolError) as problem:
+            best = watcher.best
+            if best is not None:
+                point_latest(folder)
+                click.echo(
+                    f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
+                    f"{percent(best.validation.micro.f1)}, is in {folder}; the test split was not scored. "
+                    "The same command with --resume goes on.",
+                    err=True,
+                )
+            elif isinstance(problem, KeyboardInterrupt):
+                click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
+            if not isinstance(problem, KeyboardInterrupt):
+                raise
+            sys.exit(130)
+        point_latest(folder)
 
 
-@main.command()
+@main.command(epilog=examples("nertool compare demo.yaml --vary model.encoder.kind=rnn,gru,lstm --seeds 5"))
 @click.argument("config")
 @click.option(
     "--vary",
@@ -102,8 +118,8 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
 @click.option(
     "--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Trainings of each cell."
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings side by side.  [default: one for each core]")
-@click.option("--output", metavar="DIR", help="Where to.  [default: runs/compare-<config name>]")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings at a time.  [default: one for each core]")
+@click.option("--output", metavar="DIR", help="Where to write.  [default: runs/compare-<config name>]")
 @explains_errors
 def compare(
     config: str,
@@ -113,13 +129,10 @@ def compare(
     jobs: int | None,
     output: str | None,
 ) -> None:
-    r"""Train a grid of variants of CONFIG, each with several seeds, and report whether they differ.
+    """Train a grid of variants of CONFIG, each with several seeds, and report whether they differ.
 
-    \b
-    nertool compare demo.yaml --vary model.encoder.kind=rnn,gru,lstm --seeds 5
-
-    Each training has one thread. What has ended is not trained again: the same command goes on where it was
-    stopped. The report is DIR/report.html (also .md and .json).
+    Each training has one thread. Trainings that have ended are not repeated: the same command goes on where it
+    was stopped. The report is DIR/report.html (also .md and .json).
     """
     import time
 
@@ -131,6 +144,7 @@ def compare(
     from nertool.config.loading import find_config
     from nertool.views.comparison import show_comparison, write_report
     from nertool.views.comparison_progress import Watcher
+    from nertool.views.console import waiting
 
     source = find_config(config)
     folder = Path(output) if output else RUNS / f"compare-{source.stem}"
@@ -151,7 +165,7 @@ def compare(
             sys.exit(130)
     command = command_line(config, varied, overrides, seeds, side_by_side)
     seconds = time.perf_counter() - began
-    with console.status("testing and drawing") if console.is_terminal else contextlib.nullcontext():
+    with waiting(console, "testing and drawing"):
         comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
         written = write_report(comparison, folder)
     show_comparison(console, comparison)
@@ -163,117 +177,7 @@ def compare(
         raise NertoolError(f"{failures} of {len(planned)} trainings failed; the same command tries them again")
 
 
-@main.command()
-@click.argument("data")
-@MODEL
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@READ_OTHERWISE
-@explains_errors
-def evaluate(data: str, model: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
-    """Score a model on DATA: labelled sentences in the columns that it was trained on."""
-    folder = model_folder(model)
-    import time
-
-    from nertool.config.files import find
-    from nertool.config.loading import override
-    from nertool.data.corpus import read_split, unseen_labels
-    from nertool.evaluation.scores import evaluate as score
-    from nertool.tagging import windows
-    from nertool.tagging.bundle import load_bundle
-    from nertool.tagging.labeller import Labeller
-
-    path = find(data)
-    loaded = load_bundle(folder)
-    split = read_split(path, override(loaded.config, overrides).corpus, loaded.lexicon.scheme)
-    unseen = unseen_labels(split, loaded.lexicon.labels)
-    began = time.perf_counter()
-    found = Labeller(loaded).label(split.tokens)
-    seconds = time.perf_counter() - began
-    result, cut = score(split.labels, found.labels, loaded.lexicon.scheme), int(found.cut.sum())
-    speed = split.token_count / seconds
-    if as_json:
-        notes = {"strays": split.strays, "unlabelled": split.unlabelled, "unseen_labels": dict(unseen)}
-        notes |= {"cut_sentences": cut}
-        tree = {**result.to_json(), "scheme": split.scheme.value, **notes, "tokens_per_second": speed}
-        click.echo(json.dumps(tree))
-        return
-    from rich.console import Console
-
-    from nertool.views.console import show_evaluation
-
-    console = Console()
-    show_evaluation(console, result, f"{path} by {folder}")
-    console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
-    for note in [*split.notes(), *([windows.note(cut)] if cut else [])]:
-        click.echo(note)
-    if unseen:
-        click.echo(
-            f"{unseen.total()} tokens have labels that the model does not know: {', '.join(sorted(unseen))}"
-        )
-
-
-@main.command()
-@click.argument("input")
-@MODEL
-@click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "conll", "jsonl", "html", "spacy"]),
-    default="text",
-    show_default=True,
-)
-@click.option(
-    "--input-format",
-    "kind",
-    type=click.Choice(["text", "conll", "tokens"]),
-    default="text",
-    show_default=True,
-    help="text: raw, each line by itself; conll: a token a line; tokens: a sentence a line, tokens apart.",
-)
-@click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Leave out entities less probable.")
-@click.option(
-    "--n-best", type=click.IntRange(0, 1000), default=0, help="Add the N best readings of each sentence (jsonl)."
-)
-@click.option("--marginals", is_flag=True, help="Add the probabilities of each token's labels (jsonl).")
-@explains_errors
-def tag(
-    input: str,
-    model: str | None,
-    output: str | None,
-    form: str,
-    kind: str,
-    min_score: float,
-    n_best: int,
-    marginals: bool,
-) -> None:
-    """Find the entities in INPUT, a file or - for standard input."""
-    folder = model_folder(model)
-    if (n_best or marginals) and form != "jsonl":
-        option = "--n-best" if n_best else "--marginals"
-        raise NertoolError(f"{option} has its place in JSON alone: add --format jsonl")
-    if form == "spacy" and output is None:
-        raise NertoolError("a DocBin is no text: name a file for it with --output")
-    from nertool.formats.opening import open_lines
-    from nertool.tagging.tagger import Tagger
-    from nertool.views.tagged import noting_cuts, tag_lines, write_file, write_results
-
-    with contextlib.ExitStack() as stack:
-        # The input is opened first: a missing file should not cost the time that a model takes to load.
-        lines = stack.enter_context(open_lines(None if input == "-" else input, "a text"))
-        tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
-        results = tag_lines(tagger, lines, kind, "standard input" if input == "-" else input)
-        results = noting_cuts(results, lambda note: click.echo(note, err=True))
-        if output is None:
-            if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-                # UTF-8 as the input is, and as --output writes, whatever the locale.
-                sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-            write_results(results, form, tagger, sys.stdout)
-        else:
-            write_file(results, form, tagger, Path(output))
-
-
-for command in (attention, check, convert, errors, info):
+for command in (attention, check, convert, errors, evaluate, info, tag):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,79 +1,97 @@
-"""The commands that look into a model: `nertool info`, `nertool errors` and `nertool attention`."""
+"""The commands that look into a model: `nertool evaluate`, `errors`, `attention` and `info`."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
 
-from nertool.cli.common import MODEL, READ_OTHERWISE, explains_errors, model_folder
+from nertool.cli.common import FROM, MODEL, READ_OTHERWISE, examples, explains_errors, model_folder, read_data
 from nertool.errors import NertoolError
 
 
-@click.command()
-@click.argument("text")
-@MODEL
-@click.option("--output", metavar="FILE", help="Draw it: a .png or .svg file (of the first sentence).")
-@explains_errors
-def attention(text: str, model: str | None, output: str | None) -> None:
-    """Show which tokens of TEXT, a sentence, a model with attention looks at for each token."""
-    folder = model_folder(model)
-    if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
-        raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
-    from rich.console import Console
-
-    from nertool.tagging.tagger import Tagger
-    from nertool.views.console import show_attention
-
-    found = Tagger.load(folder).attention(text)
-    if not found:
-        raise NertoolError("there is no token in this text")
-    if output is None:
-        for tokens, weights in found:
-            show_attention(Console(), tokens, weights.tolist())
-        return
-    from nertool.views.pictures import draw_attention, save
-
-    save(draw_attention(*found[0], title=text), Path(output))
-    click.echo(f"written: {output}")
-
-
-@click.command()
+@click.command(
+    epilog=examples("nertool evaluate test.txt", "nertool evaluate test.jsonl --model runs/conll03 --json")
+)
 @click.argument("data")
 @MODEL
-@click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
-@click.option(
-    "--top", type=click.IntRange(0), default=20, show_default=True, help="How many sentences to show at most."
+@FROM
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@READ_OTHERWISE
+@explains_errors
+def evaluate(data: str, model: str | None, form: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+    """Score a model on DATA, a file of labelled sentences.
+
+    DATA is read the way the model's training data was: same columns, same label column.
+    """
+    folder = model_folder(model)
+    from nertool.evaluation.scores import evaluate as score
+    from nertool.tagging import windows
+    from nertool.tagging.predictor import Predictor
+
+    path, loaded, split, unseen = read = read_data(data, folder, form, overrides)
+    began = time.perf_counter()
+    predictions = Predictor(loaded).predict(split.sentences)
+    speed = split.token_count / (time.perf_counter() - began)
+    result, cut = score(split.labels, predictions.labels, loaded.scheme), sum(predictions.cut)
+    if as_json:
+        tree = {
+            **result.to_json(),
+            "scheme": split.scheme.value,
+            "strays": split.strays,
+            "unlabelled": split.unlabelled,
+            "unseen_labels": dict(unseen),
+            "cut_sentences": int(cut),
+            "tokens_per_second": speed,
+        }
+        click.echo(json.dumps(tree))
+        return
+    from rich.console import Console
+
+    from nertool.views.console import show_evaluation
+
+    console = Console()
+    show_evaluation(console, result, f"{path} by {folder}")
+    console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
+    for note in [*read.notes(), *([windows.note(cut)] if cut else [])]:
+        click.echo(note)
+
+
+@click.command(
+    epilog=examples("nertool errors test.txt", "nertool errors test.txt --output errors.html --top 100")
 )
+@click.argument("data")
+@MODEL
+@FROM
+@click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
+@click.option("--top", type=click.IntRange(0), default=20, show_default=True, help="Show at most N sentences.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @READ_OTHERWISE
 @explains_errors
 def errors(
-    data: str, model: str | None, output: str | None, top: int, as_json: bool, overrides: tuple[str, ...]
+    data: str,
+    model: str | None,
+    form: str | None,
+    output: str | None,
+    top: int,
+    as_json: bool,
+    overrides: tuple[str, ...],
 ) -> None:
-    r"""Show what a model gets wrong on DATA: confusions, confidence, and where it is surest and wrong.
+    """Show what a model gets wrong on DATA: confusions, confidence, and its most confident mistakes.
 
-    \b
-    nertool errors test.txt
-    nertool errors test.txt --output errors.html --top 100
-
-    Where the model is very sure it is often the label in DATA that is wrong.
+    Where the model is very confident and wrong, the label in DATA is often the one to correct.
     """
     folder = model_folder(model)
     if output is not None and Path(output).suffix.lower() not in (".html", ".htm"):
         raise NertoolError(f"{output}: the name of a page ends in .html")
-    from nertool.config.files import find
-    from nertool.config.loading import override
-    from nertool.data.corpus import read_split, unseen_labels
     from nertool.evaluation.mistakes import find_mistakes
-    from nertool.tagging.bundle import load_bundle
-    from nertool.tagging.labeller import Labeller
+    from nertool.tagging.predictor import Predictor
 
-    path = find(data)
-    loaded = load_bundle(folder)
-    split = read_split(path, override(loaded.config, overrides).corpus, loaded.lexicon.scheme)
-    findings = find_mistakes(split, Labeller(loaded).label(split.tokens, probabilities=True), top)
+    path, loaded, split, _ = read = read_data(data, folder, form, overrides)
+    predictions = Predictor(loaded).predict(split.sentences, probabilities=True)
+    findings = find_mistakes(split, predictions, top)
     if output is not None:
         from nertool.views.mistakes import write_page
 
@@ -89,20 +107,52 @@ def errors(
         show_findings(Console(), findings, f"{path} by {folder}")
     else:
         click.echo(f"written: {output}")
-    for note in split.notes():
+    for note in read.notes():
         click.echo(note)
-    unseen = unseen_labels(split, loaded.lexicon.labels)
-    if unseen:
-        click.echo(
-            f"{unseen.total()} tokens have labels that the model does not know: {', '.join(sorted(unseen))}"
-        )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        'nertool attention "Ada lived in London."',
+        'nertool attention "Ada lived in London." --output attention.png',
+    )
+)
+@click.argument("text")
+@MODEL
+@click.option("--output", metavar="FILE", help="Draw the first sentence: a .png or .svg file.")
+@explains_errors
+def attention(text: str, model: str | None, output: str | None) -> None:
+    """Show which tokens of TEXT a model with attention looks at for each token."""
+    folder = model_folder(model)
+    if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
+        raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
+    from nertool.tagging.tagger import Tagger
+
+    sentences = Tagger.load(folder).attention(text)
+    if not sentences:
+        raise NertoolError("there is no token in this text")
+    if output is None:
+        from rich.console import Console
+
+        from nertool.views.console import show_attention
+
+        for tokens, weights in sentences:
+            show_attention(Console(), tokens, weights.tolist())
+        return
+    from nertool.views.pictures import draw_attention, save
+
+    save(draw_attention(*sentences[0], title=text), Path(output))
+    click.echo(f"written: {output}")
+
+
+@click.command(epilog=examples("nertool info", "nertool info runs/conll03"))
 @click.argument("model", required=False)
 @explains_errors
 def info(model: str | None) -> None:
-    """Show what a model is, how it was trained, and its scores."""
+    """Show what MODEL is, how it was trained, and its scores.
+
+    MODEL is a run directory.  [default: $NERTOOL_MODEL, else runs/latest]
+    """
     folder = model_folder(model)
     from rich.console import Console
 

@@ -13,6 +13,7 @@ import numpy as np
 from nertool.data.corpus import Split
 from nertool.evaluation.pairing import Judged, Outcome, pair
 from nertool.evaluation.scores import calibration_error, strict_entities
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme, Span
 
 BINS = 15  # the default of `calibration_error`, so that it follows from the table
@@ -195,7 +196,6 @@ def find_mistakes(split: Split, predictions: Predicted, top: int) -> Findings:
     wrong: list[WrongSentence] = []
     for number, (gold, predicted) in enumerate(zip(gold_rows, predicted_rows, strict=True)):
         sentence = split.sentences[number]
-        start = sentence.origin.starts[0] if sentence.origin else number + 1
         mistakes = []
         for judged in pair(gold, predicted):
             span = judged.predicted or judged.gold
@@ -211,14 +211,15 @@ def find_mistakes(split: Split, predictions: Predicted, top: int) -> Findings:
                 right.append(is_right)
             if not is_right:
                 first = min(each.start for each in (judged.gold, judged.predicted) if each is not None)
-                mistakes.append(Mistake(judged, score, start + (first if split.unit == "line" else 0)))
+                mistakes.append(Mistake(judged, score, _line(sentence, first) or number + 1))
         if mistakes:
             mistakes.sort(key=lambda mistake: -mistake.score)
             if plain_tags:
                 gold, predicted = (
                     sorted(set(row) - set(other)) for row, other in ((gold, predicted), (predicted, gold))
                 )
-            wrong.append(WrongSentence(start, sentence.tokens, gold, predicted, mistakes))
+            line = _line(sentence, 0) or number + 1
+            wrong.append(WrongSentence(line, sentence.tokens, gold, predicted, mistakes))
     return Findings(
         plain_tags,
         split.unit,
@@ -247,6 +248,12 @@ def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin
         Bin(index / BINS, (index + 1) / BINS, count, *(total / max(count, 1) for total in totals))
         for index, (count, *totals) in enumerate(zip(counts, *sums, strict=True))
     ]
+
+
+def _line(sentence: Document, token: int) -> int | None:
+    """Return the line of a token, or the row of its sentence, from 1; None for a sentence that was in no file."""
+    origin = sentence.origin
+    return None if origin is None else origin.line(0, token) or origin.starts[0]
 
 
 def _tags(labels: Sequence[str]) -> list[Span]:

@@ -1,118 +1,121 @@
-"""What `nertool tag` reads and writes: lines in a format to results, and results to a format."""
+"""Tagged text for people: brackets or colours, an HTML page, and a bar that moves while a file is being tagged."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
-from collections.abc import Callable, Iterator
-from itertools import repeat, tee
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from nertool.config.files import replaced_when_done
-from nertool.formats.conll import iterate_documents, write_conll
-from nertool.formats.docbin import TaggedText, write_docbin
-from nertool.tagging import windows
-from nertool.tagging.tagger import Tagged, Tagger
-from nertool.text.schemes import Scheme
-from nertool.views.console import coloured, html_page, marked
+from nertool.text.document import Document
+from nertool.views.console import coloured, duration, html_page, marked
 
-_BLANKS = re.compile("[ \\t\\r]+")
+_GZIP = b"\x1f\x8b"
+_REFRESH = 0.2  # seconds between updates of the bar
 
 
-def tag_lines(tagger: Tagger, lines: Iterator[str], kind: str, name: str) -> Iterator[tuple[int | None, Tagged]]:
-    """Tags an input.
-
-    Args:
-        tagger: What tags.
-        lines: The input, without line ends.
-        kind: "text", "conll" or "tokens".
-        name: What errors call the input.
-
-    Returns:
-        The number of the document, where the input marks documents, and the result: for each line of text,
-        or for each sentence.
-    """
-    if kind == "conll":
-        corpus = tagger.model.config.corpus
-        pairs = iterate_documents(lines, columns=corpus.columns, strip=corpus.strip, name=name)
-        # The two copies are never further apart than the tagger reads ahead.
-        numbered, bare = tee(pairs)
-        results = tagger.tag_tokens(tokens for _, tokens in bare)
-        return zip((number or None for number, _ in numbered), results, strict=False)
-    if kind == "tokens":
-        split = ([token for token in _BLANKS.split(line) if token] for line in lines)
-        return zip(repeat(None), tagger.tag_tokens(split), strict=False)
-    return zip(repeat(None), tagger.tag_texts(lines), strict=False)
-
-
-def noting_cuts(
-    numbered: Iterator[tuple[int | None, Tagged]], say: Callable[[str], None]
-) -> Iterator[tuple[int | None, Tagged]]:
-    """Passes results on, and says after the last one how many sentences were too long to be tagged whole."""
-    count = 0
-    for number, tagged in numbered:
-        count += tagged.cut_sentences
-        yield number, tagged
-    if count:
-        say(windows.note(count))
-
-
-def write_file(numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, path: Path) -> None:
-    """Writes results to a file, which appears when it is whole; arguments as for `write_results`.
-
-    A file can also have the form "spacy", which is a DocBin and no text.
-    """
-    with replaced_when_done(path) as raw:
-        if form == "spacy":
-            plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
-            write_docbin(raw, (_doc(tagged, plain_tags) for _, tagged in numbered))
-            return
-        with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target:
-            write_results(numbered, form, tagger, target)
-
-
-def _doc(tagged: Tagged, plain_tags: bool) -> TaggedText:
-    entities = [(entity.start, entity.end, entity.label, entity.score) for entity in tagged.entities]
-    tags = tagged.labels if plain_tags else None
-    return TaggedText(tagged.text, tagged.offsets, tagged.sentences, entities, tags)
-
-
-def write_results(
-    numbered: Iterator[tuple[int | None, Tagged]], form: str, tagger: Tagger, target: IO[str]
-) -> None:
-    """Writes what `tag_lines` gives, one result after another.
-
-    Args:
-        numbered: The results with their documents.
-        form: "text", "conll", "jsonl" or "html".
-        tagger: That they come from.
-        target: A terminal gets colours where a file gets brackets.
-    """
-    if form == "conll":
-        sentences, documents = tee(
-            (number, tagged.tokens[start:end], tagged.labels[start:end])
-            for number, tagged in numbered
-            for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False)
-        )
-        write_conll(
-            target, ((tokens, labels) for _, tokens, labels in sentences), (number for number, _, _ in documents)
-        )
-        return
-    results = (tagged for _, tagged in numbered)
-    plain_tags = tagger.model.lexicon.scheme is Scheme.PLAIN
-    if form == "html":
-        target.writelines(html_page(results, tagger.model.config.language))
-    elif form == "jsonl":
-        for tagged in results:
-            target.write(json.dumps(tagged.to_json(), ensure_ascii=False) + "\n")
-    elif target.isatty():
+def write_text(target: IO[str], documents: Iterable[Document], language: str) -> None:
+    """Write the text of each document with its entities, in colours on a terminal and in brackets elsewhere."""
+    if target.isatty():
         console = Console(file=target, highlight=False)
-        for tagged in results:
-            console.print(coloured(tagged, plain_tags), soft_wrap=True)
-    else:
-        for tagged in results:
-            target.write(marked(tagged, plain_tags) + "\n")
+        for document in documents:
+            console.print(coloured(document), soft_wrap=True)
+        return
+    for document in documents:
+        target.write(marked(document) + "\n")
+
+
+def write_html(target: IO[str], documents: Iterable[Document], language: str) -> None:
+    """Write a page that shows the entities in colours."""
+    target.writelines(html_page(documents, language))
+
+
+VIEWS: dict[str, Callable[[IO[str], Iterable[Document], str], None]] = {"text": write_text, "html": write_html}
+"""Ways to show tagged text that no command reads again: each takes a stream, documents and a language code."""
+
+
+def write_view(name: str, path: Path, documents: Iterable[Document], language: str) -> None:
+    """Write one of `VIEWS` to a file, which appears when it is whole.
+
+    Raises:
+        NertoolError: It cannot be written there.
+    """
+    with replaced_when_done(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target:
+        VIEWS[name](target, documents, language)
+
+
+class TaggingProgress:
+    """A bar on standard error for a file that is being tagged; nothing where standard error is no terminal.
+
+    Args:
+        source: The file; None for standard input. Where its size says nothing, because it is compressed or is not
+            read line by line, documents are counted.
+        console: Where to draw; None: standard error.
+    """
+
+    def __init__(self, source: Path | None, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self._size = None if source is None else _plain_size(source)
+        self._done = 0  # bytes that were read
+        self._documents = self._tokens = 0
+        self._began = self._shown = time.perf_counter()
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def lines(self, lines: Iterator[str]) -> Iterator[str]:
+        """Pass lines on, and count their bytes."""
+        if self._progress.disable or self._size is None:
+            return lines
+        return self._counted(lines)
+
+    def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Pass documents on, and draw the bar until they end."""
+        if self._progress.disable:
+            yield from documents
+            return
+        total = self._size if self._done else None
+        with self._progress:
+            task = self._progress.add_task("", total=total, text="")
+            for document in documents:
+                self._documents += 1
+                self._tokens += len(document)
+                now = time.perf_counter()
+                if now - self._shown >= _REFRESH:
+                    self._shown = now
+                    total = self._size if self._done else None
+                    self._progress.update(task, total=total, completed=self._done, text=self._text(now, total))
+                yield document
+
+    def _counted(self, lines: Iterator[str]) -> Iterator[str]:
+        for line in lines:
+            self._done += (len(line) if line.isascii() else len(line.encode())) + 1
+            yield line
+
+    def _text(self, now: float, total: int | None) -> str:
+        seconds = now - self._began
+        text = f"{self._documents:,} texts, {self._tokens / seconds:,.0f} tokens/s"
+        if total is None:
+            return text
+        return f"{text}, left: {duration(seconds * max(total - self._done, 0) / self._done)}"
+
+
+def _plain_size(path: Path) -> int | None:
+    """Return the size of a file in bytes; None for what is compressed or is no regular file."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return None if file.read(2) == _GZIP else path.stat().st_size
+    except OSError:
+        return None

@@ -57,8 +57,8 @@ def outcome_note(findings: Findings) -> str:
         return "Rows are gold tags: gold = right + wrong; predicted counts the tokens that were given the tag."
     return (
         "Rows are gold types: gold = right + wrong type + wrong boundary + wrong both + missed. Invented entities "
-        "are counted in the row of the type that they were given. Over all types, predicted = right + the three kinds "
-        "of wrong + invented."
+        "are counted in the row of the type that they were given. Over all types, predicted = right + the three "
+        "kinds of wrong + invented."
     )
 
 

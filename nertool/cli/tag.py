@@ -1,0 +1,194 @@
+"""`nertool tag`: any readable format in, any writable format or a view for people out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nertool.cli.common import MODEL, FormatName, examples, explains_errors, model_folder
+from nertool.errors import CorpusError, NertoolError
+
+if TYPE_CHECKING:
+    from nertool.formats.registry import Format, Report
+    from nertool.tagging.tagger import Tagger
+    from nertool.text.document import Document
+    from nertool.views.tagged import TaggingProgress
+
+_STANDARD_INPUT = "-"
+_VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is not loaded for --help
+_RAW = ("", ".txt", ".text")  # suffixes of files that are raw text unless --from says otherwise
+
+
+@click.command(
+    epilog=examples(
+        "nertool tag report.txt",
+        'echo "Ada lives in London." | nertool tag - --to jsonl',
+        "nertool tag test.conll --to conll --output tagged.conll",
+    )
+)
+@click.argument("input")
+@MODEL
+@click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
+@click.option(
+    "--to",
+    "--format",
+    "writer",
+    metavar="FORMAT",
+    type=FormatName(writes=True, also=_VIEWS),
+    default="text",
+    show_default=True,
+    help="How to write: text (entities in colours or brackets), html, conll, jsonl, spacy, ...",
+)
+@click.option(
+    "--from",
+    "--input-format",
+    "reader",
+    metavar="FORMAT",
+    type=FormatName(),
+    help="How to read: text (raw), tokens (a sentence a line, tokens separated by whitespace), conll, jsonl, "
+    "spacy, ...  [default: by the name of INPUT, else text]",
+)
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Leave out entities that are less probable."
+)
+@click.option(
+    "--n-best",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Add the N most probable label sequences of each sentence (jsonl).",
+)
+@click.option("--marginals", is_flag=True, help="Add the probabilities of each token's labels (jsonl).")
+@explains_errors
+def tag(
+    input: str,
+    model: str | None,
+    output: str | None,
+    writer: str,
+    reader: str | None,
+    min_score: float,
+    n_best: int,
+    marginals: bool,
+) -> None:
+    """Find the entities in INPUT, a file, or - for standard input.
+
+    Formats are those of `nertool formats`. From conll to conll, all columns are kept and the predicted labels
+    become the last one. --format and --input-format are other names of --to and --from.
+    """
+    folder = model_folder(model)
+    if (n_best or marginals) and writer != "jsonl":
+        option = "--n-best" if n_best else "--marginals"
+        raise NertoolError(f"{option} needs JSON Lines: add --to jsonl")
+    from nertool.formats.registry import Report
+    from nertool.tagging.tagger import Tagger
+    from nertool.views.tagged import TaggingProgress
+
+    path = None if input == _STANDARD_INPUT else Path(input)
+    source = _source(path, reader)
+    write = _writer(writer, output)
+    progress = TaggingProgress(path)
+    shown = progress if output is not None else None
+    report = Report()
+    with contextlib.ExitStack() as stack:
+        # The input is opened first: a missing file should not cost the time that a model takes to load.
+        read = _open(stack, source, path, shown)
+        tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
+        documents = _noting_cuts(tagger.tag_documents(read(tagger, report)))
+        write(tagger, documents if shown is None else shown.documents(documents), report)
+    for line in [*report.notes, *report.misfits]:
+        click.echo(line, err=True)
+
+
+def _source(path: Path | None, name: str | None) -> Format:
+    """Find the format to read: as named, else by the suffix of the file; raw text where that says nothing."""
+    from nertool.formats.registry import detect_format, find_format, formats
+
+    if name is None and path is not None and path.is_dir():
+        return detect_format(path)
+    if name is None and path is not None:
+        suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+        if suffix.lower() not in _RAW:
+            for each in formats().values():
+                if each.readable and suffix.lower() in each.suffixes:
+                    name = each.name
+    source = find_format(name or "text")
+    if path is None and not source.streams:
+        raise CorpusError(f"{source.name} cannot be read from standard input; name a file")
+    return source
+
+
+def _open(
+    stack: contextlib.ExitStack, source: Format, path: Path | None, progress: TaggingProgress | None
+) -> Callable[[Tagger, Report], Iterator[Document]]:
+    """Open the input; returns what reads it, once the tagger is there."""
+    from nertool.data.corpus import read_options
+    from nertool.formats.opening import open_lines
+    from nertool.formats.registry import ReadOptions
+    from nertool.text.tokenization import SpacyTokenizer
+
+    def options(tagger: Tagger) -> ReadOptions:
+        config = tagger.model.config
+        return read_options(config.corpus, labelled=False, tokenizer=SpacyTokenizer(config.language))
+
+    if not source.streams:
+        if not path.exists():
+            raise CorpusError(f"there is no such file; expected {source.description}: check the path", path)
+        return lambda tagger, report: source.read(path, options(tagger), report)
+    lines = stack.enter_context(open_lines(path, "a text" if source.name == "text" else source.description))
+    name = "standard input" if path is None else str(path)
+    return lambda tagger, report: source.read_lines(
+        lines if progress is None else progress.lines(lines), name, options(tagger), report
+    )
+
+
+def _writer(name: str, output: str | None) -> Callable[[Tagger, Iterable[Document], Report], None]:
+    """Return what writes documents, to the file or to standard output."""
+    from nertool.formats.registry import Format, WriteOptions, find_format
+    from nertool.views.tagged import VIEWS, write_view
+
+    if name in VIEWS:
+
+        def view(tagger: Tagger, documents: Iterable[Document], report: Report) -> None:
+            language = tagger.model.config.language
+            if output is None:
+                VIEWS[name](_standard_output(), documents, language)
+            else:
+                write_view(name, Path(output), documents, language)
+
+        return view
+    target = find_format(name)
+    if output is None and type(target).write_stream is Format.write_stream:
+        raise CorpusError(f"{target.name} is not text: name a file for it with --output")
+
+    def write(tagger: Tagger, documents: Iterable[Document], report: Report) -> None:
+        options = WriteOptions(language=tagger.model.config.language)
+        if output is None:
+            target.write_stream(_standard_output(), documents, options)
+        else:
+            target.write(Path(output), documents, options, report)
+
+    return write
+
+
+def _standard_output() -> io.TextIOBase:
+    """Return standard output; where it is no terminal it is UTF-8 like the input, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return sys.stdout
+
+
+def _noting_cuts(documents: Iterable[Document]) -> Iterator[Document]:
+    """Pass documents on, and say in the end how many sentences were too long to be tagged whole."""
+    from nertool.tagging import windows
+
+    count = 0
+    for document in documents:
+        count += document.cut_sentences
+        yield document
+    if count:
+        click.echo(windows.note(count), err=True)
