@@ -1,25 +1,28 @@
-"""A trained model as a function for `datasets`: a column of texts or tokens in, labels and entities out."""
+"""A trained model as a function over batches: a column of texts or tokens in, labels and entities out.
+
+`datasets`, pandas and pyarrow are used where they are given, and never imported otherwise.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nertool.errors import BundleError, CorpusError
-from nertool.tagging.bundle import CONFIG, LEXICON, WEIGHTS
-from nertool.tagging.tagger import Entity, Tagged, Tagger
-
-_PROCESS = os.getpid()
+from nertool.tagging.bundle import fingerprint
+from nertool.tagging.tagger import Tagger
+from nertool.text.document import Document, Entity
 
 
 class Mapper:
     """Tags the batches of a dataset: `dataset.map(Mapper("runs/demo"), batched=True)`.
 
-    It goes to other processes (`num_proc=2`) and into the fingerprints of datasets as the name of a folder
-    and a digest of its files; each process loads the model when it has something to tag.
+    A batch is a mapping of columns, a pandas DataFrame, or an Arrow table or record batch. For a mapping the new
+    columns come back; for a DataFrame, or an Arrow table, one of the same kind with the new columns added.
+
+    It goes to other processes (`num_proc=2`) and into the fingerprints of datasets as the name of a folder and a
+    digest of its files; each process loads the model when it has something to tag.
 
     The new columns are `labels`, as strings; `entities`, each with start, end, label, text and score; and for
     texts `tokens`. Offsets count characters of a text, or tokens where these were given; the end is exclusive.
@@ -28,56 +31,58 @@ class Mapper:
         folder: The run directory of a model.
         tokens: The column to tag, which holds lists of tokens, each list a sentence.
         text: Instead of it a column that holds texts.
+        overwrite: Whether the new columns may replace columns of the same names.
 
     Raises:
         BundleError: It is not a model.
     """
 
-    def __init__(self, folder: str | Path, *, tokens: str = "tokens", text: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, tokens: str = "tokens", text: str | None = None, overwrite: bool = False
+    ) -> None:
         self.folder = str(Path(folder).resolve())
         self.column = tokens if text is None else text
         self.holds_texts = text is not None
-        self.digest = _digest(Path(self.folder))
+        self.overwrite = overwrite
+        self.digest = fingerprint(Path(self.folder))
         self._tagger: Tagger | None = None
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Tags a batch, a mapping from column names to values.
+    def __call__(self, batch: Any) -> Any:
+        """Tag a batch.
 
         Raises:
-            CorpusError: It has no such column, or holds something else.
-            BundleError: The model has been replaced since this was made.
+            CorpusError: It has no such column, the column holds something else, or a new column is there already.
+            BundleError: The model was replaced after this was made.
         """
-        if not isinstance(batch, Mapping):
-            raise CorpusError(
-                f"expected a mapping of columns, found {type(batch).__name__}: use no format, or numpy"
-            )
-        if self.column not in batch:
-            raise CorpusError(f"there is no column {self.column!r} to tag; the columns are: {', '.join(batch)}")
-        values = batch[self.column]
-        wanted = "texts" if self.holds_texts else "lists of tokens"
-        if isinstance(values, str) or any(isinstance(value, str) is not self.holds_texts for value in values):
-            raise CorpusError(f"the column {self.column!r} does not hold {wanted}, or batched=True is missing")
-        tagger = self._ready()
-        if self.holds_texts:
-            tagged = list(tagger.tag_texts(values))
-            entities = [[_columns(entity) for entity in each.entities] for each in tagged]
-            extra = {"tokens": [each.tokens for each in tagged]}
-        else:
-            tagged = list(tagger.tag_tokens(list(map(str, value)) for value in values))
-            entities = [_in_tokens(each) for each in tagged]
-            extra = {}
-        return {**extra, "labels": [each.labels for each in tagged], "entities": entities}
+        package = type(batch).__module__.partition(".")[0]
+        if package == "pandas" and hasattr(batch, "columns"):
+            columns = self._tag(list(batch.columns), lambda: batch[self.column].tolist())
+            return batch.assign(**columns)
+        if package == "pyarrow" and hasattr(batch, "column_names"):
+            columns = self._tag(batch.column_names, lambda: batch.column(self.column).to_pylist())
+            return _with_columns(batch, columns)
+        if isinstance(batch, Mapping):
+            return self._tag(list(batch), lambda: batch[self.column])
+        raise CorpusError(
+            f"expected a batch of columns (a mapping, a pandas DataFrame or an Arrow table) and got "
+            f"{type(batch).__name__}"
+        )
 
     def features(self, given: Any) -> Any:
-        """The features of a dataset that has been mapped, for `map(..., features=...)`.
+        """Return the features of a dataset that has been mapped, for `map(..., features=...)`.
 
-        Without them `datasets` goes by the first rows, which fails where these have no entity and later ones do.
+        Without them `datasets` derives them from the first rows, which fails where these have no entity and later
+        ones do.
 
         Args:
             given: `dataset.features`, of the dataset to be mapped.
-        """
-        from nertool.formats.sharing import entity_features
 
+        Raises:
+            CorpusError: One of the new columns is there.
+        """
+        from nertool.formats.datasets_export import entity_features
+
+        self._refuse_overwriting(given or ())
         return entity_features(given, self.holds_texts)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,38 +91,105 @@ class Mapper:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _tagger=None)
 
+    def _tag(self, names: list[str], values: Any) -> dict[str, list[Any]]:
+        if self.column not in names:
+            raise CorpusError(
+                f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}"
+            )
+        self._refuse_overwriting(names)
+        rows = self._checked(values())
+        tagger = self._ready()
+        if self.holds_texts:
+            tagged = list(tagger.tag_texts(rows))
+            entities = [[_fields(entity) for entity in document.entities] for document in tagged]
+            extra: dict[str, list[Any]] = {"tokens": [list(document.tokens) for document in tagged]}
+        else:
+            tagged = list(tagger.tag_tokens(rows))
+            entities = [_in_tokens(document) for document in tagged]
+            extra = {}
+        return {**extra, "labels": [list(document.labels or ()) for document in tagged], "entities": entities}
+
+    def _checked(self, values: Any) -> list[Any]:
+        """Return the rows, texts or lists of tokens; refuse anything else."""
+        kind = "a text" if self.holds_texts else "a list of tokens"
+        advice = f"expected {kind} in each row of a batch; is batched=True missing, or is it another column?"
+        if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+            raise CorpusError(f"the column {self.column!r} is {_describe(values)}: {advice}")
+        rows = []
+        for number, value in enumerate(values, 1):
+            place = f"row {number} of the batch, column {self.column!r}"
+            if _is_null(value):
+                raise CorpusError(f"{place}: there is no value; fill it in, or filter such rows out")
+            if isinstance(value, str) is not self.holds_texts or not hasattr(value, "__iter__"):
+                raise CorpusError(f"{place}: {_describe(value)}; {advice}")
+            if self.holds_texts:
+                rows.append(value)
+                continue
+            row = list(value)
+            if set(map(type, row)) - {str}:
+                row = [self._token(token, index, place) for index, token in enumerate(row, 1)]
+            rows.append(row)
+        return rows
+
+    def _token(self, token: Any, index: int, place: str) -> str:
+        if isinstance(token, str):
+            return str(token)
+        wrong = "is missing (null)" if _is_null(token) else f"is {_describe(token)}"
+        raise CorpusError(f"{place}: token {index} {wrong}; expected a string")
+
+    def _refuse_overwriting(self, names: Iterable[str]) -> None:
+        new = ("tokens", "labels", "entities") if self.holds_texts else ("labels", "entities")
+        taken = sorted(set(new) & set(names))
+        if taken and not self.overwrite:
+            raise CorpusError(
+                f"the columns {', '.join(new)} are added, and the data has {', '.join(taken)} already: rename it, "
+                "or pass overwrite=True to replace it"
+            )
+
     def _ready(self) -> Tagger:
         if self._tagger is None:
-            if _digest(Path(self.folder)) != self.digest:
-                raise BundleError(f"{self.folder}: the model is another than when this was made; make it again")
-            if os.getpid() != _PROCESS:
-                # Threads do not survive a fork, but what waits for them does; and processes share the cores.
-                import torch
-
-                torch.set_num_threads(1)
+            if fingerprint(Path(self.folder)) != self.digest:
+                raise BundleError(f"{self.folder}: the model was replaced after this was made; make it again")
             self._tagger = Tagger.load(self.folder)
         return self._tagger
 
 
-def _in_tokens(tagged: Tagged) -> list[dict[str, Any]]:
-    starts = {start: place for place, (start, _) in enumerate(tagged.offsets)}
-    ends = {end: place + 1 for place, (_, end) in enumerate(tagged.offsets)}
+def _with_columns(batch: Any, columns: dict[str, list[Any]]) -> Any:
+    """Return an Arrow table with columns added, or replaced in their places."""
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    fields = {"start": number, "end": number, "label": text, "text": text, "score": pyarrow.float64()}
+    table = pyarrow.Table.from_batches([batch]) if isinstance(batch, pyarrow.RecordBatch) else batch
+    for name, values in columns.items():
+        kind = pyarrow.struct(list(fields.items())) if name == "entities" else text
+        column = pyarrow.array(values, pyarrow.list_(kind))
+        place = table.column_names.index(name) if name in table.column_names else None
+        table = table.append_column(name, column) if place is None else table.set_column(place, name, column)
+    return table
+
+
+def _in_tokens(document: Document) -> list[dict[str, Any]]:
     return [
-        {**_columns(entity), "start": starts[entity.start], "end": ends[entity.end]} for entity in tagged.entities
+        {**_fields(entity), "start": span.start, "end": span.end}
+        for entity, span in zip(document.entities, document.spans, strict=True)
     ]
 
 
-def _columns(entity: Entity) -> dict[str, Any]:
-    """What `Mapper.features` promises."""
+def _fields(entity: Entity) -> dict[str, Any]:
+    """Return what `Mapper.features` promises."""
     return {name: getattr(entity, name) for name in ("start", "end", "label", "text", "score")}
 
 
-def _digest(folder: Path) -> str:
-    """What changes when a file of the model does."""
-    found = hashlib.sha256()
-    try:
-        for name in (CONFIG, LEXICON, WEIGHTS):
-            found.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    except OSError as problem:
-        raise BundleError(f"{folder} is not a model: {problem.filename}: {problem.strerror}") from None
-    return found.hexdigest()
+def _is_null(value: Any) -> bool:
+    """Say whether a value stands for none: None, NaN, or pandas' NA and NaT."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float) and value != value)
+    )
+
+
+def _describe(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 40 else text[:40] + '…'} ({type(value).__name__})"

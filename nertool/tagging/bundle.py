@@ -96,7 +96,12 @@ def _load(folder: Path) -> Model:
     try:
         with torch.device("meta"):
             expected = build_network(config, labels, scheme, inputs).state_dict()
-    except (RuntimeError, ValueError, TypeError, LookupError) as problem:  # beyond torch's range, or another scheme
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+    ) as problem:  # beyond torch's range, or another scheme
         raise BundleError(f"{folder}: {CONFIG} and {VOCABULARY} describe no possible network: {problem}") from None
     # Values are looked at where shapes are right: until then the file may claim any size.
     problems = _misfits(tensors, expected) or _impossible(tensors)
@@ -112,7 +117,7 @@ def _load(folder: Path) -> Model:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a digest that changes when a file of a model does. It is quick: weights are known by their own digest.
+    """Return a digest that changes when a file of a model does; quick, because weights carry their own digest.
 
     Raises:
         BundleError: The folder holds no model.
@@ -191,8 +196,8 @@ def _trained_settings(folder: Path, text: str) -> dict[str, Any]:
     for group, sections, place, kind in kinds:
         if kind not in {name for section in sections for name in kind_names(section)}:
             raise BundleError(
-                f"{folder}: {place} is of kind {kind!r}, which is not installed; install the package that provides "
-                f"it (entry point group nertool.{group})"
+                f"{folder}: {place} is of kind {kind!r}, which is not installed; install the package that "
+                f"provides it (entry point group nertool.{group})"
             )
     # Read as a config, so that settings that a later version added have their defaults.
     try:

@@ -1,7 +1,8 @@
 """Label sequences of many sentences at once: which are valid, which entities they mark, how they are shown.
 
-These are the rules of `nertool.text.schemes` as tables over label numbers. The labels of all sentences are one flat
-array, the tokens of the first sentence, then those of the second; `offsets` (sentences + 1,) says where each begins.
+These are the rules of `nertool.text.schemes` as tables over label numbers. The labels of all sentences are one
+flat array, the tokens of the first sentence, then those of the second; `offsets` (sentences + 1,) says where each
+begins.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class LabelTables:
         return result
 
     def shown(self, labels: np.ndarray, entities: Entities) -> np.ndarray:
-        """Convert labels to those that users see, (tokens,), as indices into `shown_names`; repairs invalid ones."""
+        """Convert labels to those that users see, (tokens,), as indices into `shown_names`; repair them too."""
         if self.scheme is Scheme.PLAIN:
             return labels
         return np.where(self._inside[labels], 1 + 2 * self._types[labels] + ~entities.begin, 0)
@@ -95,7 +96,7 @@ class LabelTables:
     def shown_shares(self) -> tuple[list[str], np.ndarray]:
         """Return the labels that the model's stand for where nothing is known of their neighbours.
 
-        These are labels of IOB2; of a model of IOB1 its own, because there an I- may begin an entity or continue it.
+        These are labels of IOB2; of a model of IOB1 its own, because there an I- may begin or continue an entity.
 
         Returns:
             Names, and which of the model's labels each stands for, 0 or 1, (labels, names).
@@ -109,7 +110,7 @@ class LabelTables:
         return distinct, np.array([[float(name == other) for other in distinct] for name in names])
 
     def _before(self, labels: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which tokens begin a sentence, and the label before each, or the number of labels if there is none."""
+        """Return which tokens begin a sentence, and the label before each token (the number of labels: none)."""
         first = np.zeros(len(labels), bool)
         first[offsets[:-1][np.diff(offsets) > 0]] = True
         before = np.zeros(len(labels), np.int64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -83,10 +83,10 @@ class Predictions:
         return self.label_tables.entities(self.tables.labels, self.offsets)
 
     def probabilities(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return the probability that the tokens of stretches jointly carry the labels that the network gives them.
+        """Return the probability that tokens jointly carry the labels that the network gives them.
 
         Args:
-            starts: First token of each stretch in the flat tables, (stretches,).
+            starts: First token of each stretch of tokens in the flat tables, (stretches,).
             ends: The token after its last; each stretch lies in one sentence, (stretches,).
         """
         first, path, last = self.tables.first, self.tables.path, self.tables.last
@@ -116,7 +116,7 @@ class Predictions:
         tables = self.label_tables
         names = tables.names[labels].tolist()
         at = self.offsets.tolist()
-        rows = [names[a:b] for a, b in zip(at[:-1], at[1:], strict=True)]
+        rows = [names[a:b] for a, b in pairwise(at)]
         for sentence in tables.invalid(labels, self.offsets).tolist():
             rows[sentence] = convert(rows[sentence], tables.scheme, tables.scheme)
         return rows

@@ -27,8 +27,8 @@ class Tagger:
     """Finds entities with a trained model.
 
     Labels of the documents that it returns are in IOB2, whatever scheme the model learned, or plain tags. Several
-    threads may share a tagger. It can be pickled: a loaded one as the name of its folder, which must still hold the
-    same model where the tagger is unpickled, any other one as the bytes of its model.
+    threads may share a tagger. It can be pickled: a loaded one as the name of its folder, which must still hold
+    the same model where the tagger is unpickled, any other one as the bytes of its model.
 
     >>> tagger = Tagger.load("runs/demo")  # doctest: +SKIP
     >>> [(entity.text, entity.label) for entity in tagger("Ada Moreau left Lisbon.").entities]  # doctest: +SKIP
@@ -48,7 +48,9 @@ class Tagger:
         self.marginals = marginals
         self._predictor = Predictor(model)
         self._tokenizer = SpacyTokenizer(model.config.language)
-        self._source: tuple[Path, str] | None = None  # the folder that the model was read from, and its fingerprint
+        self._source: tuple[Path, str] | None = (
+            None  # the folder that the model was read from, and its fingerprint
+        )
 
     @classmethod
     def load(
@@ -79,8 +81,8 @@ class Tagger:
         """
         if not isinstance(text, str):
             raise TypeError(
-                f"tag takes one text, a string, and got {_kind(text)}; use tag_texts for several texts, tag_tokens "
-                "for sentences of tokens"
+                f"tag takes one text, a string, and got {_kind(text)}; use tag_texts for several texts, "
+                "tag_tokens for sentences of tokens"
             )
         return next(self.tag_texts([text]))
 
@@ -225,7 +227,7 @@ class Tagger:
         return tuple(result)
 
     def _marginals(self, predictions: Predictions) -> list[dict[str, float]]:
-        """Return for each token its labels as they are shown, with their probabilities, the most probable first."""
+        """Return for each token the labels that users see with their probabilities, the most probable first."""
         names, table = predictions.label_tables.shown_shares()
         assert predictions.tables.marginals is not None
         shares = predictions.tables.marginals @ table  # (tokens, shown labels)
@@ -246,7 +248,9 @@ def _iterate(values: Iterable[Any], method: str, wanted: str) -> Iterator[Any]:
     try:
         return iter(values)
     except TypeError:
-        raise TypeError(f"{method} takes {wanted} (a list, or anything to iterate over) and got {_kind(values)}") from None
+        raise TypeError(
+            f"{method} takes {wanted} (a list, or anything to iterate over) and got {_kind(values)}"
+        ) from None
 
 
 def _sentence(tokens: Sequence[str]) -> Document:

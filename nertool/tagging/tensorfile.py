@@ -19,7 +19,7 @@ DIGEST = "digest"
 
 
 def digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """Return the SHA-256 of texts, and of names, types, shapes and values of tensors, in whatever order they come."""
+    """Return the SHA-256 of texts, and of names, types, shapes and values of tensors, whatever their order."""
     own = {name: text for name, text in texts.items() if name != DIGEST}
     result = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for name in sorted(tensors):

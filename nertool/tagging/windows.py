@@ -1,9 +1,9 @@
 """Sentences that are too long to tag whole: tagged in windows that overlap, and joined again.
 
-Time and memory for a sentence grow with its length, those of attention with its square, and text without full stops
-has sentences without end. A window is as long as the longest sentence that is tagged whole. Where two windows
-overlap, the labels come from the left one up to a seam near the middle, and from the right one after it, so that
-each token is labelled by a window that sees some context on both sides of it.
+Time and memory for a sentence grow with its length, those of attention with its square, and text without full
+stops has sentences without end. A window is as long as the longest sentence that is tagged whole. Where two
+windows overlap, the labels come from the left one up to a seam near the middle, and from the right one after it,
+so that each token is labelled by a window that sees some context on both sides of it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ def render(document: Document) -> str:
     """Return the text with its entities, or each token with its tag; all text is escaped."""
     text, offsets = document.text, document.offsets
     if document.has_tags and document.labels is not None:
-        marks = [(*place, label, None) for place, label in zip(offsets, document.labels, strict=True) if label]
+        marks: list[tuple[int, int, str, float | None]] = [
+            (*place, label, None) for place, label in zip(offsets, document.labels, strict=True) if label
+        ]
     else:
         marks = [(entity.start, entity.end, entity.label, entity.score) for entity in document.entities]
     parts = []
