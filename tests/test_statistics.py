@@ -15,7 +15,7 @@ from scipy.stats import ttest_ind
 
 from nertool.comparison import statistics
 from nertool.comparison.records import Cell, Failure, Run
-from nertool.comparison.statistics import compare_cells, holm, mean_and_spread, randomisation_test, welch_test
+from nertool.comparison.statistics import compare_cells, holm, mean_and_spread, randomization_test, welch_test
 
 Rows = list[tuple[int, int, int]]
 unit = st.floats(0, 1)
@@ -65,7 +65,7 @@ def test_shuffles_approach_all_the_ways_to_swap(at_a_time, monkeypatch):
         pairs.append((first, tagged(100 + case, 9, 0.9 - 0.1 * case, first)))
     wanted = [exact(*pair) for pair in pairs]
     assert min(wanted) < 0.05 and max(wanted) > 0.5
-    for value, share in zip(randomisation_test(pairs, shuffles, 1), wanted, strict=True):
+    for value, share in zip(randomization_test(pairs, shuffles, 1), wanted, strict=True):
         # Four standard deviations of a share that was sampled.
         assert value == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / shuffles) + 1 / shuffles)
 
@@ -74,13 +74,13 @@ def test_two_sentences_by_hand():
     # F1 is 2 * 2 / (2 + 2) = 1 and 0. Swapped: both, 1 again; one, the runs are alike. So half of the ways.
     first, second = [(1, 1, 1), (1, 1, 1)], [(0, 1, 1), (0, 1, 1)]
     assert exact(first, second) == 0.5
-    assert randomisation_test([(first, second)], 10_000) == [pytest.approx(0.5, abs=0.02)]
+    assert randomization_test([(first, second)], 10_000) == [pytest.approx(0.5, abs=0.02)]
 
 
 def test_without_a_difference_p_values_are_spread_evenly():
     gold = tagged(0, 300, 0.8)
     values = [
-        randomisation_test(
+        randomization_test(
             [(tagged(2 * case + 1, 300, 0.8, gold), tagged(2 * case + 2, 300, 0.8, gold))], 300, case
         )[0]
         for case in range(300)
@@ -93,31 +93,31 @@ def test_the_order_of_runs_and_of_pairs_makes_no_difference():
     first = tagged(0, 50, 0.9)
     second, third = tagged(1, 50, 0.85, first), tagged(2, 50, 0.8, first)
     pairs = [(first, second), (first, third), (second, third)]
-    values = randomisation_test(pairs, 500, 3)
+    values = randomization_test(pairs, 500, 3)
     assert len(set(values)) == 3
-    assert randomisation_test([pair[::-1] for pair in pairs[::-1]], 500, 3) == values[::-1]
-    assert [randomisation_test([pair], 500, 3)[0] for pair in pairs] == values
-    assert randomisation_test(pairs, 500, 4) != values
+    assert randomization_test([pair[::-1] for pair in pairs[::-1]], 500, 3) == values[::-1]
+    assert [randomization_test([pair], 500, 3)[0] for pair in pairs] == values
+    assert randomization_test(pairs, 500, 4) != values
 
 
 def test_identical_runs_do_not_differ():
     rows = tagged(0, 30, 0.7)
-    assert randomisation_test([(rows, rows)], 99) == [1.0]
+    assert randomization_test([(rows, rows)], 99) == [1.0]
     # In other sentences, but as much in all.
-    assert randomisation_test([([(1, 1, 1), (0, 0, 1)], [(0, 0, 1), (1, 1, 1)])], 99) == [1.0]
+    assert randomization_test([([(1, 1, 1), (0, 0, 1)], [(0, 0, 1), (1, 1, 1)])], 99) == [1.0]
 
 
 def test_a_huge_difference_has_the_smallest_p_value():
     pair = ([(2, 2, 2)] * 60, [(0, 1, 2)] * 60)
-    assert randomisation_test([pair], 999) == [1 / 1000]
+    assert randomization_test([pair], 999) == [1 / 1000]
 
 
 def test_nothing_to_find_or_to_shuffle():
-    assert randomisation_test([], 10) == []
-    assert randomisation_test([([], [])], 10) == [1.0]
+    assert randomization_test([], 10) == []
+    assert randomization_test([([], [])], 10) == [1.0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert randomisation_test([([(0, 0, 0)] * 3, [(0, 0, 0)] * 3)], 10) == [1.0]
+        assert randomization_test([([(0, 0, 0)] * 3, [(0, 0, 0)] * 3)], 10) == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_nothing_to_find_or_to_shuffle():
 )
 def test_runs_that_cannot_be_paired_are_refused(pairs, shuffles, message):
     with pytest.raises(ValueError, match=message):
-        randomisation_test(pairs, shuffles)
+        randomization_test(pairs, shuffles)
 
 
 def test_welch_by_hand():
@@ -225,7 +225,7 @@ def test_every_two_cells_that_ran():
     assert [pair.over_seeds_adjusted for pair in pairs] == [over_seeds, None, None]
 
     # Seeds that both have: 2, then 1, then none.
-    values = randomisation_test([(rows[1], rows[2]), (rows[0], rows[4])], 200, 5)
+    values = randomization_test([(rows[1], rows[2]), (rows[0], rows[4])], 200, 5)
     assert [pair.over_sentences for pair in pairs] == [{2: values[0]}, {1: values[1]}, {}]
     first, second = holm(values)
     assert [pair.over_sentences_adjusted for pair in pairs] == [{2: first}, {1: second}, {}]

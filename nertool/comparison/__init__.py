@@ -1,1 +1,1 @@
-"""Grids of trainings beside one another, with statistics, gradients and a report."""
+"""Compare a grid of trainings, with statistics and gradients."""

@@ -1,4 +1,4 @@
-"""A whole comparison: from the results of all trainings to one judged record."""
+"""A whole comparison: from the results of all trainings to one record with its tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VERSIONS = ("nertool", "torch", "numpy", "scipy", "seqeval")
 def command_line(
     config: str, varied: Iterable[str], overrides: Iterable[str], seeds: int, side_by_side: int
 ) -> str:
-    """The command that repeats a comparison."""
+    """Return the command that repeats a comparison."""
     words = ["nertool", "compare", config]
     words += [word for each in varied for word in ("--vary", each)]
     words += [word for each in overrides for word in ("--set", each)]
@@ -34,30 +34,30 @@ def judge(
     side_by_side: int,
     seconds: float,
 ) -> Comparison:
-    """Puts together what came of the trainings of a grid, with the tests of every two cells.
+    """Collect the results of the trainings of a grid, and test every pair of cells.
 
     Args:
         jobs: All of the grid.
-        results: Of each, by cell and seed.
+        results: The result of each, by cell and seed.
         source: The config file.
-        command: That repeats the comparison.
-        side_by_side: Trainings at once.
-        seconds: That all took.
+        command: The command that repeats the comparison.
+        side_by_side: How many trainings ran at once.
+        seconds: How long all took.
 
     Raises:
-        NertoolError: They were not all scored on the same sentences.
+        NertoolError: Not all were scored on the same sentences.
     """
     cells = []
     for name, settings in {job.cell: job.settings for job in jobs}.items():
-        found = [results[job.cell, job.seed] for job in jobs if job.cell == name]
-        runs = [each for each in found if isinstance(each, Run)]
-        cells.append(Cell(name, settings, runs, [each for each in found if isinstance(each, Failure)]))
+        ended = [results[job.cell, job.seed] for job in jobs if job.cell == name]
+        runs = [result for result in ended if isinstance(result, Run)]
+        cells.append(Cell(name, settings, runs, [result for result in ended if isinstance(result, Failure)]))
     try:
         pairs = compare_cells(cells, SHUFFLES)
     except ValueError as problem:
         raise NertoolError(str(problem)) from None
     config = jobs[0].config
-    # The splits of a dataset need no names in the config.
+    # The config need not name the splits of a dataset.
     tested = any(run.test is not None for cell in cells for run in cell.runs)
     return Comparison(
         config=source.name,

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nertool.data.encoding import EncodedCorpus
+from nertool.model.batch import Layout
 from nertool.model.encoders.recurrent import Direction, RecurrentEncoder
-from nertool.tagging.bundle import Model
-from nertool.tagging.prediction import vectors_of
+from nertool.model.model import Model
+from nertool.text.document import Document
 
 STEPS = 50
 _TEXTS = 64
 
 
-def state_gradients(model: Model, sentences: Sequence[Sequence[str]]) -> list[float] | None:
-    """The norm of what is left of a gradient of norm 1 after k steps back, for k = 0 to `STEPS`.
+def state_gradients(model: Model, sentences: Sequence[Document]) -> list[float] | None:
+    """Measure the norm of what is left of a gradient of norm 1 after k steps back, for k = 0 to `STEPS`.
 
     Texts of `STEPS` + 1 tokens are cut from the sentences, one joined to the next, since few sentences are that
     long. A gradient in a random direction arrives at the last output of the last layer's forward direction;
@@ -28,7 +30,7 @@ def state_gradients(model: Model, sentences: Sequence[Sequence[str]]) -> list[fl
 
     Args:
         model: Its weights stay as they are.
-        sentences: Tokens of each.
+        sentences: Documents of one sentence each.
 
     Returns:
         `STEPS` + 1 norms, or as many as there are tokens; None if the encoder has no recurrent state.
@@ -56,22 +58,38 @@ def state_gradients(model: Model, sentences: Sequence[Sequence[str]]) -> list[fl
     arriving = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1), dtype=hidden.dtype)
     arriving /= arriving.norm(dim=-1, keepdim=True)
     flat = list(chain.from_iterable(states))
-    found = torch.autograd.grad(hidden, flat, arriving, allow_unused=True)
-    parts = iter(torch.zeros_like(s) if g is None else g for s, g in zip(flat, found, strict=True))
-    norms = [torch.cat(list(islice(parts, len(each))), -1).norm(dim=-1).squeeze(0) for each in states]
+    gradients = torch.autograd.grad(hidden, flat, arriving, allow_unused=True)
+    parts = iter(torch.zeros_like(s) if g is None else g for s, g in zip(flat, gradients, strict=True))
+    norms = [torch.cat(list(islice(parts, len(state))), -1).norm(dim=-1).squeeze(0) for state in states]
     with np.errstate(divide="ignore"):  # a gradient of exactly 0 has the logarithm -inf, and the mean is 0
         means = np.exp(np.log(torch.stack(norms).detach().numpy()).mean(1))
     return [float(mean) for mean in means[::-1]]
 
 
 @torch.no_grad()
-def _last_inputs(model: Model, encoder: RecurrentEncoder, sentences: Sequence[Sequence[str]]) -> Tensor:
-    """What goes into the last layer, (tokens of a text, texts, inputs)."""
-    tokens = list(islice(chain.from_iterable(sentences), _TEXTS * (STEPS + 1)))
-    size = min(STEPS + 1, len(tokens))
-    forms = model.new_forms()
-    numbers = np.array([forms[token] for token in tokens[: len(tokens) // size * size]]).reshape(-1, size)
-    values = torch.nn.functional.embedding(
-        torch.from_numpy(numbers.T), vectors_of(model.network, forms.drain()).clone()
+def _last_inputs(model: Model, encoder: RecurrentEncoder, sentences: Sequence[Document]) -> Tensor:
+    """Compute what goes into the last layer, (tokens of a text, texts, inputs)."""
+    network = model.network
+    filled = [sentence for sentence in sentences if len(sentence)]
+    before = accumulate(map(len, filled), initial=0)
+    needed = [sentence for sentence, tokens in zip(filled, before, strict=False) if tokens < _TEXTS * (STEPS + 1)]
+    corpus = EncodedCorpus(model.inputs, needed)
+    total = min(corpus.token_count, _TEXTS * (STEPS + 1))
+    size = min(STEPS + 1, total)
+    indices = np.arange(total // size * size).reshape(-1, size).T  # (tokens of a text, texts)
+    parts = []
+    vectors = network.form_vectors(
+        {
+            name: tuple(map(torch.from_numpy, table.select(np.arange(len(table)))))
+            for name, table in corpus.form_tables.items()
+        }
     )
-    return encoder.run(values, torch.ones(values.shape[:2], dtype=torch.bool), len(encoder.layers) - 1)
+    if vectors is not None:
+        parts.append(
+            torch.nn.functional.embedding(torch.from_numpy(corpus.tokens[indices].astype(np.int64)), vectors)
+        )
+    parts += network.token_vectors(
+        {name: torch.from_numpy(table.values[indices]) for name, table in corpus.token_tables.items()}
+    )
+    layout = Layout.of(np.full(indices.shape[1], size))
+    return encoder.run(torch.cat(parts, -1), layout, len(encoder.layers) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nertool.config.loading import flow, load_config, locate_corpus, parse_choices
+from nertool.config.loading import flow, in_force, load_config, locate_files, parse_choices
 from nertool.config.schema import Config
 from nertool.errors import ConfigError
 
@@ -20,13 +21,13 @@ _SEED_VARIED = f"{SEED} cannot be varied; --seeds N takes N seeds from it on"
 
 @dataclass(frozen=True)
 class Job:
-    """One training to be done.
+    """A training to run.
 
     Attributes:
         cell: Name of the cell.
         settings: Value of each varied setting, by its full name.
-        seed: Of the training.
-        config: Complete, with the paths of the files that were found.
+        seed: Seed of the training.
+        config: Its config, with the paths of the files that were found.
         folder: The run directory.
     """
 
@@ -38,20 +39,20 @@ class Job:
 
 
 def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: int, folder: Path) -> list[Job]:
-    """All trainings of a grid: every cell with the first seed, then every cell with the second, and so on.
+    """Plan all trainings of a grid: every cell with the first seed, then every cell with the second, and so on.
 
-    Cells differ in the varied settings alone: a seed draws the same batches in all of them. Each training has
+    Cells differ in the varied settings alone: a seed draws the same batches in all of them. Each training uses
     one thread unless the config says otherwise.
 
     Args:
         source: The config file.
         overrides: Settings that replace the file's in every cell, each written `a.b=c`.
         varied: Settings that vary and their values, each written `a.b=c,d`.
-        seeds: How many, from the config's on.
-        folder: That will hold the run directories.
+        seeds: How many, beginning with the seed of the config.
+        folder: The folder for the run directories.
 
     Raises:
-        ConfigError: The config, or that of a cell, is wrong; lists all problems.
+        ConfigError: The config of a cell is wrong, or two cells are the same run; lists all problems.
     """
     given = list(overrides)
     choices = [parse_choices(each) for each in varied]
@@ -61,40 +62,42 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
     if len(set(keys)) != len(keys):
         raise ConfigError("a setting is varied twice; write all its values in one --vary")
     cells: dict[str, tuple[dict[str, Any], Config]] = {}
-    names: dict[Config, str] = {}
+    names: dict[str, str] = {}  # of cells by what is in force in them
     problems: dict[str, list[str]] = {}  # and the cells that have them
     combinations = list(product(*(each for _, each in choices)))
     for values in combinations:
         settings = dict(zip(keys, values, strict=True))
         name = _name(settings) or source.stem
         try:
-            config = locate_corpus(
+            config = locate_files(
                 load_config(source, [*given, *(f"{key}={flow(value)}" for key, value in settings.items())]), source
             )
         except ConfigError as problem:
             for each in problem.problems:
                 problems.setdefault(each, []).append(name)
             continue
-        if config in names:
-            problems[f"is the same as {names[config]}"] = [name]
-        names[config] = name
+        key = json.dumps(in_force(config))
+        if key in names:
+            problems[f"is the same as {names[key]}"] = [name]
+        names[key] = name
         cells[name] = settings, _with(config, threads=config.training.threads or 1)
     if problems:
         # What is wrong in every cell is not the fault of what varies.
         raise ConfigError(
             [
-                each if len(found) == len(combinations) else f"{name}: {each}"
-                for each, found in problems.items()
-                for name in (found[:1] if len(found) == len(combinations) else found)
+                problem if len(names_) == len(combinations) else f"{name}: {problem}"
+                for problem, names_ in problems.items()
+                for name in (names_[:1] if len(names_) == len(combinations) else names_)
             ],
             source,
         )
-    if len({_scored(config) for config in names}) > 1:
+    configs = [config for _, config in cells.values()]
+    if len({_scored(config) for config in configs}) > 1:
         raise ConfigError(
             "cells are compared sentence by sentence, so what scores them cannot vary: corpus.test (without one "
-            "corpus.validation, without both corpus.train), nor its columns, label and scheme"
+            "corpus.validation, without both corpus.train), nor its columns, format, label and scheme"
         )
-    first, *others = {config.training.seed for config in names}
+    first, *others = {config.training.seed for config in configs}
     if others:
         raise ConfigError(_SEED_VARIED)
     if first + seeds > 2**32:
@@ -110,7 +113,7 @@ def _scored(config: Config) -> tuple[object, ...]:
     corpus = config.corpus
     split = corpus.test or corpus.validation or (corpus.train, corpus.held_out)
     dataset = corpus.hub, corpus.config, corpus.revision, corpus.tokens, corpus.tags
-    return split, corpus.columns, corpus.label, corpus.scheme, dataset
+    return split, corpus.format, corpus.columns, corpus.label, corpus.scheme, dataset
 
 
 def _with(config: Config, **training: int) -> Config:
@@ -118,9 +121,9 @@ def _with(config: Config, **training: int) -> Config:
 
 
 def _name(settings: dict[str, Any]) -> str:
-    """The settings by the last parts of their names, or more parts where these would be the same.
+    """Name a cell after its settings: the last part of their names, or more parts where these would be the same.
 
-    Values stand there as they may stand in --vary, so that no two cells have the same name.
+    Values are written as in --vary, so that no two cells have the same name.
     """
     parts = {key: key.split(".") for key in settings}
     for size in range(1, max(map(len, parts.values()), default=1) + 1):
@@ -134,8 +137,7 @@ def _folder_name(cell: str) -> str:
     parts = cell.split(", ")
     if len(cell) <= 100 and all(re.fullmatch(r"[a-z0-9_][a-z0-9_.-]*(=[a-z0-9_.-]+)?", part) for part in parts):
         return "-".join(parts)
-    # What the name lost is made up for, so that two cells never share a folder; where small and capital letters
-    # are the same to the file system, neither.
+    # A digest, so that two cells never share a folder, not even where the file system ignores case.
     plain = re.sub(r"[^\w=.]+", "-", cell, flags=re.ASCII).strip("-.")
     digest = hashlib.sha256(cell.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain[:80]}-{digest}".lstrip("-")

@@ -1,4 +1,4 @@
-"""What a comparison found, as plain values: read from the runs, judged by `statistics`, shown by `report`."""
+"""The results of a comparison, as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Gradients:
 
     Attributes:
         start: With the weights before training.
-        end: With those of the best epoch.
+        end: With the weights of the best epoch.
     """
 
     start: list[float]
@@ -27,21 +27,21 @@ class Run:
     """One training: a cell of the grid with one seed.
 
     Attributes:
-        seed: Of weights, dropout and batches.
+        seed: Seed of weights, dropout and batches.
         validation: F1 of the best epoch, from 0 to 1.
         test: F1 on the test split, scored once; None where there is none.
-        parameters: Trained weights, those of word vectors left out.
-        word_parameters: Of word vectors.
+        parameters: Number of weights, without those of word vectors.
+        word_parameters: Number of weights of word vectors.
         training_speed: Tokens a second, median over the epochs.
         tagging_speed: Tokens a second, with every word new to the tagger.
         best_epoch: Counted from 1.
-        seconds_to_best: Of training up to the end of the best epoch, validation left out.
-        seconds: Of the whole run.
+        seconds_to_best: Training time up to the end of the best epoch, without validation.
+        seconds: Time of the whole run.
         curve: Validation F1 of each epoch.
         losses: Mean training loss of a sentence in each epoch.
         gradients: None where the encoder has no recurrent state.
-        counts: For each sentence of the scored split (test; validation where there is no test): entities
-            found and right, entities found, entities there.
+        counts: For each sentence of the scored split (test; validation where there is no test) the number of
+            right, of predicted and of gold entities.
     """
 
     seed: int
@@ -65,25 +65,25 @@ class Run:
         return self.validation if self.test is None else self.test
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Run:
-        """The inverse of `to_json`; raises TypeError or ValueError for anything else."""
+        """Make a run from the result of `to_json`; raise TypeError or ValueError for anything else."""
         gradients = None if tree["gradients"] is None else Gradients(**tree["gradients"])
-        counts = [(int(right), int(found), int(there)) for right, found, there in tree["counts"]]
+        counts = [(int(right), int(predicted), int(gold)) for right, predicted, gold in tree["counts"]]
         return cls(**{**tree, "gradients": gradients, "counts": counts})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A training that did not end.
+    """A training that failed.
 
     Attributes:
         seed: Its seed.
-        reason: What it said last.
-        log: The file that has all it said.
+        reason: Its last message.
+        log: The file with all its output.
     """
 
     seed: int
@@ -99,7 +99,7 @@ class Cell:
         name: Short and unique, such as `kind=gru, bidirectional=true`.
         settings: Value of each varied setting, by its full name.
         runs: One for each seed that was trained to its end.
-        failures: One for each of the others.
+        failures: One for each other seed.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Pair:
         difference: Mean score of the first less that of the second, in F1 from -1 to 1.
         over_seeds: p-value of Welch's t-test over the seeds; None with fewer than two runs of either.
         over_seeds_adjusted: The same after Holm's correction for the number of pairs.
-        over_sentences: p-value of the paired approximate randomisation test of the two runs of each seed
+        over_sentences: p-value of the paired approximate randomization test of the two runs of each seed
             that both cells have, by seed.
         over_sentences_adjusted: The same after Holm's correction for the number of such tests.
     """
@@ -138,17 +138,17 @@ class Comparison:
 
     Attributes:
         config: Name of the config.
-        command: That repeats it.
+        command: The command that repeats it.
         corpus: Name of the file trained on.
         varied: Full names of the settings that vary.
-        seeds: Of every cell.
-        split: That scores were compared on: `test` or `validation`.
+        seeds: Seeds of every cell.
+        split: The split that scores are compared on: `test` or `validation`.
         cells: In the order of the grid.
-        pairs: Every two cells with at least one run each.
-        shuffles: Random assignments of each approximate randomisation test.
-        jobs: Trainings side by side, a thread each.
-        seconds: From start to report, as far as they were spent in this call.
-        versions: Of nertool and what it stands on.
+        pairs: Every pair of cells with at least one run each.
+        shuffles: Random assignments of each approximate randomization test.
+        jobs: How many trainings ran side by side, with a thread each.
+        seconds: From start to report, in this call.
+        versions: Versions of nertool and its main dependencies.
     """
 
     config: str
@@ -165,5 +165,5 @@ class Comparison:
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""The trainings of a grid, several processes side by side; what has ended is not done again."""
+"""Run the trainings of a grid, several processes side by side; what has ended is not repeated."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Ended:
     """A training has ended, well or not.
 
     Attributes:
-        job: Which.
-        result: What came of it.
+        job: The training.
+        result: Its result.
         before: Whether it had ended before this call.
     """
 
@@ -41,19 +41,19 @@ class Ended:
 
 @dataclass(frozen=True)
 class Running:
-    """How far the trainings under way have come.
+    """How far the running trainings have come.
 
     Attributes:
-        epochs: Ended epochs of each, by its job's place in the list.
+        epochs: Number of ended epochs of each, by the index of its job.
     """
 
     epochs: dict[int, int]
 
 
 def run_jobs(jobs: Sequence[Job], side_by_side: int) -> Generator[Ended | Running, None, None]:
-    """Trains what has not been trained yet.
+    """Run the trainings that have not ended yet.
 
-    Each training is a process; one that fails, or is killed, is a `Failure`, and the others go on. When the
+    Each training is a process; one that fails or is killed is a `Failure`, and the others go on. When the
     iterator is closed, or an exception is thrown into it, the processes are stopped.
 
     Args:
@@ -65,11 +65,11 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> Generator[Ended | Runnin
     """
     waiting: list[int] = []
     for number, job in enumerate(jobs):
-        found = read_run(job.folder, job.config)
-        if found is None:
+        result = read_run(job.folder, job.config)
+        if result is None:
             waiting.append(number)
         else:
-            yield Ended(job, found, True)
+            yield Ended(job, result, True)
     processes: dict[int, subprocess.Popen[bytes]] = {}
     try:
         while waiting or processes:
@@ -94,11 +94,11 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config = dump_config(job.config).encode()
-        # What was being written when a training was stopped.
+        # Files that were being written when a training was stopped.
         old = [folder / RUN, *folder.glob(".*.part")]
         files = (folder / _CONFIG, folder / _CHECKPOINT)
         if not all(map(is_file, files)) or files[0].read_bytes() != config:
-            # There is nothing to go on from, and weights of another config would be taken for a model of this one.
+            # There is nothing to go on from, and weights of another config must not be taken for this one's.
             old += [folder / name for name in (METRICS, _CHECKPOINT, *_MODEL)]
         for path in old:
             path.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
     threads = str(job.config.training.threads)
-    # Nothing is imported from the current folder unless it is here: there may be a torch.py in it.
+    # Import from the current folder only where this process does: there may be a torch.py in it.
     safe = "" if {"", str(Path.cwd())} & set(sys.path) else "1"
     with log:
         return subprocess.Popen(
@@ -116,16 +116,16 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONSAFEPATH": safe},
-            # Not in the terminal's group: Ctrl-C is for the one that started them, which then stops them.
+            # Outside of the terminal's group: Ctrl-C goes to this process, which then stops the others.
             start_new_session=True,
         )
 
 
 def _result(job: Job, code: int) -> Run | Failure:
     log = job.folder / LOG
-    found = read_run(job.folder, job.config) if code == 0 else None
-    if found is not None:
-        return found
+    result = read_run(job.folder, job.config) if code == 0 else None
+    if result is not None:
+        return result
     if code == 0:
         reason = "the config or the corpus was changed while it was trained"
     elif code < 0:
@@ -133,26 +133,26 @@ def _result(job: Job, code: int) -> Run | Failure:
         if -code == signal.SIGKILL:
             reason += "; there may not have been enough memory"
     else:
-        reason = _said(log) or f"ended with code {code} and said nothing"
+        reason = _last_message(log) or f"ended with code {code} and no message"
     return Failure(job.seed, reason, str(log))
 
 
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # those for real time have no names
+    except ValueError:  # real-time signals have no names
         return f"signal {number}"
 
 
-def _said(log: Path) -> str:
-    """The error that a log ends with, or its last line, in one line."""
+def _last_message(log: Path) -> str:
+    """Return the error that a log ends with, or its last line, in one line."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         return ""
-    errors = [place for place, line in enumerate(lines) if line.startswith("error: ")]
-    told = " ".join(line.strip() for line in lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
-    return "".join(character if character.isprintable() else " " for character in told)
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    message = " ".join(line.strip() for line in lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
+    return "".join(character if character.isprintable() else " " for character in message)
 
 
 def _epochs(folder: Path) -> int:

@@ -1,7 +1,7 @@
 """One training of a comparison, in a process of its own: `python -m nertool.comparison.worker FOLDER [PARENT]`.
 
-The folder holds the config; the run's files are written to it, and last of all `run.json`, which says that
-the training has ended and what came of it. When the parent, a process by its number, is gone, it stops.
+The folder holds the config. The files of the run are written to it, and last `run.json` with the result: it means
+that the training has ended. The process stops when its parent, a process number, is gone.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from nertool.comparison.records import Gradients, Run
 from nertool.comparison.results import fingerprint, write_run
 from nertool.config.loading import load_config
 from nertool.config.schema import Config
+from nertool.data.corpus import Split
 from nertool.errors import BundleError, NertoolError
 from nertool.evaluation.scores import sentence_counts
-from nertool.formats.labels import LabelledSentences
 from nertool.model.concurrency import threads
-from nertool.tagging.bundle import CONFIG, Model, load_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.model.model import Model
+from nertool.tagging.bundle import CONFIG, load_bundle
+from nertool.tagging.predictor import Predictor
 from nertool.training.checkpoint import CHECKPOINT
-from nertool.training.run import Finished, Prepared, Resumed, run
-from nertool.training.trainer import Epoch, training_threads
+from nertool.training.preparation import Prepared
+from nertool.training.run import Finished, Resumed, run
+from nertool.training.step import training_threads
+from nertool.training.trainer import Epoch
 
 _TAGGING_SECONDS = 1.0
 
 
 def train_one(config: Config, folder: Path, parent: int) -> Run:
-    """Trains, scores and measures one cell of the grid with one seed; goes on where it was stopped before.
+    """Train, score and measure one cell of the grid with one seed; go on where it was stopped before.
 
     Args:
         config: With paths that exist.
@@ -39,7 +42,7 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
         parent: The process that waits for this one.
 
     Raises:
-        NertoolError: As `nertool.training.run.run` does, and when the parent is gone.
+        NertoolError: As for `nertool.training.run.run`, and when the parent is gone.
     """
     began = time.perf_counter()
     prepared: Prepared | None = None
@@ -47,13 +50,13 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
     epochs: list[Epoch] = []
     finished: Finished | None = None
     for record in run(config, folder, resume=True):
-        # Nobody waits for this any more, and it may be started again elsewhere. On Windows a process keeps the
-        # number of its parent, which may be a launcher.
+        # Nobody waits for the result any more, and the training may be started again elsewhere. On Windows a
+        # process keeps the number of its parent, which may be a launcher.
         if os.name == "posix" and os.getppid() != parent:
             raise NertoolError("the comparison that started this training has ended")
         if isinstance(record, Prepared):
             prepared = record
-            start = state_gradients(record.model, record.corpus.validation.tokens)
+            start = state_gradients(record.model, record.corpus.validation.sentences)
         elif isinstance(record, Resumed):
             epochs = record.epochs
             began -= sum(epoch.seconds for epoch in epochs)
@@ -65,8 +68,8 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
     model = load_bundle(folder)
     split = prepared.corpus.test or prepared.corpus.validation
     with threads(training_threads(config.training)):
-        found, speed = _tag(model, split)
-    end = state_gradients(model, prepared.corpus.validation.tokens)
+        predicted, speed = _tag(model, split)
+    end = state_gradients(model, prepared.corpus.validation.sentences)
     best = finished.best
     return Run(
         seed=config.training.seed,
@@ -82,37 +85,38 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
         curve=[epoch.validation.micro.f1 for epoch in epochs],
         losses=[epoch.loss for epoch in epochs],
         gradients=None if start is None or end is None else Gradients(start, end),
-        counts=sentence_counts(split.labels, found, split.label_scheme),
+        counts=sentence_counts(split.labels, predicted, split.label_scheme),
     )
 
 
-def _tag(model: Model, split: LabelledSentences) -> tuple[list[list[str]], float]:
-    """Labels of a split, and tokens a second: the median of as many rounds as fit in a second."""
+def _tag(model: Model, split: Split) -> tuple[list[list[str]], float]:
+    """Return the labels of a split, and tokens a second: the median of as many rounds as fit in a second."""
+    sentences = split.sentences
     rounds: list[float] = []
     while not rounds or sum(rounds) < _TAGGING_SECONDS:
-        labeller = Labeller(model)  # a new one, to which every word is new
+        predictor = Predictor(model)  # a new one, to which every word is new
         began = time.perf_counter()
-        found = labeller.label(split.tokens).labels
+        labels = predictor.predict(sentences).labels
         rounds.append(time.perf_counter() - began)
-    return found, split.token_count / statistics.median(rounds)
+    return labels, split.token_count / statistics.median(rounds)
 
 
 def main(folder: Path, parent: int) -> None:
-    """Trains what the folder's config says and writes `run.json`."""
+    """Train the config of a folder and write `run.json`."""
     config = load_config(folder / CONFIG)
     try:
-        files = fingerprint(config)  # now, for they may be changed while this trains
+        files = fingerprint(config)  # now: they may be changed during the training
     except OSError as problem:
         raise NertoolError(f"{problem.filename}: cannot be read: {problem.strerror}") from None
     try:
-        found = train_one(config, folder, parent)
+        result = train_one(config, folder, parent)
     except BundleError:
         checkpoint = folder / CHECKPOINT
         if not checkpoint.exists():
             raise
-        checkpoint.unlink()  # it is damaged, or of another corpus that had the same name
-        found = train_one(config, folder, parent)
-    write_run(found, config, files, folder)
+        checkpoint.unlink()  # it is corrupt, or of another corpus that had the same name
+        result = train_one(config, folder, parent)
+    write_run(result, config, files, folder)
 
 
 if __name__ == "__main__":

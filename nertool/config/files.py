@@ -70,7 +70,7 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
 
 
 def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
-    """Find the folder of a dataset as files are found; without one return the name, as that of a dataset on the hub.
+    """Find the folder of a dataset as files are found; without one return the name, to be asked of the hub.
 
     Args:
         name: A folder, or a name on the hub; a folder of that name comes first.

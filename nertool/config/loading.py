@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from nertool.config.files import find_all, find_dataset, is_file
 from nertool.config.schema import (
     CHOICES,
+    READ_BY_SPACY,
     Choice,
     Config,
     Section,
@@ -153,7 +154,8 @@ def locate_files(config: Config, source: Path | None) -> Config:
     also = [source.resolve().parent] if source else []
     corpus = config.corpus
     # Under `hub` these name splits, and a folder of the dataset's name stands in for the hub.
-    splits = {} if corpus.hub else {key: name for key in _SPLITS if (name := getattr(corpus, key)) is not None}
+    named = {} if corpus.hub else {key: getattr(corpus, key) for key in _SPLITS}
+    splits = {key: name for key, name in named.items() if name not in (None, READ_BY_SPACY)}
     needed = {
         (entry, key): getattr(section, key)
         for entry, section in config.inputs.items()
