@@ -28,13 +28,14 @@ from nertool.config.loading import load_config as yaml_config
 from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.formats.spacy_docs import doc_sentences
 from nertool.integrations.spacy.component import NertoolPipe
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme, convert
 
 TEXT = "Ada Byron wrote to Babbage about the engine. \n\n She met Mina  Okoye at Blue Door Theatre . "
 VOCAB = spacy.blank("en").vocab
 SETTINGS = {
-    "words": {"dimensions": 12},
-    "model": {"characters": {"dimensions": 6, "filters": 8}, "encoder": {"hidden": 12}, "dropout": 0.1},
+    "inputs": {"words": {"dimensions": 12}, "characters": {"dimensions": 6, "filters": 8}},
+    "model": {"encoder": {"kind": "lstm", "hidden": 12}, "dropout": 0.1},
     "training": {"epochs": 40, "optimizer": "adam", "learning_rate": 0.02, "threads": 1},
 }
 
@@ -93,7 +94,7 @@ def test_same_entities_as_the_tagger_for_tokens(nlp, trained_run, tiny_train, ti
             assert found(doc) == [(e.start, e.end, e.label, e.score) for e in tagged.entities]
 
 
-def test_a_doc_without_sentence_borders_is_one_sentence(trained_run, tiny_train):
+def test_a_doc_without_sentence_boundaries_is_one_sentence(trained_run, tiny_train):
     nlp = spacy.blank("en")
     nlp.add_pipe("nertool", config={"model": str(trained_run)})
     tokens = [token for sentence, _ in tiny_train for token in sentence]
@@ -165,12 +166,45 @@ def test_earlier_entities_stay_unless_they_are_to_be_overwritten(trained_run, ov
     assert len(doc.spans["nertool"].attrs["scores"]) == len(own)
 
 
-def test_tagging_twice_changes_nothing_with_overwriting(trained_run):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_tagging_twice_changes_nothing(trained_run, overwrite):
     nlp = spacy.blank("en")
-    nlp.add_pipe("nertool", config={"model": str(trained_run), "overwrite_ents": True})
+    nlp.add_pipe("nertool", config={"model": str(trained_run), "overwrite_ents": overwrite})
     doc = nlp(TEXT)
     before = found(doc)
     assert found(nlp.get_pipe("nertool")(doc)) == before != []
+    # An entity linker may have been there in between.
+    first, *rest = doc.ents
+    doc.set_ents([Span(doc, first.start, first.end, label=first.label, kb_id="Q7259"), *rest])
+    assert found(nlp.get_pipe("nertool")(doc)) == before
+    assert doc.ents[0].kb_id_ == doc.spans["nertool"][0].kb_id_ == "Q7259"
+    # A Doc without its span groups.
+    bare = next(DocBin(docs=[doc], store_user_data=False, span_data_attrs=[]).get_docs(nlp.vocab))
+    bare.spans.clear()
+    assert found(nlp.get_pipe("nertool")(bare)) == before
+
+
+def test_a_second_call_replaces_what_the_first_one_set(nlp):
+    doc = nlp(TEXT)
+    wrong = Span(doc, 2, 3, label="ORG")
+    doc.set_ents([wrong])
+    doc.spans["nertool"] = [wrong]  # as if an older model had set it
+    assert found(nlp.get_pipe("nertool")(doc)) == found(nlp(TEXT))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_blocked_tokens_stay_blocked(trained_run, overwrite):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nertool", config={"model": str(trained_run), "overwrite_ents": overwrite})
+    words = ["Nobody", "met", "Mina", "Okoye", "at", "Blue", "Door", "Theatre", "."]
+    doc = Doc(nlp.vocab, words=words)
+    doc.set_ents([], blocked=[Span(doc, 0, 1), Span(doc, 3, 5)])
+    for _ in range(2):
+        nlp.get_pipe("nertool")(doc)
+        assert [(entity.start, entity.end, entity.label_) for entity in doc.ents] == [(5, 8, "ORG")]
+        assert [token.ent_iob for token in doc] == [3, 2, 2, 3, 3, 3, 1, 1, 2]
+        assert [bool(token.ent_type) for token in doc] == [False] * 5 + [True] * 3 + [False]
+        assert len(doc.spans["nertool"]) == 1
 
 
 def test_two_in_a_pipeline_and_a_renamed_one(nlp, trained_run):
@@ -241,13 +275,23 @@ def test_what_is_no_model_of_entities_is_refused_when_it_is_added(tmp_path, tiny
         nlp.add_pipe("nertool", config={"model": str(tmp_path)})
     with pytest.raises(ConfigError, match="give one of the two"):
         nlp.add_pipe("nertool", config={"model": str(trained_run), "settings": {}})
-    from nertool.data.vocabulary import build_lexicon
-    from nertool.tagging.bundle import fresh_model, save_bundle
+    from nertool.tagging.bundle import save_bundle
+    from nertool.text.document import Document
+    from nertool.training.preparation import build_model
 
-    lexicon = build_lexicon([["rain", "fell"]], [["NOUN", "VERB"]], Scheme.PLAIN)
-    save_bundle(fresh_model(tiny_config(), lexicon), tmp_path / "tags")
+    def save(name, config, document):
+        save_bundle(build_model(config, [document], document.scheme), tmp_path / name)
+
+    tags = Document(("rain", "fell"), labels=("NOUN", "VERB"), scheme=Scheme.PLAIN)
+    save("tags", tiny_config(), tags)
     with pytest.raises(BundleError, match="tags: this model gives each token a tag"):
         nlp.add_pipe("nertool", config={"model": str(tmp_path / "tags")})
+    config = tiny_config(
+        "corpus.columns=[token, chunk, ner]", "corpus.label=ner", "inputs.c={kind: column, column: chunk}"
+    )
+    save("chunks", config, Document(("rain",), labels=("O",), scheme=Scheme.IOBES, columns={"chunk": ("NP",)}))
+    with pytest.raises(BundleError, match=r"inputs\.c: the column 'chunk' is no attribute.*pos, tag, lemma"):
+        nlp.add_pipe("nertool", config={"model": str(tmp_path / "chunks")})
 
 
 # Processes
@@ -322,7 +366,7 @@ def test_saved_and_loaded_in_a_fresh_process(nlp, tmp_path):
     nlp.to_disk(tmp_path / "saved")
     assert {path.name for path in (tmp_path / "saved" / "nertool" / "model").iterdir()} == {
         "config.yaml",
-        "lexicon.json",
+        "vocabulary.json",
         "weights.safetensors",
     }
     code = f"import spacy; print(spacy.load({str(tmp_path / 'saved')!r})({TEXT!r}).spans['nertool'].attrs)"
@@ -458,7 +502,7 @@ def test_averages_are_what_is_scored_and_saved(tiny_train):
     assert found(nlp(TEXT)) == found(spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())(TEXT))
     assert pipe.to_bytes(exclude=["vocab"]) == before  # however often it is asked
     weights = {name: tensor.clone() for name, tensor in pipe.model.network.state_dict().items()}
-    pipe._learner._use_averages(False)
+    pipe._training.learner.resume()
     raw = pipe.model.network.state_dict()
     assert any(not bool((weights[name] == raw[name]).all()) for name in raw)
 
@@ -468,8 +512,7 @@ def test_gradients_of_several_batches_make_one_step(tiny_train):
     for nlp, parts in ((once, [12]), (thrice, [4, 4, 4])):
         pipe = nlp.get_pipe("nertool")
         pipe.initialize(lambda nlp=nlp: examples(nlp, tiny_train), nlp=nlp)
-        pipe._learner._model.network.noise = None  # no dropout, which draws for each batch anew
-        for module in pipe.model.network.modules():
+        for module in pipe.model.network.modules():  # no dropout, which draws for each batch anew
             if hasattr(module, "probability"):
                 module.probability = 0.0
         data = examples(nlp, tiny_train)
@@ -494,7 +537,7 @@ def test_sentences_without_whole_labels_are_left_out_and_counted_once(tiny_train
         pipe.initialize(lambda: [*whole, unknown, torn, partial], nlp=nlp)
         pipe.update([*whole[:2], unknown, torn])
     assert len([each for each in caught if "learnt" in str(each.message)]) == 1
-    assert "NewHaven" not in pipe.model.lexicon.rows and pipe._learner._epoch_size == 12
+    assert "NewHaven" not in pipe.model.inputs["words"].words and pipe._training.epoch_size == 12
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipe.update([unknown], losses={})
@@ -516,7 +559,7 @@ def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
     pipe.initialize(lambda: examples(nlp, tiny_train), nlp=nlp, labels=["DATE"])
     assert pipe.labels == ("DATE", "EVENT", "LOC", "ORG", "PER") == tuple(pipe.label_data)
     assert pipe.add_label("LOC") == 0
-    with pytest.raises(NertoolError, match="cannot take the label 'X'"):
+    with pytest.raises(NertoolError, match="network is built for the labels DATE, .* cannot take the label 'X'"):
         pipe.add_label("X")
     with pytest.raises(NertoolError, match="does not know the labels S-X"):
         pipe.update(examples(nlp, [(["Oslo"], ["B-X"])]))
@@ -527,7 +570,11 @@ def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
 def test_settings_are_checked_when_the_component_is_added():
     nlp = spacy.blank("en")
     for settings_, message in (
-        ({"words": {"dimension": 3}}, r"words\.dimension: no such setting.*Did you mean 'dimensions'"),
+        ({"inputs": {"words": {"dimension": 3}}}, r"words\.dimension: no such setting.*Did you mean 'dimensions'"),
+        (
+            {"inputs": {"c": {"kind": "column", "column": "chunk"}}},
+            r"inputs\.c: the column 'chunk' is no attribute",
+        ),
         ({"corpus": {"train": "x"}}, "spaCy reads the corpora"),
         ({"training": {"schedule": "plateau"}}, "spaCy tells no component its scores"),
     ):
@@ -538,26 +585,29 @@ def test_settings_are_checked_when_the_component_is_added():
 def test_a_trained_model_can_be_trained_on(nlp, tiny_test):
     data = examples(nlp, tiny_test)
     nlp.initialize(lambda: data)
-    words = nlp.get_pipe("nertool").model.lexicon.words
+    words = nlp.get_pipe("nertool").model.inputs["words"].words
     before = nlp.evaluate(examples(nlp, tiny_test))["ents_f"]
     for _ in range(40):
         nlp.update(data, sgd=nlp.create_optimizer())
     assert nlp.evaluate(examples(nlp, tiny_test))["ents_f"] > before
-    assert nlp.get_pipe("nertool").model.lexicon.words is words
+    assert nlp.get_pipe("nertool").model.inputs["words"].words is words
+    with pytest.raises(NertoolError, match=r"its model in .*run was trained for .* cannot take the label 'X'"):
+        nlp.get_pipe("nertool").add_label("X")
 
 
 @pytest.mark.parametrize("schedule", ["inverse", "cosine", "one_cycle", "step"])
 def test_the_rate_follows_the_schedule_over_the_sentences_that_were_seen(tiny_train, schedule):
     from nertool.training.schedule import learning_rate
 
-    training = {"epochs": 3, "schedule": schedule, "reduce_every": 1, "threads": 1}
+    extra = {"reduce_every": 1} if schedule == "step" else {}
+    training = {"epochs": 3, "schedule": {"kind": schedule, **extra}, "threads": 1}
     nlp = trainable(training=training)
     pipe, rates = nlp.get_pipe("nertool"), []
     data = examples(nlp, tiny_train)
     pipe.initialize(lambda: data, nlp=nlp)
-    learner = pipe._learner
-    set_rate = learner._optimization.set_rate
-    learner._optimization.set_rate = lambda rate: (rates.append(rate), set_rate(rate))
+    optimization = pipe._training.learner.optimization
+    set_rate = optimization.set_rate
+    optimization.set_rate = lambda rate: (rates.append(rate), set_rate(rate))
     for _ in range(4):
         for start in range(0, 12, 4):
             pipe.update(data[start : start + 4])
@@ -575,9 +625,53 @@ def test_using_it_between_steps_sees_the_new_weights(tiny_train):
     for _ in range(3):
         nlp.update(data, sgd=optimizer)
         pipe = nlp.get_pipe("nertool")
-        labels = pipe._ready_labeller().label([["Ada", "Byron"]], probabilities=True)
-        seen.append(float(labels.prediction.path[-1]))
+        predictions = pipe._ready_predictor().predict([Document(("Ada", "Byron"))], probabilities=True)
+        seen.append(predictions.probability(0, 0, 2))
     assert len(set(seen)) == 3
+
+
+POS_SETTINGS = {
+    **SETTINGS,
+    "inputs": {**SETTINGS["inputs"], "pos": {"kind": "column", "column": "pos", "dimensions": 4}},
+}
+
+
+def tagged_with_pos(nlp: Language, sentences) -> list[Example]:
+    """Make examples whose references have parts of speech that tell where an entity is."""
+    made = []
+    for words, tags in sentences:
+        pos = ["PROPN" if tag != "O" else "X" for tag in tags]
+        reference = Doc(nlp.vocab, words=words, pos=pos, ents=tags)
+        made.append(Example(Doc(nlp.vocab, words=words), reference))
+    return made
+
+
+def test_a_column_comes_from_the_tokens(tiny_train, tmp_path):
+    nlp = trainable(**POS_SETTINGS)
+    # Before a tagger has run, the annotation is that of the reference.
+    data = tagged_with_pos(nlp, tiny_train)
+    train(nlp, data)
+    pipe = nlp.get_pipe("nertool")
+    assert pipe.model.inputs["pos"].values == ["PROPN", "X"]
+    for words, tags in tiny_train:
+        doc = Doc(nlp.vocab, words=words, pos=["PROPN" if tag != "O" else "X" for tag in tags])
+        gold = Doc(nlp.vocab, words=words, ents=tags)
+        assert [(e.text, e.label_) for e in pipe(doc).ents] == [(e.text, e.label_) for e in gold.ents]
+    with pytest.raises(NertoolError, match=r"reads the column 'pos', but the Doc has no token\.pos_"):
+        nlp("Oslo fell .")
+    nlp.to_disk(tmp_path)
+    again = spacy.load(tmp_path).get_pipe("nertool")
+    assert [(e.text, e.label_) for e in again(doc.copy()).ents] == [(e.text, e.label_) for e in doc.ents]
+    with pytest.raises(NertoolError, match=r"training examples have no token\.pos_"):
+        nlp.update(examples(nlp, tiny_train))
+
+
+def test_a_shape_needs_no_annotation(tiny_train):
+    shape = {"kind": "column", "column": "shape", "dimensions": 4}
+    nlp = trainable(inputs={**SETTINGS["inputs"], "shape": shape})
+    train(nlp, examples(nlp, tiny_train), 2)
+    assert "Xxxx" in nlp.get_pipe("nertool").model.inputs["shape"].values
+    assert nlp("Ada met Otto .").spans["nertool"] is not None
 
 
 SHIPPED = Path(__file__).parent.parent / "configs" / "spacy.cfg"
@@ -601,12 +695,13 @@ def test_spacy_trains_as_the_shipped_config_says(tmp_path, tiny_train):
     starts = [number == 0 for tokens, _ in tiny_train for number, _ in enumerate(tokens)]
     doc = Doc(nlp.vocab, words=words, sent_starts=starts, ents=[label for _, row in tiny_train for label in row])
     DocBin(docs=[doc]).to_disk(tmp_path / "tiny.spacy")
+    settings = {**SETTINGS, "training": {**SETTINGS["training"], "averaging": 0.5}}
+    settings["inputs"] = {**SETTINGS["inputs"], "words": {"vectors": [], "dimensions": 12, "dropout": 0.0}}
     changes = {
         "paths": {"train": str(tmp_path / "tiny.spacy"), "dev": str(tmp_path / "tiny.spacy")},
-        "components": {"nertool": {"settings": {**SETTINGS, "words": {"vectors": [], "dimensions": 12}}}},
+        "components": {"nertool": {"settings": settings}},
         "training": {"max_epochs": 40, "eval_frequency": 20, "batcher": {"size": 4}},
     }
-    changes["components"]["nertool"]["settings"]["training"]["averaging"] = 0.5
     (tmp_path / "out").mkdir()
     initialized = init_nlp(load_config(SHIPPED).merge(changes))
     trained, path = run_training(initialized, tmp_path / "out", stdout=io.StringIO(), stderr=io.StringIO())
@@ -647,7 +742,7 @@ def test_the_component_is_an_entry_point():
 
     (entry,) = {each.value for each in entry_points(group="spacy_factories", name="nertool")}
     assert entry == "nertool.integrations.spacy.component:make_nertool"
-    assert Path(sys.modules[NertoolPipe.__module__].__file__).name == "spacy_component.py"
+    assert Path(sys.modules[NertoolPipe.__module__].__file__).name == "component.py"
 
 
 def test_info_says_that_spacy_trained_it(tmp_path, monkeypatch, tiny_train):
