@@ -1,8 +1,8 @@
 """Documents as integers: each distinct token once, further features for each token, and batches cut from both.
 
 A *form* is a distinct token as written. Inputs that depend on the form alone (its word vector, its spelling) are
-encoded once for each form; the corpus is then a flat row of form numbers, and a batch a few array operations on it.
-Inputs that depend on more (a column, a gazetteer) are encoded for each token.
+encoded once for each form; the corpus is then a flat row of form numbers, and a batch a few array operations on
+it. Inputs that depend on more (a column, a gazetteer) are encoded for each token.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
 The first norm gives the scores a scale: the states of an LSTM are so small that attention without it stayed
 nearly uniform. The second bounds what is added (both: Ding et al. 2021, "sandwich" norm), and its gain starts
 small, so that training starts near the network without attention. A norm over the sum, as in Vaswani et al.
-(2017), learnt more slowly under SGD on the demonstration corpus.
+(2017), learned more slowly under SGD on the demonstration corpus.
 
-The scores: `dot` (Luong et al. 2015), `scaled_dot` and `multi_head` (Vaswani et al. 2017, section 3.2),
-`additive` (Bahdanau et al. 2015). Only the score differs from kind to kind.
+The scores: `dot` (Luong et al. 2015), `scaled_dot` and `multi_head` (Vaswani et al. 2017, section 3.2), `additive`
+(Bahdanau et al. 2015). Only the score differs from kind to kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nertool.config.schema import AttentionConfig
+from nertool.config.schema import AttentionConfig, MultiHeadConfig
+from nertool.model.batch import Layout
+from nertool.model.building import exporting, uninitialized
 
 # Elements of the largest table of additive scores that is built at once: a quarter of a gigabyte.
 _ELEMENTS_AT_ONCE = 2**26
@@ -28,61 +30,70 @@ class Attention(nn.Module):
     """Self-attention beside a residual connection, with layer norm.
 
     Args:
-        config: Kind, sizes and heads; the kind is not `none`.
+        config: Kind, sizes and heads.
         size: Of the states.
     """
 
-    def __init__(self, config: AttentionConfig, size: int) -> None:
+    def __init__(self, config: AttentionConfig | MultiHeadConfig, size: int) -> None:
         super().__init__()
         self.kind = config.kind
-        self.heads = config.heads if config.kind == "multi_head" else 1
-        self.queries = nn.Linear(size, config.dimensions, bias=False)
-        self.keys = nn.Linear(size, config.dimensions, bias=False)
-        self.values = nn.Linear(size, config.dimensions, bias=False)
-        self.result = nn.Linear(config.dimensions, size)
-        for layer in (self.queries, self.keys, self.values, self.result):
-            nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(self.result.bias)
+        self.heads = config.heads if isinstance(config, MultiHeadConfig) else 1
+        self.queries = uninitialized(nn.Linear, size, config.dimensions, bias=False)
+        self.keys = uninitialized(nn.Linear, size, config.dimensions, bias=False)
+        self.values = uninitialized(nn.Linear, size, config.dimensions, bias=False)
+        self.result = uninitialized(nn.Linear, config.dimensions, size)
         self.direction: nn.Parameter | None = None  # v of Bahdanau et al., equation 6 of their appendix
         if config.kind == "additive":
-            bound = math.sqrt(3 / config.dimensions)
-            self.direction = nn.Parameter(torch.empty(config.dimensions).uniform_(-bound, bound))
+            self.direction = nn.Parameter(torch.empty(config.dimensions))
         self.scale = 1.0 if config.kind == "dot" else math.sqrt(self.heads / config.dimensions)
-        self.norm_before = nn.LayerNorm(size)
-        self.norm_after = nn.LayerNorm(size)
+        self.norm_before = uninitialized(nn.LayerNorm, size)
+        self.norm_after = uninitialized(nn.LayerNorm, size)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights from a generator of the CPU."""
+        for layer in (self.queries, self.keys, self.values, self.result):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+        nn.init.zeros_(self.result.bias)
+        if self.direction is not None:
+            bound = math.sqrt(3 / len(self.direction))
+            nn.init.uniform_(self.direction, -bound, bound, generator=generator)
+        for norm in (self.norm_before, self.norm_after):
+            norm.reset_parameters()  # draws nothing
         nn.init.constant_(self.norm_after.weight, 0.1)
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Lets the tokens of each sentence attend to one another.
+    def forward(self, states: Tensor, layout: Layout) -> Tensor:
+        """Let the tokens of each sentence attend to one another.
 
         Args:
             states: Of the encoder, (time, batch, size).
-            mask: Boolean (time, batch), a prefix of True in each column.
+            layout: Which positions are tokens.
 
         Returns:
-            (time, batch, size); anything outside the mask.
+            (time, batch, size); anything in padding.
         """
         queries, keys, values = self._heads(states)  # each (batch, heads, time, dimensions of a head)
-        seen = None if bool(mask.all()) else mask.T[:, None, None, :]  # (batch, 1, 1, time)
+        seen = layout.mask.T[:, None, None, :] if layout.ragged else None  # (batch, 1, 1, time)
         if self.direction is None:
-            found = nn.functional.scaled_dot_product_attention(queries, keys, values, seen, scale=self.scale)
+            mixed = nn.functional.scaled_dot_product_attention(queries, keys, values, seen, scale=self.scale)
+        elif exporting():
+            mixed = self._weights(queries, keys, seen) @ values
         else:
             batch, _, steps, dimensions = keys.shape
             size = max(1, _ELEMENTS_AT_ONCE // (batch * steps * dimensions))
             parts = [self._weights(part, keys, seen) @ values for part in torch.split(queries, size, 2)]
-            found = torch.cat(parts, 2)
-        joined = found.permute(2, 0, 1, 3).flatten(2)  # (time, batch, dimensions)
+            mixed = torch.cat(parts, 2)
+        joined = mixed.permute(2, 0, 1, 3).flatten(2)  # (time, batch, dimensions)
         added: Tensor = self.norm_after(self.result(joined))
         return states + added
 
-    def weights(self, states: Tensor, mask: Tensor) -> Tensor:
-        """How much each token attends to each; arguments as for `forward`.
+    def weights(self, states: Tensor, layout: Layout) -> Tensor:
+        """Compute how much each token attends to each; arguments as for `forward`.
 
         Returns:
             (batch, heads, time, time): from, to; the rows of tokens sum to 1, over tokens of the sentence.
         """
         queries, keys, _ = self._heads(states)
-        return self._weights(queries, keys, mask.T[:, None, None, :])
+        return self._weights(queries, keys, layout.mask.T[:, None, None, :])
 
     def _heads(self, states: Tensor) -> tuple[Tensor, ...]:
         steps, batch, _ = states.shape

@@ -11,6 +11,11 @@ from torch import Tensor
 from nertool.data.encoding import Arrays
 
 
+def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """Move an array to a device; on the CPU the tensor shares its memory."""
+    return torch.from_numpy(array).to(device)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which positions of a batch are tokens. Masks are prefixes: True for the tokens of a sentence, then False.
@@ -41,16 +46,16 @@ class Layout:
         mask = steps < lengths
         order = None if int(lengths.min()) == longest else np.where(mask, lengths - 1 - steps, steps)
         return cls(
-            torch.from_numpy(mask).to(device),
-            None if order is None else torch.from_numpy(order).to(device),
-            torch.from_numpy(np.asarray(lengths, dtype=np.int64)).to(device),
+            to_tensor(mask, device),
+            None if order is None else to_tensor(order, device),
+            to_tensor(np.asarray(lengths, dtype=np.int64), device),
         )
 
     @classmethod
     def of_mask(cls, mask: Tensor) -> Layout:
         """Lay out sentences by their mask, (time, batch), on its device; as if there were padding."""
         lengths = mask.sum(0)
-        steps = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+        steps = torch.arange(mask.shape[0], device=mask.device).unsqueeze(1)
         return cls(mask, torch.where(mask, lengths - 1 - steps, steps), lengths)
 
 
@@ -75,16 +80,13 @@ class Batch:
     @classmethod
     def of(cls, arrays: Arrays, device: torch.device | str = "cpu") -> Batch:
         """Move a batch of arrays to a device."""
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
-
         return cls(
-            {name: tuple(map(tensor, values)) for name, values in arrays.form_features.items()},
-            tensor(arrays.forms),
-            {name: tensor(values) for name, values in arrays.token_features.items()},
+            {
+                name: tuple(to_tensor(each, device) for each in values)
+                for name, values in arrays.form_features.items()
+            },
+            to_tensor(arrays.forms, device),
+            {name: to_tensor(values, device) for name, values in arrays.token_features.items()},
             Layout.of(arrays.lengths, device),
-            None if arrays.labels is None else tensor(arrays.labels),
+            None if arrays.labels is None else to_tensor(arrays.labels, device),
         )
-
-

@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nertool.model.batch import to_tensor
+
 
 class Noise:
     """The random bits of training: one seeded stream that all dropout layers of a network draw from.
 
-    torch draws dropout masks one Bernoulli variable at a time, which costs a third of a training step on a
-    CPU; comparing 16 random bits with a threshold is several times faster and as good.
+    Torch draws dropout masks one Bernoulli variable at a time, which costs a third of a training step on a CPU.
+    Comparing 16 random bits with a threshold is several times faster and as good. The bits are drawn on the host
+    and moved to the device, so that a seed gives the same masks on every device.
 
     Args:
         seed: Of the stream.
@@ -26,29 +29,29 @@ class Noise:
 
     @property
     def state(self) -> NDArray[np.uint64]:
-        """Where the stream stands, (4,); setting it goes on from there."""
-        found: NDArray[np.uint64] = self.generator.bit_generator.state["state"]["state"]
-        return found
+        """The position in the stream, (4,); set it to continue from there."""
+        state: NDArray[np.uint64] = self.generator.bit_generator.state["state"]["state"]
+        return state
 
     @state.setter
     def state(self, value: NDArray[np.uint64]) -> None:
-        # Whole words alone are drawn, so no half of one is ever left over.
+        # Only whole words are drawn, so the generator never keeps half of one.
         whole = self.generator.bit_generator.state
         self.generator.bit_generator.state = {**whole, "state": {"state": value}}
 
-    def keep(self, shape: Sequence[int], probability: float) -> NDArray[np.bool_]:
-        """A boolean array whose elements are True with this probability (to 1/65536)."""
+    def keep(self, shape: Sequence[int], probability: float, device: torch.device | str = "cpu") -> Tensor:
+        """Return a boolean tensor whose elements are True with this probability (to 1/65536)."""
         size = math.prod(shape)
-        # Whole words are drawn, for they come fastest, and cut into four.
+        # Whole words are drawn, which is fastest, and cut into four.
         bits = self.generator.integers(0, 2**64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size]
-        return (bits < round(probability * 65536)).reshape(shape)
+        return to_tensor((bits < round(probability * 65536)).reshape(shape), device)
 
 
 class Dropout(nn.Module):
-    """Zeroes elements with a probability while training, and scales the others to keep the mean.
+    """Sets elements to 0 with a probability during training, and scales the others to keep the mean.
 
     Args:
-        probability: Of an element to be zeroed.
+        probability: Of an element to be set to 0.
         noise: Where the random bits come from.
         locked: Whether all elements along the first dimension, which is time, share one mask: variational
             dropout (Gal & Ghahramani 2016).
@@ -61,10 +64,9 @@ class Dropout(nn.Module):
         self.locked = locked
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape in, the same shape out."""
+        """Drop elements of values of any shape."""
         if not self.training or self.probability == 0.0:
             return values
         shape = (1, *values.shape[1:]) if self.locked else values.shape
-        kept = self.noise.keep(shape, 1.0 - self.probability)
-        factors = np.multiply(kept, 1.0 / (1.0 - self.probability), dtype=np.float32)
-        return values * torch.from_numpy(factors)
+        kept = self.noise.keep(shape, 1.0 - self.probability, values.device)
+        return values * (kept * (1.0 / (1.0 - self.probability)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nertool.config.schema import ModelConfig
+from nertool.errors import ConfigError
 from nertool.model.attention import Attention
 from nertool.model.batch import Batch, Layout
 from nertool.model.building import uninitialized
@@ -45,7 +46,14 @@ class Network(nn.Module):
         self.noise = Noise(seed)
         self.context_free = [name for name, each in inputs.items() if each.context_free]
         self.contextual = [name for name, each in inputs.items() if not each.context_free]
-        self.inputs = nn.ModuleDict({name: each.module(self.noise) for name, each in inputs.items()})
+        self.inputs = nn.ModuleDict()
+        for name, each in inputs.items():
+            try:
+                self.inputs[name] = each.module(self.noise)
+            except KeyError:  # nn.ModuleDict has attributes such as `keys`
+                raise ConfigError(
+                    f"inputs.{name}: the name is reserved; choose another, such as my_{name}"
+                ) from None
         size = sum(self.input(name).output_size for name in inputs)
 
         def dropout(probability: float = config.dropout) -> Dropout:
@@ -85,20 +93,36 @@ class Network(nn.Module):
         """Return the tables whose gradients are sparse: the rows that a batch does not touch are left alone."""
         return [parameter for name in self.inputs for parameter in self.input(name).sparse_parameters()]
 
-    def form_vectors(self, features: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+    def form_vectors(self, features: Mapping[str, tuple[Tensor, ...]]) -> Tensor | None:
         """Compute what context-free inputs know of each form, without dropout.
 
         Args:
             features: For each context-free input its features of the forms.
 
         Returns:
-            (forms, sizes of these inputs together).
+            (forms, sizes of these inputs together); None where no input is context-free.
         """
+        if not self.context_free:
+            return None
         return torch.cat([self.input(name)(*features[name]) for name in self.context_free], -1)
 
     def token_vectors(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """Compute what the other inputs know of each token: for each input (time, batch, size)."""
         return [self.input(name)(features[name]) for name in self.contextual]
+
+    def inputs_of(self, vectors: Tensor | None, forms: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        """Put together what goes into `encode`, when the vectors of forms are known.
+
+        Args:
+            vectors: What `form_vectors` returned.
+            forms: The form of each token, an index into these, (time, batch).
+            features: For each input that is not context-free its features, (time, batch, ...).
+
+        Returns:
+            (time, batch, inputs).
+        """
+        known = [] if vectors is None else [nn.functional.embedding(forms, vectors)]
+        return torch.cat([*known, *self.token_vectors(features)], -1)
 
     def encode(self, vectors: Tensor, layout: Layout) -> Tensor:
         """Compute label scores (time, batch, labels) of input vectors (time, batch, inputs)."""

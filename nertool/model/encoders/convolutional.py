@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from nertool.config.schema import ConvolutionalConfig
+from nertool.model.batch import Layout
+from nertool.model.building import uninitialized
 from nertool.model.dropout import Dropout
+from nertool.model.encoders.base import Encoder
 
 
 class Convolution(nn.Module):
@@ -27,66 +30,55 @@ class Convolution(nn.Module):
         self.width, self.dilation = width, dilation
         span = (width - 1) * dilation
         self.before, self.after = (span, 0) if causal else (span // 2, span // 2)
-        self.taps = nn.Linear(width * inputs, filters)
-        nn.init.uniform_(self.taps.weight, -(bound := math.sqrt(6 / (width * inputs))), bound)  # He et al. 2015
+        self.taps = uninitialized(nn.Linear, width * inputs, filters)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights (He et al. 2015)."""
+        bound = math.sqrt(6 / self.taps.in_features)
+        nn.init.uniform_(self.taps.weight, -bound, bound, generator=generator)
         nn.init.zeros_(self.taps.bias)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Applies the filters; beyond either end of the time there are zeros."""
-        steps = len(values)
+        """Apply the filters; beyond either end of the time there are zeros."""
+        steps = values.shape[0]
         padded = nn.functional.pad(values, (0, 0, 0, 0, self.before, self.after))
-        seen = [padded[tap * self.dilation : tap * self.dilation + steps] for tap in range(self.width)]
-        result: Tensor = torch.relu(self.taps(torch.cat(seen, -1)))
-        return result
+        windows = [padded[tap * self.dilation : tap * self.dilation + steps] for tap in range(self.width)]
+        return torch.relu(self.taps(torch.cat(windows, -1)))
 
 
-class ConvolutionalEncoder(nn.Module):
-    """A convolution into the filters' space, then one block of dilated convolutions applied again and again.
+class ConvolutionalEncoder(Encoder):
+    """A convolution into the space of the filters, then one block of dilated convolutions, applied repeatedly.
 
     Args:
+        config: Sizes; `layers` is how often the block is applied, with the same weights each time.
         inputs: Size of the input vectors.
-        filters: Size of the results.
-        iterations: How often the block is applied, with the same weights each time.
-        dilations: Of the block's convolutions, one after another.
-        width: Tokens that a filter sees, odd.
-        bidirectional: Whether a token sees what follows it; else only what stands before it.
         dropout: Between the iterations.
     """
 
-    branches = 1
+    Config = ConvolutionalConfig
 
-    def __init__(
-        self,
-        inputs: int,
-        filters: int,
-        iterations: int,
-        dilations: Sequence[int],
-        width: int,
-        bidirectional: bool,
-        dropout: Dropout,
-    ) -> None:
-        super().__init__()
-        self.output_size = filters
-        self.iterations = iterations
-        self.first = Convolution(inputs, filters, width, 1, not bidirectional)
+    def __init__(self, config: ConvolutionalConfig, inputs: int, dropout: Dropout) -> None:
+        super().__init__(config, inputs, dropout)
+        self.output_size = config.hidden
+        self.iterations = config.layers
+        causal = not config.bidirectional
+        self.first = Convolution(inputs, config.hidden, config.width, 1, causal)
         self.block = nn.ModuleList(
-            Convolution(filters, filters, width, dilation, not bidirectional) for dilation in dilations
+            Convolution(config.hidden, config.hidden, config.width, dilation, causal)
+            for dilation in config.dilations
         )
         self.dropout = dropout
-        self.concurrent = False  # there are no independent branches to run side by side
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Runs the convolutions.
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights."""
+        for convolution in (self.first, *self.block):
+            assert isinstance(convolution, Convolution)
+            convolution.initialize(generator)
 
-        Args:
-            values: (time, batch, inputs).
-            mask: Boolean (time, batch), a prefix of True in each column.
-
-        Returns:
-            (time, batch, filters); anything outside the mask.
-        """
-        # What stands in padding would be seen by the tokens before it, so it is 0 before every convolution.
-        inside = None if bool(mask.all()) else mask.unsqueeze(-1).to(values.dtype)
+    def forward(self, values: Tensor, layout: Layout) -> Tensor:
+        """Run the convolutions: (time, batch, inputs) to (time, batch, filters)."""
+        # Tokens near the end of a sentence would see its padding, so it is set to 0 before every convolution.
+        inside = layout.mask.unsqueeze(-1).to(values.dtype) if layout.ragged else None
         values = self.first(_within(values, inside))
         for iteration in range(self.iterations):
             if iteration:

@@ -1,22 +1,25 @@
 """Recurrent layers over the sentence, in one direction or two (Ma & Hovy 2016, section 2.2).
 
-The cells are torch's: a plain RNN (Elman 1990), the GRU (Cho et al. 2014) and the LSTM (Hochreiter &
-Schmidhuber 1997; forget gate: Gers et al. 2000). docs/encoders.md has their equations.
+The cells are torch's: a plain RNN (Elman 1990), the GRU (Cho et al. 2014) and the LSTM (Hochreiter & Schmidhuber
+1997; forget gate: Gers et al. 2000). docs/encoders.md has their equations.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nertool.model.chain import reversal
+from nertool.config.schema import RecurrentConfig
+from nertool.model.batch import Layout
+from nertool.model.building import exporting, uninitialized
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout
+from nertool.model.encoders.base import Encoder
 
-CELLS: dict[str, Callable[[int, int], nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Direction(nn.Module):
@@ -30,74 +33,99 @@ class Direction(nn.Module):
 
     def __init__(self, kind: str, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.cell = CELLS[kind](inputs, hidden)
-        self.reset_parameters()
+        self.kind = kind
+        self.cell: nn.RNNBase = uninitialized(CELLS[kind], inputs, hidden)
 
-    def reset_parameters(self) -> None:
-        """Draws the weights as the paper does (section 3.1); the forget gate starts open."""
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights as Ma & Hovy (2016, section 3.1) do; the forget gate starts open."""
         hidden = self.cell.hidden_size
         for name, parameter in self.cell.named_parameters():
             if name.startswith("weight"):
                 bound = math.sqrt(6 / (hidden + parameter.shape[1]))
-                nn.init.uniform_(parameter, -bound, bound)
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
             else:
                 nn.init.zeros_(parameter)
-                if name == "bias_ih_l0" and isinstance(self.cell, nn.LSTM):
+                if name == "bias_ih_l0" and self.kind == "lstm":
                     # torch's gates: input, forget, cell, output
                     nn.init.ones_(parameter[hidden : 2 * hidden])
 
     def forward(self, values: Tensor) -> Tensor:
-        """Runs the layer from the first token to the last."""
-        result: Tensor = self.cell(values)[0]
+        """Run the layer from the first token to the last."""
+        result: Tensor = self._scan(values) if exporting() else self.cell(values)[0]
         return result
 
+    def _scan(self, values: Tensor) -> Tensor:
+        """Run the layer step by step, for `torch.export`, which fixes the number of steps of torch's own cells."""
+        from torch._higher_order_ops.scan import scan
 
-class RecurrentEncoder(nn.Module):
+        cell: Any = self.cell
+        hidden, weight, bias = cell.hidden_size, cell.weight_hh_l0.T, cell.bias_hh_l0
+        inputs = nn.functional.linear(values, cell.weight_ih_l0, cell.bias_ih_l0)  # (time, batch, gates x hidden)
+
+        def lstm(state: tuple[Tensor, Tensor], own: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            gates = own + state[0] @ weight + bias
+            memory = torch.sigmoid(gates[:, hidden : 2 * hidden]) * state[1]
+            memory = memory + torch.sigmoid(gates[:, :hidden]) * torch.tanh(gates[:, 2 * hidden : 3 * hidden])
+            result = torch.sigmoid(gates[:, 3 * hidden :]) * torch.tanh(memory)
+            return (result, memory), result.clone()
+
+        def gru(state: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+            past = state @ weight + bias
+            reset, update = torch.sigmoid(own[:, : 2 * hidden] + past[:, : 2 * hidden]).chunk(2, -1)
+            new = torch.tanh(own[:, 2 * hidden :] + reset * past[:, 2 * hidden :])
+            result = new + update * (state - new)
+            return result, result.clone()
+
+        def rnn(state: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+            result = torch.tanh(own + state @ weight + bias)
+            return result, result.clone()
+
+        start = values.new_zeros(values.shape[1], hidden)
+        step: Any = {"lstm": lstm, "gru": gru, "rnn": rnn}[self.kind]
+        results: Tensor = scan(step, (start, start.clone()) if self.kind == "lstm" else start, inputs)[1]
+        return results
+
+
+class RecurrentEncoder(Encoder):
     """Recurrent layers in one direction or two.
 
-    The backward direction is a layer of its own over the reversed sentences. Sentences are reversed within
-    their own length, so padding comes last in both directions and can reach no token.
+    The backward direction is a layer of its own over the reversed sentences. Sentences are reversed within their
+    own length, so padding comes last in both directions and can reach no token.
 
     Args:
+        config: Cell and sizes.
         inputs: Size of the input vectors.
-        kind: Name of the cell, one of `CELLS`.
-        hidden: Units of each direction.
-        layers: Number of layers.
-        bidirectional: Whether there is a backward direction.
         dropout: Between the layers.
     """
 
-    def __init__(
-        self, inputs: int, kind: str, hidden: int, layers: int, bidirectional: bool, dropout: Dropout
-    ) -> None:
-        super().__init__()
-        directions = 2 if bidirectional else 1
-        self.output_size = directions * hidden
+    Config = RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig, inputs: int, dropout: Dropout) -> None:
+        super().__init__(config, inputs, dropout)
+        self.branches = 2 if config.bidirectional else 1
+        self.output_size = self.branches * config.hidden
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                Direction(kind, inputs if layer == 0 else self.output_size, hidden) for _ in range(directions)
+                Direction(config.kind, inputs if layer == 0 else self.output_size, config.hidden)
+                for _ in range(self.branches)
             )
-            for layer in range(layers)
+            for layer in range(config.layers)
         )
         self.dropout = dropout
-        self.branches = directions
-        self.concurrent = False  # whether the directions are trained on a thread each
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Runs the layers.
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights."""
+        for module in self.layers.modules():
+            if isinstance(module, Direction):
+                module.initialize(generator)
 
-        Args:
-            values: (time, batch, inputs).
-            mask: Boolean (time, batch), a prefix of True in each column.
+    def forward(self, values: Tensor, layout: Layout) -> Tensor:
+        """Run the layers: (time, batch, inputs) to (time, batch, directions x hidden)."""
+        return self.run(values, layout, len(self.layers))
 
-        Returns:
-            (time, batch, directions x hidden); anything outside the mask.
-        """
-        return self.run(values, mask, len(self.layers))
-
-    def run(self, values: Tensor, mask: Tensor, layers: int) -> Tensor:
-        """As `forward`, through the first layers alone."""
-        order = None if bool(mask.all()) else torch.from_numpy(reversal(mask.numpy())).unsqueeze(-1)
+    def run(self, values: Tensor, layout: Layout, layers: int) -> Tensor:
+        """Run the first layers only; otherwise as `forward`."""
+        order = None if layout.order is None else layout.order.unsqueeze(-1)
         for depth in range(layers):
             layer = list(self.layers[depth].children())
             if depth:

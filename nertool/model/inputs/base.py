@@ -9,6 +9,7 @@ A new kind is one file in this folder, a config class in `nertool.config.schema`
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,10 +79,10 @@ class Input(ABC):
     def module(self, noise: Noise) -> InputModule:
         """Build the module, with its shapes; the weights are drawn by `InputModule.initialize`."""
 
-    def initial_weights(self, resources: Resources, module: InputModule) -> None:
+    def initial_weights(self, resources: Resources, module: InputModule) -> None:  # noqa: B027
         """Fill pretrained values into a module whose weights have been drawn; by default there are none."""
 
-    def check(self, document: Document) -> None:
+    def check(self, document: Document) -> None:  # noqa: B027
         """Refuse a document that lacks what this input reads.
 
         Raises:
@@ -98,7 +99,20 @@ class Input(ABC):
 
     def describe(self) -> str:
         """Describe the input in a few words, for `nertool info`."""
-        return self.config.kind
+        return str(self.config.kind)
+
+
+def names_of(state: Any) -> list[str]:
+    """Check that a state is a list of distinct strings, and return it.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(state, list) or not all(isinstance(name, str) for name in state):
+        raise ValueError("expected a list of strings")
+    if len(set(state)) != len(state):
+        raise ValueError("a name occurs twice")
+    return state
 
 
 class InputModule(nn.Module):
@@ -111,7 +125,7 @@ class InputModule(nn.Module):
     output_size: int
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw the first weights from a generator, and from no global state."""
+        """Draw the first weights from a generator of the CPU, and from no global state; on the CPU."""
         raise NotImplementedError
 
     def sparse_parameters(self) -> list[nn.Parameter]:
@@ -122,8 +136,8 @@ class InputModule(nn.Module):
         """Compute vectors.
 
         Args:
-            features: What `Table.select` gives. Of context-free inputs for forms, (forms, ...); of others for tokens,
-                (time, batch, ...).
+            features: What `Table.select` gives. Of context-free inputs for forms, (forms, ...); of others for
+                tokens, (time, batch, ...).
 
         Returns:
             (forms, output_size) or (time, batch, output_size).
@@ -141,3 +155,22 @@ class InputModule(nn.Module):
             (time, batch, output_size).
         """
         return nn.functional.embedding(forms, vectors)
+
+
+class VectorTable(InputModule):
+    """A table of vectors, one for each of a few values; its gradient is dense.
+
+    Args:
+        rows: Number of values.
+        dimensions: Size of a vector.
+    """
+
+    def __init__(self, rows: int, dimensions: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, dimensions))
+        self.output_size = dimensions
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw every row from a range set by its size (Ma & Hovy 2016, section 3.1)."""
+        bound = math.sqrt(3 / self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)

@@ -1,32 +1,138 @@
-"""Word vectors: one row for each known word, updated only where a batch touched it."""
+"""A vector for each word, updated only where a batch uses it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nertool.config.schema import WordsConfig
+from nertool.data.encoding import Table
+from nertool.data.vectors import look_up
+from nertool.data.vocabulary import collect_words, rows_with_vectors
+from nertool.model.batch import to_tensor
+from nertool.model.dropout import Noise
+from nertool.model.inputs.base import Input, InputModule, Resources, names_of
+from nertool.text.document import Document
 
-class WordEmbedding(nn.Module):
+UNKNOWN_ROW = 0
+DIMENSIONS = 100  # where neither the config nor a file of vectors says more
+
+
+class WordVectors(InputModule):
     """A table of word vectors whose gradient is sparse: it holds the rows of the batch and no others.
 
     Args:
-        words: Number of rows; row 0 stands for unknown words.
+        rows: Number of rows; row 0 stands for unknown words.
         dimensions: Size of a vector.
+        noise: Random bits for dropout.
         trainable: Whether training changes the rows.
+        dropout: Share of tokens whose word is hidden during training.
     """
 
-    def __init__(self, words: int, dimensions: int, trainable: bool) -> None:
+    def __init__(
+        self, rows: int, dimensions: int, noise: Noise, *, trainable: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(words, dimensions), requires_grad=trainable)
+        self.weight = nn.Parameter(torch.empty(rows, dimensions), requires_grad=trainable)
         self.output_size = dimensions
+        self.noise = noise
+        self.dropout = dropout
 
-    def reset_parameters(self) -> None:
-        """Draws every row as the paper does for words without a pretrained vector (section 3.1)."""
-        bound = math.sqrt(3 / self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound)
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw every row as Ma & Hovy (2016, section 3.1) do for words without a pretrained vector."""
+        bound = math.sqrt(3 / self.output_size)
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Vectors (words, dimensions) of rows (words,)."""
-        return nn.functional.embedding(rows, self.weight, sparse=True)
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """Return the table."""
+        return [self.weight]
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Look up vectors (forms, dimensions) of rows (forms,)."""
+        return nn.functional.embedding(features[0], self.weight, sparse=True)
+
+    def spread(self, vectors: Tensor, forms: Tensor) -> Tensor:
+        """Give each token the vector of its form, or during training perhaps that of unknown words."""
+        if self.training and self.dropout > 0:
+            unknown = self(forms.new_full((1,), UNKNOWN_ROW))
+            hidden = ~self.noise.keep(forms.shape, 1.0 - self.dropout, forms.device)
+            forms = forms.masked_fill(hidden, len(vectors))
+            vectors = torch.cat((vectors, unknown))
+        return nn.functional.embedding(forms, vectors)
+
+
+class Words(Input):
+    """Words of the training documents, and words that have pretrained vectors.
+
+    Args:
+        name: Of the entry.
+        config: The entry.
+        words: Those with a row of their own; words[0] has row 1.
+        dimensions: Size of a vector.
+    """
+
+    Config = WordsConfig
+    context_free = True
+
+    def __init__(self, name: str, config: WordsConfig, words: Sequence[str], dimensions: int) -> None:
+        super().__init__(name, config)
+        self.words = words
+        self.dimensions = dimensions
+        self.rows = {word: row for row, word in enumerate(words, start=1)}
+
+    @classmethod
+    def fit(cls, name: str, config: WordsConfig, documents: Sequence[Document], resources: Resources) -> Words:
+        """Collect the words of the training documents and of the files of vectors."""
+        vectors = [resources.vectors[file] for file in config.vectors]
+        words = collect_words(documents, vectors, config.minimum_count, config.extra_rows)
+        dimensions = sum(each.dimensions for each in vectors) or config.dimensions or DIMENSIONS
+        return cls(name, config, words, dimensions)
+
+    @classmethod
+    def restore(cls, name: str, config: WordsConfig, state: Any) -> Words:
+        """Make the input from its words and the size of their vectors."""
+        dimensions = state["dimensions"]
+        if type(dimensions) is not int or dimensions < 1:
+            raise ValueError("'dimensions' is not a positive number")
+        return cls(name, config, names_of(state["words"]), dimensions)
+
+    def state(self) -> dict[str, Any]:
+        """Return the words and the size of their vectors."""
+        return {"dimensions": self.dimensions, "words": list(self.words)}
+
+    def module(self, noise: Noise) -> WordVectors:
+        """Build the table."""
+        return WordVectors(
+            len(self.words) + 1,
+            self.dimensions,
+            noise,
+            trainable=self.config.trainable,
+            dropout=self.config.dropout,
+        )
+
+    @torch.no_grad()
+    def initial_weights(self, resources: Resources, module: InputModule) -> None:
+        """Fill pretrained vectors into the table; several files fill columns side by side."""
+        assert isinstance(module, WordVectors)
+        column = 0
+        for file in self.config.vectors:
+            vectors = resources.vectors[file]
+            rows, sources = rows_with_vectors(self.rows, vectors)
+            part = module.weight[:, column : column + vectors.dimensions]
+            part[to_tensor(rows, part.device)] = to_tensor(vectors.matrix[sources], part.device)
+            column += vectors.dimensions
+
+    def encode_forms(self, forms: Sequence[str]) -> Table:
+        """Find the row of each form: as written, in lower case, with digits as 0; else that of unknown words."""
+        rows = self.rows
+        return Table(np.fromiter((look_up(form, rows) or UNKNOWN_ROW for form in forms), np.int64, len(forms)))
+
+    def describe(self) -> str:
+        """Describe the table."""
+        fixed = "" if self.config.trainable else ", not trained"
+        return f"{len(self.words):,} words, {self.dimensions} dimensions{fixed}"
