@@ -559,7 +559,7 @@ def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
     pipe.initialize(lambda: examples(nlp, tiny_train), nlp=nlp, labels=["DATE"])
     assert pipe.labels == ("DATE", "EVENT", "LOC", "ORG", "PER") == tuple(pipe.label_data)
     assert pipe.add_label("LOC") == 0
-    with pytest.raises(NertoolError, match="network is built for the labels DATE, .* cannot take the label 'X'"):
+    with pytest.raises(NertoolError, match=r"network is built for the labels DATE, .* cannot take the label 'X'"):
         pipe.add_label("X")
     with pytest.raises(NertoolError, match="does not know the labels S-X"):
         pipe.update(examples(nlp, [(["Oslo"], ["B-X"])]))

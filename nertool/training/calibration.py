@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from nertool.data.corpus import Split
 from nertool.data.encoding import EncodedCorpus, reading_order
 from nertool.evaluation.scores import calibration_error
-from nertool.model.batch import Batch
+from nertool.model.batch import Batch, Layout
 from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
 from nertool.text.schemes import Scheme, Span, spans, stray_positions
@@ -78,11 +79,13 @@ def fit_temperature(model: Model, split: Split) -> float:
     corpus = EncodedCorpus(model.inputs, usable, numbers)
     network = model.network
     device = next(network.parameters()).device
-    scored = []
+    scored: list[tuple[Tensor, Tensor, Layout]] = []
     for indices in reading_order(corpus.lengths, _TOKENS_PER_BATCH):
         batch = Batch.of(corpus.batch(indices), device)
         with torch.no_grad():
-            scored.append((network(batch), batch.labels, batch.layout))
+            emissions = network(batch)
+        assert batch.labels is not None
+        scored.append((emissions, batch.labels, batch.layout))
 
     def loss(log_temperature: float) -> float:
         temperature = float(np.exp(log_temperature))

@@ -171,10 +171,10 @@ class NertoolPipe(EntityPipe):
             NertoolError: No example has labels, or a file that the settings name is missing.
         """
         validate_get_examples(get_examples, "NertoolPipe.initialize")
+        from nertool.integrations.spacy.documents import columns_read
         from nertool.integrations.spacy.training import (
             SCHEME,
             Training,
-            columns_read,
             labelled_sentences,
             new_model,
             parse_settings,

@@ -92,7 +92,8 @@ def _has(doc: Doc, column: str) -> bool:
 def _values(doc: Doc, column: str) -> list[str]:
     strings = doc.vocab.strings
     # POS is numbered by an enumeration, the others by hashes; the store of strings knows both.
-    return [strings[number] for number in doc.to_array([ATTRIBUTES[column]]).reshape(len(doc)).tolist()]
+    numbers: list[int] = doc.to_array([ATTRIBUTES[column]]).reshape(len(doc)).tolist()
+    return [strings[number] for number in numbers]
 
 
 def _cut(doc: Doc, values: Mapping[str, Sequence[str]]) -> tuple[list[Document], list[np.ndarray]]:
