@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -130,48 +128,6 @@ def model_folder(given: str | None) -> Path:
         "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "
         "train one with: nertool train demo.yaml"
     )
-
-
-@contextlib.contextmanager
-def run_folder(name: str) -> Iterator[Path]:
-    """Make a folder for a new run: runs/NAME, or runs/NAME-2, runs/NAME-3 where others are there already.
-
-    The folder is made at once, so that no other process takes it. It is removed afterwards if it is still empty.
-
-    Raises:
-        NertoolError: It cannot be made.
-    """
-    had_runs = RUNS.exists()
-    folder = RUNS / name
-    try:
-        RUNS.mkdir(exist_ok=True)
-        for number in count(2):
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                folder = RUNS / f"{name}-{number}"
-    except OSError as problem:
-        raise NertoolError(f"{folder}: cannot write there: {problem.strerror or problem}") from None
-    try:
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):  # not empty
-            folder.rmdir()
-            if not had_runs:
-                RUNS.rmdir()
-
-
-def stopped_run(name: str) -> Path | None:
-    """Find the newest run of a name that was stopped, so that it has a checkpoint to go on from."""
-    from nertool.training.checkpoint import CHECKPOINT
-
-    numbers = {}
-    for path in RUNS.glob(f"*/{CHECKPOINT}"):
-        match = re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name)
-        if match:
-            numbers[int(match[1] or 1)] = path.parent
-    return numbers[max(numbers)] if numbers else None
 
 
 def point_latest(folder: Path) -> None:

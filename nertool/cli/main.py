@@ -18,8 +18,6 @@ from nertool.cli.common import (
     examples,
     explains_errors,
     point_latest,
-    run_folder,
-    stopped_run,
 )
 from nertool.cli.data import check, convert
 from nertool.cli.model import attention, errors, evaluate, info
@@ -51,12 +49,15 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with the newest run of this config that was stopped.")
 @explains_errors
 def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None, resume: bool) -> None:
-    """Train a model as CONFIG says: a YAML file, or the name of a config that ships with nertool.
+    """Train a model as CONFIG says.
+
+    CONFIG is a YAML file, or the name of a config that ships with nertool.
 
     The run directory is the model. Each run gets its own: runs/demo, then runs/demo-2, and so on; runs/latest
     points to the newest. With --output, a model in that directory is replaced.
     """
     from nertool.config.loading import find_config, load_config, locate_files
+    from nertool.training.folders import run_folder, stopped_run
 
     path = find_config(config)
     if seed is not None:
@@ -74,13 +75,11 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
             if resume and stopped is None:
                 click.echo(f"no run of {path.name} was stopped: a new one begins", err=True)
             folder = stopped or stack.enter_context(run_folder(path.stem))
-        from rich.console import Console
-
         from nertool.training.run import run
-        from nertool.views.console import percent, waiting
+        from nertool.views.console import new_console, percent, waiting
         from nertool.views.training import Watcher
 
-        console = Console()
+        console = new_console()
         watcher = Watcher(console, folder)
         try:
             records = run(settings, folder, resume=resume)
@@ -129,14 +128,13 @@ def compare(
     jobs: int | None,
     output: str | None,
 ) -> None:
-    """Train a grid of variants of CONFIG, each with several seeds, and report whether they differ.
+    """Train variants of CONFIG, and report whether they differ.
 
-    Each training has one thread. Trainings that have ended are not repeated: the same command goes on where it
-    was stopped. The report is DIR/report.html (also .md and .json).
+    The values of all --vary make a grid, and each cell of it is trained with several seeds, one thread each.
+    Trainings that have ended are not repeated: the same command goes on where it was stopped. The report is
+    DIR/report.html (also .md and .json).
     """
     import time
-
-    from rich.console import Console
 
     from nertool.comparison.compare import command_line, judge
     from nertool.comparison.grid import plan
@@ -144,13 +142,13 @@ def compare(
     from nertool.config.loading import find_config
     from nertool.views.comparison import show_comparison, write_report
     from nertool.views.comparison_progress import Watcher
-    from nertool.views.console import waiting
+    from nertool.views.console import new_console, waiting
 
     source = find_config(config)
     folder = Path(output) if output else RUNS / f"compare-{source.stem}"
     planned = plan(source, overrides, varied, seeds, folder)
     side_by_side = min(jobs or cores(), len(planned))
-    console = Console()
+    console = new_console()
     watcher = Watcher(console, planned)
     began = time.perf_counter()
     with contextlib.closing(run_jobs(planned, side_by_side)) as records:

@@ -35,7 +35,7 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
     began = time.perf_counter()
     predictions = Predictor(loaded).predict(split.sentences)
     speed = split.token_count / (time.perf_counter() - began)
-    result, cut = score(split.labels, predictions.labels, loaded.scheme), sum(predictions.cut)
+    result, cut = score(split.labels, predictions.labels, loaded.scheme), int(predictions.cut.sum())
     if as_json:
         tree = {
             **result.to_json(),
@@ -43,16 +43,14 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
             "strays": split.strays,
             "unlabelled": split.unlabelled,
             "unseen_labels": dict(unseen),
-            "cut_sentences": int(cut),
+            "cut_sentences": cut,
             "tokens_per_second": speed,
         }
         click.echo(json.dumps(tree))
         return
-    from rich.console import Console
+    from nertool.views.console import new_console, show_evaluation
 
-    from nertool.views.console import show_evaluation
-
-    console = Console()
+    console = new_console()
     show_evaluation(console, result, f"{path} by {folder}")
     console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
     for note in [*read.notes(), *([windows.note(cut)] if cut else [])]:
@@ -79,8 +77,9 @@ def errors(
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Show what a model gets wrong on DATA: confusions, confidence, and its most confident mistakes.
+    """Show what a model gets wrong on DATA.
 
+    Prints confusions, confidence, and the most confident mistakes, each with its line in DATA.
     Where the model is very confident and wrong, the label in DATA is often the one to correct.
     """
     folder = model_folder(model)
@@ -100,11 +99,10 @@ def errors(
         click.echo(json.dumps({"data": str(path), "model": str(folder), **findings.to_json()}))
         return
     if output is None:
-        from rich.console import Console
-
+        from nertool.views.console import new_console
         from nertool.views.mistakes import show_findings
 
-        show_findings(Console(), findings, f"{path} by {folder}")
+        show_findings(new_console(), findings, f"{path} by {folder}")
     else:
         click.echo(f"written: {output}")
     for note in read.notes():
@@ -122,7 +120,7 @@ def errors(
 @click.option("--output", metavar="FILE", help="Draw the first sentence: a .png or .svg file.")
 @explains_errors
 def attention(text: str, model: str | None, output: str | None) -> None:
-    """Show which tokens of TEXT a model with attention looks at for each token."""
+    """Show which tokens of TEXT each token looks at (attention)."""
     folder = model_folder(model)
     if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
         raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
@@ -132,12 +130,10 @@ def attention(text: str, model: str | None, output: str | None) -> None:
     if not sentences:
         raise NertoolError("there is no token in this text")
     if output is None:
-        from rich.console import Console
-
-        from nertool.views.console import show_attention
+        from nertool.views.console import new_console, show_attention
 
         for tokens, weights in sentences:
-            show_attention(Console(), tokens, weights.tolist())
+            show_attention(new_console(), tokens, weights.tolist())
         return
     from nertool.views.pictures import draw_attention, save
 
@@ -154,8 +150,7 @@ def info(model: str | None) -> None:
     MODEL is a run directory.  [default: $NERTOOL_MODEL, else runs/latest]
     """
     folder = model_folder(model)
-    from rich.console import Console
-
+    from nertool.views.console import new_console
     from nertool.views.model import show_model
 
-    show_model(folder, Console())
+    show_model(folder, new_console())

@@ -42,6 +42,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}"
 
 
+def new_console() -> Console:
+    """Return what prints to standard output, in colours and as wide as the terminal where it is one."""
+    return Console()
+
+
 def waiting(console: Console, text: str) -> AbstractContextManager[Any]:
     """Show a spinner with a text while something takes time; nothing where there is no terminal."""
     return console.status(text) if console.is_terminal else nullcontext()
