@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def _has(doc: Doc, column: str) -> bool:
 def _values(doc: Doc, column: str) -> list[str]:
     strings = doc.vocab.strings
     # POS is numbered by an enumeration, the others by hashes; the store of strings knows both.
-    numbers: list[int] = doc.to_array([ATTRIBUTES[column]]).reshape(len(doc)).tolist()
+    numbers: Any = doc.to_array([ATTRIBUTES[column]]).reshape(len(doc)).tolist()
     return [strings[number] for number in numbers]
 
 

@@ -15,7 +15,7 @@ from spacy.vocab import Vocab
 
 from nertool.errors import BundleError, NertoolError
 from nertool.integrations.spacy.documents import columns_read, doc_documents
-from nertool.text.schemes import Scheme, spans
+from nertool.text.schemes import Scheme, split_label
 
 if TYPE_CHECKING:
     from nertool.model.model import Model
@@ -103,18 +103,21 @@ class EntityPipe(Pipe):
                 yield from docs
 
     def _annotate(self, docs: list[Doc]) -> None:
-        predictor, scheme = self._ready_predictor(), self._ready_model().scheme
+        predictor = self._ready_predictor()
         cut = [doc_documents(doc, self._columns) for doc in docs]
-        predictions = predictor.predict([each for sentences, _ in cut for each in sentences], probabilities=True)
-        number = 0
-        for doc, (_, indices) in zip(docs, cut, strict=True):
-            entities: list[_Found] = []
-            for sentence, own in enumerate(indices, number):
-                for start, end, label in spans(predictions.labels[sentence], scheme):
-                    score = round(predictions.probability(sentence, start, end), 6)
-                    entities.append(_Found(int(own[start]), int(own[end - 1]) + 1, label, score))
-            number += len(indices)
-            self._set(doc, entities)
+        sentences = [sentence for documents, _ in cut for sentence in documents]
+        predictions = predictor.predict(sentences, probabilities=True)
+        found, names = predictions.entities, predictions.label_tables.names
+        types = [split_label(label)[1] for label in names[predictions.tables.labels[found.starts]].tolist()]
+        scores = np.round(predictions.probabilities(found.starts, found.ends), 6).tolist()
+        # From tokens of all sentences in a row to tokens of each Doc.
+        tokens = np.concatenate([np.zeros(0, np.int64), *(each for _, indices in cut for each in indices)])
+        starts, ends = tokens[found.starts].tolist(), (tokens[found.ends - 1] + 1).tolist()
+        entities = list(map(_Found, starts, ends, types, scores))
+        counts = [sum(map(len, indices)) for _, indices in cut]
+        bounds = np.searchsorted(found.starts, np.cumsum([0, *counts])).tolist()
+        for doc, first, last in zip(docs, bounds, bounds[1:], strict=False):
+            self._set(doc, entities[first:last])
 
     def _set(self, doc: Doc, entities: list[_Found]) -> None:
         blocked = _blocked(doc)
