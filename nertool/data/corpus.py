@@ -3,89 +3,244 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nertool.config.schema import CorpusConfig
 from nertool.errors import CorpusError
 from nertool.formats import hub
-from nertool.formats.conll import read_conll
-from nertool.formats.docbin import SUFFIX, read_docbin
-from nertool.formats.labels import UNKNOWN, LabelledSentences, Reader
-from nertool.formats.sharing import to_dataset_dict
-from nertool.text.schemes import Scheme, convert
+from nertool.formats.datasets_export import to_dataset_dict
+from nertool.formats.labels import relabel, resolve
+from nertool.formats.registry import ReadOptions, Report, detect_format, find_format
+from nertool.text.document import UNKNOWN, Document
+from nertool.text.schemes import OUTSIDE, Scheme
+from nertool.text.tokenization import Tokenizer
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled documents of one file, or one split of a dataset.
+
+    Attributes:
+        documents: With labels in `label_scheme`, `UNKNOWN` where there is none. Neighbours with the same id are
+            parts of one document.
+        scheme: The scheme that was detected in the file, or named for it.
+        label_scheme: The scheme that the labels are in now.
+        strays: How many labels stood where `scheme` does not allow them, and were repaired.
+        stray_places: The sentence and token of each, both counted from 0, and the label.
+        unlabelled: How many sentences were left out because a token of them has no label (of training data:
+            because no token has one).
+        path: The file, or the dataset and its split.
+        unit: Whether documents know the lines of tokens, or the rows of sentences.
+        report: What the reader left out or changed.
+    """
+
+    documents: list[Document]
+    scheme: Scheme
+    label_scheme: Scheme
+    strays: int = 0
+    stray_places: list[tuple[int, int, str]] = field(default_factory=list)
+    unlabelled: int = 0
+    path: Path = Path()
+    unit: Literal["line", "row"] = "line"
+    report: Report = field(default_factory=Report)
+
+    @cached_property
+    def sentences(self) -> list[Document]:
+        """Each sentence as a document of its own."""
+        return [sentence for document in self.documents for sentence in document.sentences()]
+
+    @cached_property
+    def labels(self) -> list[list[str]]:
+        """The labels of each sentence."""
+        return [list(sentence.labels or ()) for sentence in self.sentences]
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    @cached_property
+    def token_count(self) -> int:
+        """How many tokens there are."""
+        return sum(map(len, self.documents))
+
+    @cached_property
+    def document_count(self) -> int:
+        """How many documents there are; sentences that are of no document count as one."""
+        return 1 + sum(_boundaries(self.documents)) if self.documents else 0
+
+    @cached_property
+    def unknown_count(self) -> int:
+        """How many tokens have no label."""
+        return sum((document.labels or ()).count(UNKNOWN) for document in self.documents)
+
+    def entity_counts(self) -> Counter[str]:
+        """Count the entities of each type; there are none among plain tags."""
+        return Counter(span.type for document in self.documents for span in document.spans)
+
+    def place(self, sentence: int, token: int | None = None) -> str:
+        """Describe where a sentence begins, or where a token of it is (both counted from 0)."""
+        origin = self.sentences[sentence].origin
+        if origin is not None and origin.starts:
+            return origin.place(0, token)
+        return f"sentence {sentence + 1}" + ("" if token is None else f", token {token + 1}")
+
+    def notes(self) -> list[str]:
+        """Say what reading changed or left out, for a person."""
+        notes = list(self.report.notes)
+        if misfits := self.report.misfits:
+            were = (
+                "entity does not fit the text or its tokens and was"
+                if len(misfits) == 1
+                else ("entities do not fit the text or its tokens and were")
+            )
+            notes.append(f"{len(misfits):,} {were} left out, such as {misfits[0]}")
+        if widened := self.report.widened:
+            notes.append(f"{len(widened):,} entities were widened to whole tokens, such as {widened[0]}")
+        if self.strays:
+            notes.append(f"{self.strays:,} labels that {self.scheme} does not allow there were repaired")
+        if self.unlabelled:
+            were = "sentence was" if self.unlabelled == 1 else "sentences were"
+            notes.append(f"{self.unlabelled:,} {were} left out because labels are missing")
+        if unknown := self.unknown_count:
+            notes.append(f"{unknown:,} tokens have no label; training sums over all labels that they may have")
+        if not self.has_entities:
+            notes.append("no token is labelled as an entity")
+        return notes
+
+    @cached_property
+    def has_entities(self) -> bool:
+        """Whether any label is more than O; always true of plain tags."""
+        outside = {OUTSIDE, UNKNOWN}
+        plain = self.label_scheme is Scheme.PLAIN
+        return plain or any(not outside.issuperset(document.labels or ()) for document in self.documents)
+
+    def converted(self, scheme: Scheme) -> Split:
+        """Return the same split with its labels in another scheme; plain tags stay plain."""
+        if self.label_scheme in (Scheme.PLAIN, scheme):
+            return self
+        documents = [document.with_labels(relabel(document, scheme), scheme) for document in self.documents]
+        return replace(self, documents=documents, label_scheme=scheme)
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Training, validation and, where there is one, test split."""
 
-    train: LabelledSentences
-    validation: LabelledSentences
-    test: LabelledSentences | None
+    train: Split
+    validation: Split
+    test: Split | None
 
     @property
-    def splits(self) -> dict[str, LabelledSentences]:
+    def splits(self) -> dict[str, Split]:
         """The splits that there are, by name."""
         named = {"train": self.train, "validation": self.validation}
         return named if self.test is None else {**named, "test": self.test}
 
     def to_datasets(self, scheme: Scheme = Scheme.IOB2) -> Any:
-        """The splits as a `datasets.DatasetDict`: the columns tokens and, as ClassLabel, ner_tags.
+        """Return the splits as a `datasets.DatasetDict` with the columns tokens and, as ClassLabel, ner_tags.
 
         Args:
-            scheme: That the labels shall be in; plain tags stay plain.
+            scheme: The scheme of the labels; plain tags stay plain.
 
         Raises:
             ConfigError: The package `datasets` is not installed.
         """
-        return to_dataset_dict(self.splits, scheme)
+        return to_dataset_dict({name: split.documents for name, split in self.splits.items()}, scheme)
 
 
-def read_split(
-    path: str | Path, config: CorpusConfig, target: Scheme | None = None, *, partial: bool = False
-) -> LabelledSentences:
-    """Reads one labelled file, in the format that its suffix tells.
+def read_options(
+    config: CorpusConfig, *, labelled: bool = True, snap: bool = False, tokenizer: Tokenizer | None = None
+) -> ReadOptions:
+    """Return how a config says that files are read.
 
     Args:
-        path: The file.
-        config: Columns, scheme of the file, and policies.
-        target: The scheme of the labels that are wanted; None: the file's.
-        partial: Whether sentences stay of which some tokens have no label.
-
-    Raises:
-        CorpusError: As for `read_conll`.
+        config: Columns, scheme of the files, and what is removed from tokens.
+        labelled: Whether labels are wanted; else files without labels are read too.
+        snap: Whether entities that begin or end inside a token are widened to whole tokens.
+        tokenizer: Makes tokens and sentences of raw text; None: English.
     """
-    if Path(path).suffix.lower() in hub.SUFFIXES:
-        return hub.read_file(path, config, target, partial=partial)
-    if Path(path).suffix.lower() == SUFFIX:
-        return read_docbin(path, config, target, partial=partial)
-    return read_conll(
-        path,
+    return ReadOptions(
         columns=config.columns,
         label=config.label,
-        scheme=None if config.scheme == "detect" else Scheme(config.scheme),
-        target=target,
-        stray=config.stray,
+        token_column=config.tokens,
+        tag_column=config.tags,
+        scheme=_named_scheme(config),
         strip=config.strip,
-        partial=partial,
+        labelled=labelled,
+        snap=snap,
+        tokenizer=tokenizer,
     )
 
 
-def read_corpus(config: CorpusConfig) -> Corpus:
-    """Reads all splits, with the labels in the scheme to be learnt; plain tags stay plain.
+def read_split(
+    path: str | Path,
+    config: CorpusConfig,
+    target: Scheme | None = None,
+    *,
+    partial: bool = False,
+    tokenizer: Tokenizer | None = None,
+) -> Split:
+    """Read a labelled file, in any format.
+
+    Args:
+        path: The file, or folder.
+        config: Format, columns, scheme of the file, and policies.
+        target: The scheme of the labels that are wanted; None: the file's.
+        partial: Whether sentences stay of which some tokens have no label.
+        tokenizer: Makes tokens and sentences of raw text; None: English.
+
+    Raises:
+        CorpusError: The file cannot be read, has no labelled sentence, or has a label that is not of its scheme.
+    """
+    path = Path(path)
+    used = find_format(config.format) if config.format else detect_format(path)
+    report = Report()
+    documents = used.read(path, read_options(config, tokenizer=tokenizer), report)
+    return _resolve(documents, path, config, target, partial, report)
+
+
+def open_splits(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> Callable[..., Split]:
+    """Return a function that reads a split by name: from the config's dataset, or else from a file.
+
+    The function takes the name, the scheme of the labels that are wanted, and `partial`, as `read_split` does.
+
+    Raises:
+        CorpusError: There is no such dataset.
+    """
+    if config.hub is None:
+
+        def read(name: str, target: Scheme | None = None, *, partial: bool = False) -> Split:
+            return read_split(name, config, target, partial=partial, tokenizer=tokenizer)
+
+        return read
+    open_split = hub.open_dataset(config)
+    source = Path(config.hub)
+
+    def read_dataset(name: str, target: Scheme | None = None, *, partial: bool = False) -> Split:
+        return _resolve(open_split(name), source / name, config, target, partial, Report())
+
+    return read_dataset
+
+
+def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Read all splits, with the labels in the scheme to be learnt; plain tags stay plain.
+
+    Args:
+        config: The files, or the dataset, and how to read them.
+        tokenizer: Makes tokens and sentences of raw text; None: English.
 
     Raises:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
-    read = split_reader(config)
+    read = open_splits(config, tokenizer=tokenizer)
     train = read(config.train or "", partial=True)
-    # Converting takes the labels beside a label, so that with some of them unknown the file's scheme is learnt.
-    if train.scheme is not Scheme.PLAIN and not train.unknown_count:
-        target = Scheme(config.learn_scheme)
-        labels = [convert(row, train.label_scheme, target) for row in train.labels]
-        train = replace(train, labels=labels, label_scheme=target)
+    # A conversion depends on the neighbours of a label: with some of them unknown, the file's scheme is learnt.
+    if not train.unknown_count:
+        train = train.converted(Scheme(config.learn_scheme))
     if config.validation is None:
         train, validation = _hold_out(train, config.held_out)
     else:
@@ -94,47 +249,81 @@ def read_corpus(config: CorpusConfig) -> Corpus:
     return Corpus(train, validation, test)
 
 
-def split_reader(config: CorpusConfig) -> Reader:
-    """What reads a split: from the config's dataset by name, else from a file."""
-    if config.hub is not None:
-        return hub.open_dataset(config)
-
-    def read(name: str, target: Scheme | None = None, *, partial: bool = False) -> LabelledSentences:
-        return read_split(name, config, target, partial=partial)
-
-    return read
+def unseen_labels(split: Split, labels: Iterable[str]) -> Counter[str]:
+    """Count the labels of a split that training never saw, which no model can predict."""
+    known = {*labels, UNKNOWN}
+    return Counter(label for document in split.documents for label in document.labels or () if label not in known)
 
 
-def _hold_out(split: LabelledSentences, share: float) -> tuple[LabelledSentences, LabelledSentences]:
-    """Cuts the last sentences off, between two documents where there are several."""
-    first = len(split) - round(share * len(split))
-    borders = [n for n in range(1, len(split)) if split.documents[n] != split.documents[n - 1]]
-    if borders:  # no document shall be learnt from and scored as well
-        first = min(borders, key=lambda border: abs(border - first))
-    if not 0 < first < len(split):
-        raise CorpusError(f"{len(split)} sentences are too few to hold out {share:g} of them", split.path)
-    parts = []
-    for place in (slice(0, first), slice(first, None)):
-        documents = split.documents[place]
-        parts.append(
-            replace(
-                split,
-                tokens=split.tokens[place],
-                labels=split.labels[place],
-                documents=[document - documents[0] for document in documents],
-                starts=split.starts[place],
-            )
-        )
-    if any(UNKNOWN in row for row in parts[1].labels):
+def _named_scheme(config: CorpusConfig) -> Scheme | None:
+    return None if config.scheme == "detect" else Scheme(config.scheme)
+
+
+def _resolve(
+    documents: Iterator[Document],
+    path: Path,
+    config: CorpusConfig,
+    target: Scheme | None,
+    partial: bool,
+    report: Report,
+) -> Split:
+    kept, facts = resolve(
+        documents, path, scheme=_named_scheme(config), target=target, stray=config.stray, partial=partial
+    )
+    origin = next((document.origin for document in kept if document.origin is not None), None)
+    return Split(
+        documents=kept,
+        scheme=facts.scheme,
+        label_scheme=facts.label_scheme,
+        strays=facts.strays,
+        stray_places=facts.stray_places,
+        unlabelled=facts.unlabelled,
+        path=path,
+        unit="row" if origin is None else origin.unit,
+        report=report,
+    )
+
+
+def _boundaries(documents: list[Document]) -> Iterator[bool]:
+    """Say of each document but the first whether another document begins there.
+
+    It does not where two parts have one id, nor between sentences that are of no document.
+    """
+    for before, document in pairwise(documents):
+        loose = _is_loose(before) and _is_loose(document)
+        yield before.id != document.id or (document.id is None and not loose)
+
+
+def _is_loose(document: Document) -> bool:
+    return document.source_text is None and len(document.sentence_starts) == 1
+
+
+def _hold_out(split: Split, share: float) -> tuple[Split, Split]:
+    """Cut off the last sentences, between two documents where there are several."""
+    count = len(split)
+    first = count - round(share * count)
+    ends = [0]  # sentences before each document
+    for document in split.documents:
+        ends.append(ends[-1] + len(document.sentence_starts))
+    boundaries = [end for end, new in zip(ends[1:-1], _boundaries(split.documents), strict=True) if new]
+    if boundaries:  # no document shall be in both parts
+        first = min(boundaries, key=lambda boundary: abs(boundary - first))
+    if not 0 < first < count:
+        raise CorpusError(f"{count} sentences are too few to hold out {share:g} of them", split.path)
+    if boundaries:
+        cut = ends.index(first)
+        learnt, held = split.documents[:cut], split.documents[cut:]
+    else:
+        learnt, held = split.sentences[:first], split.sentences[first:]
+    if any(UNKNOWN in (document.labels or ()) for document in held):
         raise CorpusError(
-            "some tokens have no label, so that no part of it can be held out to validate on; name a file with "
+            "some tokens have no label, so that no part of it can be held out for validation; name a file with "
             "all labels as corpus.validation",
             split.path,
         )
-    return parts[0], parts[1]
-
-
-def unseen_labels(split: LabelledSentences, labels: list[str]) -> Counter[str]:
-    """Labels of a split that training never saw, which no model can predict, and how often they occur."""
-    known = set(labels)
-    return Counter(label for row in split.labels for label in row if label and label not in known)
+    strays = [place for place in split.stray_places if place[0] < first]
+    later = [(sentence - first, token, name) for sentence, token, name in split.stray_places if sentence >= first]
+    return (
+        replace(split, documents=learnt, strays=len(strays), stray_places=strays),
+        replace(split, documents=held, strays=len(later), stray_places=later, unlabelled=0, report=Report()),
+    )

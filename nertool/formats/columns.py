@@ -12,44 +12,77 @@ from nertool.errors import CorpusError
 from nertool.formats.opening import decode
 
 DOCUMENT_MARK = "-DOCSTART-"
-# The comments of CoNLL-U, which stand before a sentence. Any other line that begins with # may be a token.
-_COMMENT = re.compile(r"# (new(doc|par)(?!\S)|[\w.:\[\]-]+ =(?!\S)|(text|sent_id|global\.columns)=)")
+COMMENT = re.compile(
+    r"# (new(doc|par)(?!\S)|[\w.:\[\]-]+ =(?!\S)|(text|sent_id|global\.columns)=|id \S+\s+domain=)"
+)
+"""Comments of CoNLL-U and MultiCoNER before a sentence. Other lines that begin with # may be tokens."""
 
 
 class Layout(NamedTuple):
-    """Where a line has its token and its label, and how many columns it needs."""
+    """Where a line has its token, its label and its further columns.
+
+    Attributes:
+        token: Index of the token's column.
+        label: Index of the label's column; None where labels are not wanted.
+        others: Name and index of each further column; None: those between the token and the last column.
+        needed: How many columns a line has at least.
+        names: The columns, for errors.
+        path: The file, for errors.
+        uniform: Whether each line must have as many columns as the first.
+    """
 
     token: int
-    label: int
+    label: int | None
+    others: tuple[tuple[str, int], ...] | None
     needed: int
     names: str
-    path: Path | None
-    uniform: bool  # unnamed columns: the last is the label's only if every line has as many as the first
+    path: str | Path | None
+    uniform: bool
 
 
-def find_columns(columns: Sequence[str] | None, label: str | None, path: Path | None) -> Layout:
-    """Find the columns; `label` None asks for the token alone.
+def find_columns(columns: Sequence[str] | None, label: str | None, path: str | Path | None) -> Layout:
+    """Find the columns.
+
+    Args:
+        columns: Their names from left to right; None: the token is the first, the label the last.
+        label: Name of the label's column.
+        path: The file, for errors.
 
     Raises:
-        CorpusError: There is not one column called "token", or no column of the label's name.
+        CorpusError: There is not exactly one column called "token", or no column of the label's name.
     """
-    if columns is None and label is None:
-        return Layout(0, -1, 1, "token", path, False)
     if columns is None:
-        return Layout(0, -1, 2, f"token ... {label}", path, True)
+        return Layout(0, -1, None, 2, f"token ... {label}", path, uniform=True)
     names = ", ".join(columns)
     if list(columns).count("token") != 1:
         raise CorpusError(f"one of the columns must be called 'token'; they are: {names or 'none'}", path)
-    token = columns.index("token")
-    if label is None:
-        return Layout(token, -1, token + 1, names, path, False)
     if label not in columns or label == "token":
         raise CorpusError(f"there is no label column {label!r}; the columns are: {names}", path)
-    return Layout(token, columns.index(label), len(columns), names, path, False)
+    others = tuple((name, index) for index, name in enumerate(columns) if name not in ("token", label))
+    token = columns.index("token")
+    return Layout(token, columns.index(label), others, len(columns), names, path, uniform=False)
 
 
-def _split(line: str) -> list[str]:
-    """Split a line at its tabs if it has any, else at runs of ASCII spaces and at no other blank."""
+def find_tokens(columns: Sequence[str] | None, label: str | None, path: str | Path | None) -> Layout:
+    """Find the columns of a file that need not have labels.
+
+    Args:
+        columns: As for `find_columns`; those to the right of the token may be missing.
+        label: Name of the label's column, which is not read.
+        path: The file, for errors.
+
+    Raises:
+        CorpusError: There is not exactly one column called "token".
+    """
+    if columns is None:
+        return Layout(0, None, None, 1, "token", path, uniform=False)
+    named = columns if label in columns and label != "token" else [*columns, "label"]
+    layout = find_columns(named, label if named is columns else "label", path)
+    return layout._replace(label=None, needed=layout.token + 1, names=", ".join(columns))
+
+
+def split_line(line: str) -> list[str]:
+    """Split a line at its tabs if it has any, else at runs of ASCII spaces and at no other whitespace."""
     if "\t" in line:
         return [field.strip(" ") for field in line.split("\t")]
     fields = line.split(" ")
@@ -62,7 +95,7 @@ def shorten(line: str) -> str:
 
 
 def _has_tabs(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:
-    """Say whether the first line that is surely a token's has a tab; gives the lines back whole."""
+    """Say whether the first line that certainly holds a token has a tab; return all lines as well."""
     head: list[str] = []
     for line in lines:
         head.append(line)
@@ -72,22 +105,22 @@ def _has_tabs(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:
 
 
 def _is_comment(line: str, fields: list[str], tabbed: bool, needed: int) -> bool:
-    """Tell a comment from a sentence that begins with #: by its words, or by what a token's line has."""
-    if _COMMENT.match(line) or (tabbed and "\t" not in line):
+    """Distinguish a comment from a sentence that begins with #: by its words, or by its number of columns."""
+    if COMMENT.match(line) or (tabbed and "\t" not in line):
         return True
-    return len(fields) == 2 < needed and fields[0] == "#"
+    return line.startswith("# ") and len(fields) < needed
 
 
-def _check_width(line: str, number: int, found: int, width: int, layout: Layout) -> None:
+def _check_width(line: str, number: int, count: int, width: int, layout: Layout) -> None:
     """Refuse a line with too few columns, or with another number than its neighbours where that matters."""
     separated = "separated by spaces or by tabs; an empty line ends a sentence"
-    if found < layout.needed:
+    if count < layout.needed:
         expected = f"{layout.needed} ({layout.names})" if layout.needed > 1 else "a token"
-        columns = f"{found} column{'s' * (found > 1)}"
+        columns = f"{count} column{'s' * (count > 1)}"
         message = f"found {columns} in {shorten(line)}; expected {expected}, {separated}"
         raise CorpusError(message, layout.path, number)
-    if layout.uniform and width not in (0, found):
-        message = f"found {found} columns in {shorten(line)} where the lines before have {width}, {separated}"
+    if layout.uniform and width not in (0, count):
+        message = f"found {count} columns in {shorten(line)} where the lines before have {width}, {separated}"
         raise CorpusError(f"{message}. Name the columns if only some are wanted", layout.path, number)
 
 
@@ -112,7 +145,7 @@ def group_sentences(lines: Iterator[str], layout: Layout) -> Iterator[tuple[bool
                 yield new_document, number - len(rows), rows
                 rows, new_document = [], False
             continue
-        fields = _split(line)
+        fields = split_line(line)
         if line[0] == "#" and not rows and _is_comment(line, fields, tabbed, layout.needed):
             new_document = new_document or line.startswith("# newdoc")
             continue
@@ -139,10 +172,10 @@ class Interned(dict[str, str]):
         path: The file, for the error.
 
     Raises:
-        CorpusError: `strip` is no regular expression.
+        CorpusError: `strip` is not a regular expression.
     """
 
-    def __init__(self, strip: str | None, path: Path | None) -> None:
+    def __init__(self, strip: str | None, path: str | Path | None) -> None:
         try:
             self._strip = re.compile(strip) if strip else None
         except re.error as error:
@@ -157,9 +190,14 @@ class Interned(dict[str, str]):
         self[token] = kept = self._kept.setdefault(kept, kept)
         return kept
 
+    def forget(self) -> None:
+        """Begin anew, so that the memory for a stream without end is bounded."""
+        self.clear()
+        self._kept.clear()
 
-def decode_lines(stream: Iterable[Any], path: Path | None) -> Iterator[str]:
-    """Give a stream's lines as text, whether it gives bytes or text itself.
+
+def decode_lines(stream: Iterable[Any], path: str | Path | None) -> Iterator[str]:
+    """Yield a stream's lines as text, whether it gives bytes or text itself.
 
     Raises:
         CorpusError: A line is not UTF-8.

@@ -1,15 +1,18 @@
-"""Sentences with their labels, whatever they were read from, and what every reader does with the labels."""
+"""What is done with the labels of every format: find their scheme, check, repair and convert them."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from nertool.errors import CorpusError
 from nertool.formats.columns import shorten
+from nertool.text.document import UNKNOWN, Document, Origin
 from nertool.text.schemes import (
     OUTSIDE,
     PREFIXES,
@@ -18,191 +21,219 @@ from nertool.text.schemes import (
     check_label,
     convert,
     detect,
-    spans,
     stray_positions,
 )
 
-# What stands for the label of a token that nobody has labelled; no reader lets it through as a label.
-UNKNOWN = ""
-_MARKS = frozenset({"?", "-"})  # what files of spans write for it
+_MARKS = frozenset({"?", "-"})  # what files of spans write for a label that nobody knows
 
 
 @dataclass
-class LabelledSentences:
-    """Sentences with a label for each token, as read from one file.
+class Facts:
+    """What `resolve` did.
 
     Attributes:
-        tokens: The tokens of each sentence.
-        labels: The labels of each sentence, in `label_scheme`; `UNKNOWN` where there is none.
-        documents: For each sentence the index of its document, from 0 and never falling; all 0 in a file
-            that marks no documents.
-        scheme: The scheme found in the file, or named for it.
-        label_scheme: The scheme that `labels` are in now.
+        scheme: The scheme that was detected, or named.
+        label_scheme: The scheme that the labels are in now.
         strays: How many labels stood where `scheme` does not allow them, and were repaired.
-        path: The file.
-        unlabelled: How many sentences were left out because a token of them has no label (where partial
-            labels are wanted: because no token has one).
-        starts: For each sentence the line that it begins in, or its row, from 1.
-        stray_places: The sentence and the token of each stray label, both counted from 0, and the label.
-        unit: What `starts` counts.
+        stray_places: The sentence and token of each, both counted from 0, and the label.
+        unlabelled: How many sentences were left out because a token of them has no label (where partial labels are
+            wanted: because no token has one).
     """
 
-    tokens: list[list[str]]
-    labels: list[list[str]]
-    documents: list[int]
     scheme: Scheme
     label_scheme: Scheme
-    strays: int
-    path: Path
-    unlabelled: int = 0
-    starts: Sequence[int] = ()
+    strays: int = 0
     stray_places: list[tuple[int, int, str]] = field(default_factory=list)
-    unit: Literal["line", "row"] = "line"
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def token_count(self) -> int:
-        """How many tokens all sentences hold."""
-        return sum(map(len, self.tokens))
-
-    @property
-    def document_count(self) -> int:
-        """How many documents hold a sentence."""
-        return self.documents[-1] + 1 if self.documents else 0
-
-    def entity_counts(self) -> Counter[str]:
-        """Count the entities of each type; empty for plain labels."""
-        return Counter(
-            span.type
-            for labels in self.labels
-            for span in spans([label or OUTSIDE for label in labels], self.label_scheme)
-        )
-
-    @property
-    def unknown_count(self) -> int:
-        """How many tokens have no label."""
-        return sum(row.count(UNKNOWN) for row in self.labels)
-
-    def notes(self) -> list[str]:
-        """Say what reading changed or left out, for a person."""
-        found = []
-        if self.strays:
-            found.append(f"{self.strays} labels that {self.scheme.value} does not allow there were repaired")
-        if self.unlabelled:
-            were = "sentence was" if self.unlabelled == 1 else "sentences were"
-            found.append(f"{self.unlabelled} {were} left out for want of labels")
-        if unknown := self.unknown_count:
-            found.append(f"{unknown} tokens have no label, and all that they may have are learnt from")
-        return found
+    unlabelled: int = 0
 
 
-class Reader(Protocol):
-    """What reads a split by its name."""
-
-    def __call__(self, name: str, target: Scheme | None = None, *, partial: bool = False) -> LabelledSentences:
-        """Read it, with the labels in the target scheme (None: its own), those of some tokens unknown or not."""
-
-
-def settle(
-    tokens: list[list[str]],
-    labels: list[list[str]],
-    documents: list[int],
-    starts: Sequence[int],
-    path: Path,
+def resolve(
+    documents: Iterable[Document],
+    path: str | Path,
     *,
     scheme: Scheme | None = None,
     target: Scheme | None = None,
     stray: Literal["repair", "refuse"] = "repair",
     partial: bool = False,
-    unit: Literal["line", "row"] = "line",
-) -> LabelledSentences:
-    """Find the scheme of labels as they were read, check them, repair and convert them in place.
+    keep_unlabelled: bool = False,
+) -> tuple[list[Document], Facts]:
+    """Find the scheme of labels as they were read, check them, repair them and convert them.
 
     Args:
-        tokens: The tokens of each sentence; there is at least one sentence.
-        labels: The labels of each sentence, `UNKNOWN` where there is none; in schemes of spans ? and - say the
-            same.
-        documents: The document of each sentence.
-        starts: The line of each sentence's first token, or its row, from 1.
+        documents: With labels as read, `UNKNOWN` where there is none; in schemes of spans ? and - mean the same.
+            Documents whose labels are None are unlabelled throughout.
         path: The file, for errors.
-        scheme: The scheme of the labels; found from them when None.
+        scheme: The scheme of the labels, where the documents do not know theirs; None: detect it.
         target: The scheme to convert them to; None keeps theirs.
-        stray: What to do with labels that the scheme does not allow where they stand.
-        partial: Whether sentences stay of which some tokens have a label and others have none. Such labels
-            are not converted, for that would take the labels beside them, and a stray is repaired by taking it
-            for unknown.
-        unit: Whether `starts` are lines, a token each, or rows, a sentence each.
+        stray: What to do with a label that the scheme does not allow at its place.
+        partial: Whether sentences stay of which some tokens have a label and others have none. A stray beside an
+            unknown label becomes unknown itself. If such a sentence stays, no label is converted, because a
+            conversion depends on the neighbours of a label.
+        keep_unlabelled: Whether sentences without any label stay too.
+
+    Returns:
+        The documents that have a sentence left, and what was done.
 
     Raises:
-        CorpusError: A label is none of the scheme or cannot be converted or, under `stray="refuse"`, a stray;
-            or no sentence has the labels that it needs.
+        CorpusError: A label is not one of the scheme, looks as if it had been meant for one, cannot be converted
+            or, under `stray="refuse"`, is a stray; or no sentence has the labels that it needs.
     """
+    given = [document for document in documents if document.tokens]
+    scheme = next((document.scheme for document in given if document.scheme is not None), scheme)
+    rows = [row for document in given for row in _rows(document)]
+    places = _Places(given, path)
+    if not rows:
+        raise CorpusError("there is no sentence in it", path)
     if scheme is None:
-        scheme = Scheme.PLAIN if target is Scheme.PLAIN else detect(_known_stretches(labels))
+        scheme = Scheme.PLAIN if target is Scheme.PLAIN else detect(_known_stretches(rows))
+        if scheme is Scheme.PLAIN and target is not Scheme.PLAIN:
+            _refuse_near_misses(rows, places)
     if scheme is not Scheme.PLAIN:
-        labels = [
-            [UNKNOWN if name in _MARKS else name for name in row] if _MARKS & set(row) else row for row in labels
+        rows = [
+            [UNKNOWN if name in _MARKS else name for name in row] if _MARKS & set(row) else row for row in rows
         ]
-    kept = [place for place, row in enumerate(labels) if UNKNOWN not in row or (partial and any(row))]
-    unlabelled = len(labels) - len(kept)
+    kept = [n for n, row in enumerate(rows) if keep_unlabelled or UNKNOWN not in row or (partial and any(row))]
+    unlabelled = len(rows) - len(kept)
     if not kept:
         needed = "any of its tokens" if partial else "all of its tokens"
         raise CorpusError(f"there is no sentence in it with labels for {needed} ({unlabelled} have not)", path)
     if unlabelled:
-        tokens, labels = [tokens[place] for place in kept], [labels[place] for place in kept]
-        numbers = {document: number for number, document in enumerate(dict.fromkeys(documents[n] for n in kept))}
-        documents, starts = [numbers[documents[n]] for n in kept], [starts[n] for n in kept]
+        given = _without_unlabelled(given, kept)
+        rows = [rows[n] for n in kept]
+        places = _Places(given, path)
     target = scheme if target is None else target
+    _check(rows, scheme, target, places)
+    if target is not scheme and any(UNKNOWN in row for row in rows):
+        target = scheme
+    facts = Facts(scheme, target, unlabelled=unlabelled)
+    for sentence, row in enumerate(rows):
+        in_part = UNKNOWN in row
+        positions = _strays_in_part(row, scheme) if in_part else stray_positions(row, scheme)
+        facts.stray_places += [(sentence, position, row[position]) for position in positions]
+        if in_part and positions:
+            rows[sentence] = [UNKNOWN if n in positions else name for n, name in enumerate(row)]
+        elif not in_part and (positions or scheme is not target):
+            rows[sentence] = convert(row, scheme, target)
+    facts.strays = len(facts.stray_places)
+    if facts.strays and stray == "refuse":
+        sentence, token, name = facts.stray_places[0]
+        message = f"{name!r} may not stand here in {scheme}; there are {facts.strays} such labels in the file"
+        raise places.error(f"{message}. Correct them, or read with stray='repair'", sentence, token)
+    return _with_rows(given, rows, target), facts
 
-    def problem(message: str, sentence: int, token: int) -> CorpusError:
-        if unit == "row":
-            return CorpusError(f"row {starts[sentence]}: {message}", path)
-        return CorpusError(message, path, starts[sentence] + token)
 
-    first: dict[str, tuple[int, int]] = {}  # where each label stands first
-    for sentence, row in enumerate(labels):
+def relabel(document: Document, target: Scheme) -> Sequence[str]:
+    """Return the labels of a document in another scheme, for a writer.
+
+    Plain tags and labels without a scheme stay as they are. A label that nobody knows is `UNKNOWN`, and so is one
+    beside it whose form in the other scheme depends on it.
+    """
+    labels, scheme = document.labels, document.scheme
+    if labels is None:
+        return [UNKNOWN] * len(document)
+    if scheme in (None, Scheme.PLAIN, target):
+        return labels
+    result: list[str] = []
+    for start, end in document.bounds:
+        row = labels[start:end]
+        if UNKNOWN not in row:
+            result += convert(row, scheme, target)
+            continue
+        converted = [*convert([label or OUTSIDE for label in row], scheme, target), OUTSIDE]
+        for position, label in enumerate(row):
+            if label == UNKNOWN:
+                converted[position] = UNKNOWN
+                for beside in (position - 1, position + 1):
+                    converted[beside] = OUTSIDE if converted[beside] == OUTSIDE else UNKNOWN
+        result += converted[:-1]
+    return result
+
+
+def _without_marks(row: list[str]) -> list[str]:
+    return [UNKNOWN if name in _MARKS else name for name in row]
+
+
+def _rows(document: Document) -> Iterator[list[str]]:
+    labels = document.labels
+    for start, end in document.bounds:
+        yield [UNKNOWN] * (end - start) if labels is None else list(labels[start:end])
+
+
+class _Places:
+    """Where the sentences of some documents were read."""
+
+    def __init__(self, documents: list[Document], path: str | Path) -> None:
+        self._documents, self._path = documents, path
+        self._origins: list[tuple[Origin, int] | None] = []
+
+    def error(self, message: str, sentence: int, token: int) -> CorpusError:
+        if not self._origins:  # they are needed for errors alone
+            for document in self._documents:
+                origin = document.origin
+                self._origins += [origin and (origin, n) for n in range(len(document.sentence_starts))]
+        place = self._origins[sentence]
+        if place is None:
+            return CorpusError(f"sentence {sentence + 1}, token {token + 1}: {message}", self._path)
+        origin, own = place
+        line = origin.line(own, token)
+        if line is None:
+            return CorpusError(f"row {origin.starts[own]}: {message}", self._path)
+        return CorpusError(message, self._path, line)
+
+
+def _check(rows: list[list[str]], scheme: Scheme, target: Scheme, places: _Places) -> None:
+    """Refuse labels that are not of the scheme, or cannot be converted, each where it stands first."""
+    first: dict[str, tuple[int, int]] = {}
+    for sentence, row in enumerate(rows):
         if not first.keys() >= set(row):
             for token, name in enumerate(row):
                 first.setdefault(name, (sentence, token))
     first.pop(UNKNOWN, None)
     for name, place in first.items():
         if not check_label(name, scheme):
-            message = f"{shorten(name)} is no label of {scheme}; expected {_expected(scheme)}"
-            raise problem(f"{message}. Check the {unit}, the label column and the scheme", *place)
-    if Scheme.PLAIN in (scheme, target) and scheme is not target:
+            message = f"{shorten(name)} is not a label of {scheme}; expected {_expected(scheme)}"
+            raise places.error(f"{message}. Check the label column and the scheme", *place)
+    if first and Scheme.PLAIN in (scheme, target) and scheme is not target:
         name, place = next(iter(first.items()))
         message = (
-            f"labels such as {shorten(name)} are read as {scheme} and cannot be converted to {target}, for "
-            "plain labels mark no spans: check the label column and the scheme"
+            f"labels such as {shorten(name)} are read as {scheme} and cannot be converted to {target}, because "
+            "plain tags mark no spans: check the label column and the scheme"
         )
-        raise problem(message, *place)
-    places: list[tuple[int, int, str]] = []
-    for sentence, row in enumerate(labels):
-        in_part = UNKNOWN in row
-        positions = _strays_in_part(row, scheme) if in_part else stray_positions(row, scheme)
-        places += [(sentence, position, row[position]) for position in positions]
-        if in_part:
-            labels[sentence] = [UNKNOWN if n in positions else name for n, name in enumerate(row)]
-        elif positions or scheme is not target:
-            labels[sentence] = convert(row, scheme, target)
-    if places and stray == "refuse":
-        name = places[0][2]
-        message = f"{name!r} may not stand here in {scheme}; there are {len(places)} such labels in the file"
-        raise problem(f"{message}. Correct them, or read with stray='repair'", *places[0][:2])
-    return LabelledSentences(
-        tokens, labels, documents, scheme, target, len(places), path, unlabelled, starts, places, unit
-    )
+        raise places.error(message, *place)
 
 
-def _unmarked(name: str) -> str:
-    return UNKNOWN if name in _MARKS else name
+def _without_unlabelled(documents: list[Document], kept: list[int]) -> list[Document]:
+    """Return what is left of documents when some of their sentences are removed."""
+    wanted = set(kept)
+    result: list[Document] = []
+    number = 0
+    for document in documents:
+        count = len(document.sentence_starts)
+        own = [n for n in range(count) if number + n in wanted]
+        number += count
+        if len(own) == count:
+            result.append(document)
+        elif own:
+            result += [each for n, each in enumerate(document.sentences()) if n in own]
+    return result
 
 
-def _known_stretches(labels: list[list[str]]) -> Iterator[list[str]]:
-    """Labels to tell a scheme by; after one that is not known, only from the next O on."""
-    for row in labels:
+def _with_rows(documents: list[Document], rows: list[list[str]], scheme: Scheme) -> list[Document]:
+    result = []
+    number = 0
+    for document in documents:
+        count = len(document.sentence_starts)
+        labels = tuple(chain.from_iterable(rows[number : number + count]))
+        number += count
+        if labels != document.labels or document.scheme is not scheme:
+            document = replace(document, labels=labels, scheme=scheme, scores=None)
+        result.append(document)
+    return result
+
+
+def _known_stretches(rows: list[list[str]]) -> Iterator[list[str]]:
+    """Yield labels to detect a scheme from; after one that is not known, only from the next O on."""
+    for row in rows:
         stretch: list[str] = []
         waiting = False
         for name in row:
@@ -218,7 +249,7 @@ def _known_stretches(labels: list[list[str]]) -> Iterator[list[str]]:
 
 
 def _strays_in_part(labels: Sequence[str], scheme: Scheme) -> list[int]:
-    """Labels that the scheme does not allow beside those that are known; one that is not known may be any."""
+    """Return labels that the scheme does not allow beside known ones; an unknown label may be any."""
     strays: set[int] = set()
     if scheme is Scheme.PLAIN:
         return []
@@ -234,3 +265,52 @@ def _expected(scheme: Scheme) -> str:
     if scheme is Scheme.PLAIN:
         return "a label that is not empty"
     return f"O or {' or '.join(f'{prefix}-TYPE' for prefix in sorted({p for p in PREFIXES[scheme] if p}))}"
+
+
+# Spellings of entities that are not those of a scheme, and what each is. The whole label must match.
+_SPELLINGS = [
+    (re.compile(r"[BILOUESM]-?"), "prefixes without a type"),
+    (re.compile(r"[BILUESM][_:.+=|/~ ].+"), "prefixes that no hyphen separates from the type"),
+    (re.compile(r"[bilouesm]-.+"), "prefixes in lower case"),
+    (
+        re.compile(r"(begin|inside|outside|start|end|last|unit|single|[be]nd)[-_:].+", re.IGNORECASE),
+        "prefixes in full",
+    ),
+    (re.compile(r"[^-]+[-_:/|][BILUESM]"), "prefixes behind the type"),
+    (re.compile(r"\(.*|[*]?[^()]*\)|\*"), "brackets, as in files of CoNLL-2005, 2011 and 2012"),
+    (re.compile(r".+\[\d+\]"), "types with a number in brackets, as WebAnno writes them"),
+    (re.compile(r"(.+[|])?\w+=[BILOUESM](-.+)?([|].+)?"), "features such as name=B-PER, as in a CoNLL-U column"),
+]
+_OUTSIDES = frozenset({"O", "_", "*", "0", "OUT", "OTHER", "NONE"})  # usual names for outside, in upper case
+
+
+def _refuse_near_misses(rows: list[list[str]], places: _Places) -> None:
+    """Refuse labels that would be read as plain tags although they seem to mark entities.
+
+    These are labels of which most have an unusual spelling of a prefix, or of which most tokens have the same that
+    stands for outside in some files.
+    """
+    counts = Counter(name for row in rows for name in row if name != UNKNOWN and name not in _MARKS)
+    if not counts:
+        return
+    common, frequency = counts.most_common(1)[0]
+    others = [name for name in counts if name.upper() not in _OUTSIDES]
+    # The first spelling that fits goes first.
+    spelled = {name: what for name in others for form, what in reversed(_SPELLINGS) if form.fullmatch(name)}
+    if others and 2 * len(spelled) > len(others):
+        example, what = next(iter(spelled.items()))
+    elif common.upper() in _OUTSIDES and 2 * frequency > counts.total():
+        example = others[0] if others else common
+        what = f"types without a prefix, with {shorten(common)} for tokens outside of entities"
+        if not others:
+            what = f"nothing but {shorten(common)}, which many files write for tokens outside of entities"
+    else:
+        return
+    sentence, row = next((n, row) for n, row in enumerate(rows) if example in row)
+    raise places.error(
+        f"{shorten(example)} is not a label of any scheme (B-TYPE, I-TYPE ..., O), yet the labels look like "
+        f"entities: {what}. Write them in one of the schemes; or, if they are plain tags such as parts of speech, "
+        "say so with corpus.scheme=plain (--set corpus.scheme=plain)",
+        sentence,
+        row.index(example),
+    )

@@ -1,4 +1,4 @@
-"""Opening a file of words to read its lines as bytes: plain or gzip, with errors that say what is wrong."""
+"""Open a file of words to read its lines as bytes: plain or gzip, with errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
         what: What it should hold ("a CoNLL file"), for the errors.
 
     Raises:
-        CorpusError: The file is missing, a directory, not to be read, or damaged gzip.
+        CorpusError: The file is missing, a directory, not readable, or corrupt gzip.
     """
     path = Path(path)
     try:
@@ -41,7 +41,7 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
         raise CorpusError(f"this is a directory; expected {what}: name a file in it", path) from None
     except OSError as error:
         raise CorpusError(f"cannot be read: {error.strerror or error}", path) from None
-    # From here on an OSError may be the caller's own, of what it writes: only gzip's are told apart.
+    # From here on an OSError may be the caller's own, about what it writes: only those of gzip are handled.
     with plain:
         try:
             stream = plain
@@ -51,8 +51,18 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
                 stream.read(3)
             yield stream
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            message = f"the gzip data is damaged or cut short ({error}): fetch or compress the file again"
+            message = f"the gzip data is corrupt or truncated ({error}): fetch or compress the file again"
             raise CorpusError(message, path) from None
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, decompressed.
+
+    Raises:
+        CorpusError: As for `open_bytes`.
+    """
+    with open_bytes(path, "a corpus") as stream:
+        return stream.read(size)
 
 
 def decode(raw: bytes, path: str | Path | None, line: int) -> str:

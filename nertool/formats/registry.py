@@ -6,15 +6,19 @@ point `nertool.formats`. Every command that reads or writes data asks this regis
 
 from __future__ import annotations
 
+import codecs
 from abc import ABC
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import IO, ClassVar, Literal
 
-from nertool.errors import CorpusError
+from nertool.errors import ConfigError, CorpusError
+from nertool.formats.foreign import by_suffix, looks_like
+from nertool.formats.opening import read_head
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme
 from nertool.text.tokenization import Tokenizer
@@ -152,23 +156,18 @@ _BUILT_IN: dict[str, str] = {
 }
 
 
+_DEFAULT = "conll"  # of what has neither a known suffix nor a content that says otherwise
+_GROUP = "nertool.formats"  # of entry points
+_MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"x\x9c": "spacy", b"x\xda": "spacy"}
+
+
 def formats() -> dict[str, Format]:
-    """Return all formats by name, those of other packages included."""
-    raise NotImplementedError  # written together with the formats
-
-
-def detect_format(path: Path) -> Format:
-    """Find the format of a file or folder from its name and content.
+    """Return all formats by name: the built-in ones, then those of other packages.
 
     Raises:
-        CorpusError: No format recognizes it: names what it looks like, and what to do.
+        ConfigError: The entry point of another package cannot be loaded, or has the name of a built-in format.
     """
-    raise NotImplementedError
-
-
-def format_for_writing(path: Path) -> Format:
-    """Find the format to write from the name of a file that need not exist."""
-    raise NotImplementedError
+    return {**{name: _built_in(name) for name in _BUILT_IN}, **_plugins()}
 
 
 def find_format(name: str) -> Format:
@@ -177,4 +176,113 @@ def find_format(name: str) -> Format:
     Raises:
         CorpusError: There is none; lists the names.
     """
-    raise NotImplementedError
+    if name in _BUILT_IN:
+        return _built_in(name)
+    plugins = _plugins()
+    if name not in plugins:
+        raise CorpusError(f"there is no format {name!r}; the formats are: {', '.join([*_BUILT_IN, *plugins])}")
+    return plugins[name]
+
+
+def detect_format(path: Path) -> Format:
+    """Find the format of a file or folder from its name and content. Content decides where it is clear.
+
+    Raises:
+        CorpusError: The file cannot be read, or is in no format: says what it looks like, and what to do.
+    """
+    known = formats()
+    suffix = _suffix(path)
+    named = [each for each in known.values() if suffix in each.suffixes]
+    if path.is_dir():
+        for each in known.values():
+            if each.sniff(None, path):
+                return each
+        raise CorpusError("this is a folder, and in none of the formats; name a file in it", path)
+    if path.exists() and not path.is_file():  # what a pipe gives can be read only once
+        return named[0] if named else known[_DEFAULT]
+    head = read_head(path, HEAD_SIZE)
+    text = _as_text(head)
+    # A format that has the suffix goes first, then those of other packages, which may be more special.
+    plugins = _plugins()
+    for each in [*named, *plugins.values(), *known.values()]:
+        if each.sniff(text, path):
+            return each
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return known[name]
+    for each in named:
+        if each.name in plugins:
+            return each
+    if what := looks_like(head, text, path):
+        raise CorpusError(f"this looks like {_remedy(what)}", path)
+    return named[0] if named else known[_DEFAULT]
+
+
+def format_for_writing(path: Path) -> Format:
+    """Find the format to write from the name of a file or folder, which need not exist.
+
+    Raises:
+        CorpusError: The name's suffix belongs to something that is not a format, or to one that is only read.
+    """
+    known = formats()
+    suffix = path.suffix.lower()
+    for each in known.values():
+        if suffix in each.suffixes and each.writable:
+            return each
+    if path.is_dir() or (not suffix and not path.exists()):
+        return known["brat"]
+    if suffix == ".gz":
+        raise CorpusError("files are written uncompressed: leave .gz out, and compress it afterwards", path)
+    if what := by_suffix(path):
+        raise CorpusError(f"by its name this is {_remedy(what)}", path)
+    return known[_DEFAULT]
+
+
+def _remedy(what: str) -> str:
+    if ":" in what:  # the remedy is in it
+        return f"{what} (`nertool formats` lists what can be read)"
+    return (
+        f"{what}, which is not a format of nertool: convert it to one of those that `nertool formats` lists; or, if it "
+        "is in one of them, name that with corpus.format, or with --from or --to of `nertool convert`"
+    )
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix of a name, which gzip may have lengthened."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def _as_text(head: bytes) -> str | None:
+    try:
+        # The last character may be incomplete.
+        return codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+
+
+@cache
+def _built_in(name: str) -> Format:
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    made: Format = getattr(import_module(module), attribute)()
+    return made
+
+
+@cache
+def _plugins() -> dict[str, Format]:
+    result: dict[str, Format] = {}
+    for entry in entry_points(group=_GROUP):
+        place = f"the entry point {entry.name!r} of {_GROUP}"
+        try:
+            made = entry.load()()
+        except Exception as problem:
+            raise ConfigError(
+                f"the entry point {entry.name!r} of {_GROUP} cannot be loaded: {problem}"
+            ) from problem
+        if not isinstance(made, Format):
+            raise ConfigError(f"the entry point {entry.name!r} of {_GROUP} is not a subclass of Format")
+        if made.name in _BUILT_IN or made.name in result:
+            raise ConfigError(
+                f"the entry point {entry.name!r} of {_GROUP}: there is a format {made.name!r} already"
+            )
+        result[made.name] = made
+    return result

@@ -22,17 +22,28 @@ class Origin(NamedTuple):
         path: Name of the file or dataset.
         unit: What `starts` counts: a `line` holds a token, a `row` holds a sentence or a document.
         starts: For each sentence the line of its first token, or its row, counted from 1.
+        skipped: Lines within sentences that hold no token, in ascending order.
     """
 
     path: str
     unit: Literal["line", "row"]
     starts: tuple[int, ...]
+    skipped: tuple[int, ...] = ()
+
+    def line(self, sentence: int, token: int = 0) -> int | None:
+        """Return the line of a token (counted from 0); None where rows are counted."""
+        if self.unit == "row":
+            return None
+        line = self.starts[sentence] + token
+        for skipped in self.skipped:
+            line += self.starts[sentence] <= skipped <= line
+        return line
 
     def place(self, sentence: int, token: int | None = None) -> str:
         """Describe where a sentence begins, or where a token of it is (both counted from 0)."""
+        if (line := self.line(sentence, token or 0)) is not None:
+            return f"line {line}"
         start = self.starts[sentence]
-        if self.unit == "line":
-            return f"line {start + (token or 0)}"
         return f"row {start}" if token is None else f"row {start}, token {token + 1}"
 
 
@@ -77,7 +88,8 @@ class Document:
     follow from the labels. A document of a file that marks no documents is a sentence, with `id` None.
     Neighbouring documents with the same `id` (other than None) are parts of one document.
 
-    >>> document = Document(("Ada", "lives", "in", "London"), labels=("B-PER", "O", "O", "B-LOC"), scheme=Scheme.IOB2)
+    >>> labels = ("B-PER", "O", "O", "B-LOC")
+    >>> document = Document(("Ada", "lives", "in", "London"), labels=labels, scheme=Scheme.IOB2)
     >>> document.text
     'Ada lives in London'
     >>> [(entity.text, entity.label, entity.start) for entity in document.entities]
@@ -102,7 +114,7 @@ class Document:
     tokens: tuple[str, ...]
     source_text: str | None = None
     source_offsets: Offsets = ()
-    sentence_starts: tuple[int, ...] | None = None  # type: ignore[assignment]
+    sentence_starts: tuple[int, ...] = None  # type: ignore[assignment]
     labels: tuple[str, ...] | None = None
     scheme: Scheme | None = None
     scores: tuple[float, ...] | None = None
@@ -148,8 +160,8 @@ class Document:
         for index in unknown:
             if labels[index] == OUTSIDE:
                 labels[index] = UNKNOWN
-        found = None if scores is None else tuple(scores)
-        return cls(tuple(tokens), labels=tuple(labels), scheme=Scheme.IOB2, scores=found, **rest)
+        kept = None if scores is None else tuple(scores)
+        return cls(tuple(tokens), labels=tuple(labels), scheme=Scheme.IOB2, scores=kept, **rest)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -183,21 +195,21 @@ class Document:
         """The entities in tokens, in order; empty for plain tags and for text without labels."""
         if self.labels is None or self.scheme is None:
             return ()
-        found: list[Span] = []
+        result: list[Span] = []
         for start, end in self.bounds:  # no entity crosses the end of a sentence
             own = spans([label or OUTSIDE for label in self.labels[start:end]], self.scheme)
-            found += [Span(start + span.start, start + span.end, span.type) for span in own] if start else own
-        return tuple(found)
+            result += [Span(start + span.start, start + span.end, span.type) for span in own] if start else own
+        return tuple(result)
 
     @cached_property
     def entities(self) -> tuple[Entity, ...]:
         """The entities in characters of `text`, in order; empty for plain tags and for text without labels."""
         scores: Sequence[float | None] = self.scores if self.scores is not None else [None] * len(self.spans)
-        found = []
+        result = []
         for span, score in zip(self.spans, scores, strict=True):
             start, end = self.offsets[span.start][0], self.offsets[span.end - 1][1]
-            found.append(Entity(start, end, span.type, self.text[start:end], score))
-        return tuple(found)
+            result.append(Entity(start, end, span.type, self.text[start:end], score))
+        return tuple(result)
 
     @property
     def has_tags(self) -> bool:
@@ -221,18 +233,23 @@ class Document:
                 count = sum(start <= span.start < end for span in self.spans)
                 scores = scores[first_span : first_span + count]
                 first_span += count
-            yield replace(
-                self,
-                tokens=self.tokens[start:end],
-                source_text=text,
-                source_offsets=offsets,
-                sentence_starts=(0,),
-                labels=None if self.labels is None else self.labels[start:end],
-                scores=scores,
-                columns={name: values[start:end] for name, values in self.columns.items()},
-                origin=None if self.origin is None else self.origin._replace(starts=self.origin.starts[number:][:1]),
-                alternatives=self.alternatives[number : number + 1],
-                marginals=self.marginals[start:end],
+            origin = self.origin
+            if origin is not None:
+                origin = origin._replace(starts=origin.starts[number : number + 1])
+            yield Document(  # faster than `replace`, which matters for corpora of documents
+                self.tokens[start:end],
+                text,
+                offsets,
+                (0,),
+                None if self.labels is None else self.labels[start:end],
+                self.scheme,
+                scores,
+                {name: values[start:end] for name, values in self.columns.items()} if self.columns else {},
+                self.id,
+                origin,
+                self.alternatives[number : number + 1],
+                self.marginals[start:end],
+                self.cut_sentences,
             )
 
     def with_labels(self, labels: Iterable[str] | None, scheme: Scheme | None) -> Document:
@@ -246,6 +263,12 @@ class Document:
             KeyError: The document has no such column.
         """
         return self.columns[name]
+
+    def _repr_html_(self) -> str:
+        """Return the text with its entities for notebooks."""
+        from nertool.text.html import render
+
+        return render(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values that `nertool tag --format jsonl` writes."""
@@ -285,7 +308,11 @@ def join(documents: Sequence[Document], between: str = "\n") -> Document:
     labelled = first.labels is not None
     origin = first.origin
     if origin is not None:
-        origin = origin._replace(starts=tuple(n for each in documents if each.origin for n in each.origin.starts))
+        origins = [each.origin for each in documents if each.origin]
+        origin = origin._replace(
+            starts=tuple(number for each in origins for number in each.starts),
+            skipped=tuple(number for each in origins for number in each.skipped),
+        )
     return replace(
         first,
         tokens=tuple(token for each in documents for token in each.tokens),
@@ -293,9 +320,7 @@ def join(documents: Sequence[Document], between: str = "\n") -> Document:
         source_offsets=tuple(offsets),
         sentence_starts=tuple(starts),
         labels=tuple(label for each in documents for label in each.labels or ()) if labelled else None,
-        scores=None
-        if first.scores is None
-        else tuple(score for each in documents for score in each.scores or ()),
+        scores=None if first.scores is None else tuple(score for each in documents for score in each.scores or ()),
         columns={
             name: tuple(value for each in documents for value in each.columns[name])
             for name in first.columns

@@ -1,8 +1,7 @@
 """Label schemes as data: what each prefix means, and everything that follows from it.
 
-A scheme names the prefix of an entity's first, middle and last token and of an entity of one token. From
-that table come the reading of spans, their writing, the repair of stray labels and the transitions that a
-decoder may take.
+A scheme is the prefix of an entity's first, middle and last token, and of an entity of one token. From this table
+are derived how spans are read and written, how stray labels are repaired, and which transitions are valid.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Span(NamedTuple):
 class Prefixes(NamedTuple):
     """The prefixes that a scheme writes.
 
-    `split` is what an entity begins with when the token before ends one of the same type; only IOB1, whose
-    I- cannot show that boundary, writes something else there than `begin` and `single`.
+    `split` begins an entity right behind another of the same type. Only IOB1 needs it, because its I- cannot show
+    that boundary.
     """
 
     begin: str
@@ -65,18 +64,18 @@ PREFIXES: dict[Scheme, Prefixes] = {
 }
 _KNOWN = frozenset(prefix for row in PREFIXES.values() for prefix in row if prefix is not None)
 
-# For the lenient reading only: it depends on the prefix and not on the scheme, so that mixed files read
-# too. B- and singles always begin an entity; after an end or a single nothing is left to go on with.
+# For lenient reading, which depends on the prefix and not on the scheme, so that mixed files can be read too:
+# B- and singles always begin an entity; nothing continues one after an end or a single.
 _EXPLICIT = [row for row in PREFIXES.values() if row.end != row.inside]
 _CLOSING = frozenset(prefix for row in _EXPLICIT for prefix in (row.end, row.single))
 _STARTING = frozenset({"B"}.union(row.single for row in _EXPLICIT))
 
 
 class _Rules(NamedTuple):
-    """What may stand beside what, derived from a row of `PREFIXES`."""
+    """Which prefixes may be neighbours, derived from a row of `PREFIXES`."""
 
-    openers: frozenset[str]  # the entity may go on after these
-    continuers: frozenset[str]  # the entity goes on with these
+    openers: frozenset[str]  # the entity may continue after these
+    continuers: frozenset[str]  # the entity continues with these
     enders: frozenset[str]  # something else may follow these
     starters: frozenset[str]  # these may follow something else
 
@@ -107,7 +106,7 @@ def _join(prefix: str, kind: str) -> str:
 
 
 def check_label(label: str, scheme: Scheme) -> bool:
-    """Say whether a string is a label of the scheme; any string but an empty one is a plain label."""
+    """Say whether a string is a label of the scheme; any string that is not empty is a plain tag."""
     if scheme is Scheme.PLAIN:
         return label != ""
     return label == OUTSIDE or _has_prefix(label, PREFIXES[scheme])
@@ -119,15 +118,15 @@ def _has_prefix(label: str, prefixes: Collection[str | None]) -> bool:
 
 
 def detect(sequences: Iterable[Sequence[str]]) -> Scheme:
-    """Find the scheme that a file of label sequences is written in.
+    """Detect the scheme of a file of label sequences.
 
-    Prefixes decide between IOBES, BILOU and BMES. A file of I- and B- is told by position: IOB1 when more
-    entities begin with I- than with a B- that IOB1 would not need, so a few stray I- leave IOB2 what it is.
-    Labels are plain unless more than half of the distinct ones, O left out, are a known prefix and a type:
-    one misspelt label does not turn entities into tags (it is for the caller to refuse).
+    Prefixes decide between IOBES, BILOU and BMES. Positions decide between IOB1 and IOB2: it is IOB1 if more
+    entities begin with I- than with a B- that IOB1 would not need, so that a few stray I- do not matter.
+    Labels are plain unless more than half of the distinct ones, without O, are a known prefix and a type:
+    one misspelt label does not turn entities into tags (the caller refuses it).
 
     Args:
-        sequences: The labels of each sentence. Without any entity the answer is IOB2.
+        sequences: The labels of each sentence. Without any entity the result is IOB2.
     """
     pairs: Counter[tuple[str, str]] = Counter()
     for labels in sequences:
@@ -156,24 +155,23 @@ def detect(sequences: Iterable[Sequence[str]]) -> Scheme:
 
 
 def spans(labels: Sequence[str], scheme: Scheme) -> list[Span]:
-    """Read the entities out of a label sequence, leniently, as conlleval does.
+    """Read the entities from a label sequence, leniently, as conlleval does.
 
     An entity begins at a B- or a single, and at an inside or end label that follows O, another type, an
-    end or a single. It lasts until the next one begins or an O comes. Valid sequences have one reading in
-    every scheme; this one also gives stray labels the meaning that published scores give them. `PLAIN`
-    labels hold no entity.
+    end or a single. It lasts until the next one begins or an O comes. Valid sequences mean the same in every
+    scheme; stray labels mean what they mean in published scores. Plain tags mark no entity.
 
     Raises:
         ValueError: A label is neither O nor a known prefix and a type.
     """
-    found: list[Span] = []
+    result: list[Span] = []
     if scheme is Scheme.PLAIN:
-        return found
+        return result
     start, open_type, closed = 0, "", True
     for position, label in enumerate(labels):
         if label == OUTSIDE:
             if open_type:
-                found.append(Span(start, position, open_type))
+                result.append(Span(start, position, open_type))
             open_type = ""
             continue
         prefix, kind = split_label(label)
@@ -181,12 +179,12 @@ def spans(labels: Sequence[str], scheme: Scheme) -> list[Span]:
             raise ValueError(f"{label!r} is not a label of {scheme}: expected O, or a prefix, '-' and a type")
         if kind != open_type or closed or prefix in _STARTING:
             if open_type:
-                found.append(Span(start, position, open_type))
+                result.append(Span(start, position, open_type))
             start, open_type = position, kind
         closed = prefix in _CLOSING
     if open_type:
-        found.append(Span(start, len(labels), open_type))
-    return found
+        result.append(Span(start, len(labels), open_type))
+    return result
 
 
 def encode(entities: Iterable[Span], length: int, scheme: Scheme) -> list[str]:
@@ -201,7 +199,7 @@ def encode(entities: Iterable[Span], length: int, scheme: Scheme) -> list[str]:
         ValueError: The scheme is `PLAIN`, or a span is empty, overlaps another or leaves the sentence.
     """
     if scheme is Scheme.PLAIN:
-        raise ValueError("plain labels cannot mark spans; choose IOB1, IOB2, IOBES, BILOU or BMES")
+        raise ValueError("plain tags cannot mark spans; choose IOB1, IOB2, IOBES, BILOU or BMES")
     row = PREFIXES[scheme]
     labels = [OUTSIDE] * length
     previous = Span(0, 0, "")
@@ -219,12 +217,12 @@ def encode(entities: Iterable[Span], length: int, scheme: Scheme) -> list[str]:
 
 
 def convert(labels: Sequence[str], source: Scheme, target: Scheme) -> list[str]:
-    """Rewrite labels from one scheme in another; stray labels come out repaired.
+    """Convert labels from one scheme to another; stray labels are repaired.
 
     Args:
         labels: The labels of one sentence.
-        source: The scheme they are in.
-        target: The scheme to write; with the same as `source` this only repairs.
+        source: Their scheme.
+        target: The scheme of the result; the same as `source` repairs only.
 
     Raises:
         ValueError: One scheme is plain and the other is not, or a label is none of `source`.
@@ -238,7 +236,7 @@ def convert(labels: Sequence[str], source: Scheme, target: Scheme) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def allowed_pair(before: str, label: str, scheme: Scheme) -> bool:
-    """Say whether `label` may follow `before`; O stands for the sentence's start and end."""
+    """Say whether `label` may follow `before`; O represents the sentence's start and end."""
     if scheme is Scheme.PLAIN:
         return True
     rules = _RULES[scheme]
@@ -251,10 +249,10 @@ def allowed_pair(before: str, label: str, scheme: Scheme) -> bool:
 
 
 def stray_positions(labels: Sequence[str], scheme: Scheme) -> list[int]:
-    """Find the labels that stand where the scheme, read strictly, does not allow them.
+    """Find the labels that the scheme, read strictly, does not allow at their position.
 
-    These are labels that go on with an entity that did not begin, labels that leave an entity unfinished
-    (a B- that no E- ends), and a B- of IOB1 with nothing to be parted from.
+    These are labels that continue an entity which did not begin, labels that leave an entity unfinished
+    (a B- that no E- ends), and a B- of IOB1 that separates nothing.
 
     Returns:
         Positions in ascending order; empty for `PLAIN`.
@@ -275,11 +273,11 @@ def stray_positions(labels: Sequence[str], scheme: Scheme) -> list[int]:
 def allowed_transitions(
     labels: Sequence[str], scheme: Scheme
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Say which labels may begin a sentence, follow one another, and end a sentence.
+    """Return which labels may begin a sentence, follow one another, and end a sentence.
 
     Args:
         labels: The label set, each label once.
-        scheme: Its scheme; under `PLAIN` everything is allowed.
+        scheme: Its scheme; with `PLAIN` everything is allowed.
 
     Returns:
         Booleans `start` of shape (labels,), `transitions` of shape (labels, labels), indexed [from, to],

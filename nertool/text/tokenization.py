@@ -10,14 +10,13 @@ from nertool.errors import ConfigError
 from nertool.text.document import Document
 
 STRINGS_KEPT = 50_000
-_AT_ONCE = 20_000  # characters that become one of spaCy's Docs
+_AT_ONCE = 20_000  # characters in one of spaCy's Docs
 _LAST_WHITESPACE = re.compile(r"(?s:.*)(?<=\s)(?=\S)()")
 _LONG_WORD = re.compile(r"\S{301,}")
 # Of a long word; not within letters and digits.
 _PART = re.compile(r"\S{1,100}\w*")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"\S+")
-
 
 
 class Tokens(NamedTuple):
@@ -68,14 +67,14 @@ class SpacyTokenizer:
         clean = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
         offsets: list[tuple[int, int]] = []
         ends: list[int] = []
-        stopped = False  # whether a sentence has come to its full stop, after which quotes may follow
+        stopped = False  # whether the sentence has had its full stop, which quotes may follow
         for start, end in self._stretches(clean):
             doc = self._spacy().tokenizer(clean[start:end])
             columns = (
                 doc.to_array(["IDX", "LENGTH", "IS_SPACE", "IS_PUNCT", "ORTH"]).reshape(len(doc), 5).T.tolist()
             )
             for place, length, space, punctuation, orth in zip(*columns, strict=True):
-                # As spaCy's sentencizer has it, which cannot go on from one Doc to the next.
+                # The rule of spaCy's sentencizer, which cannot continue from one Doc to the next.
                 if orth in self._stops:
                     stopped = True
                 elif stopped and not punctuation:
@@ -87,40 +86,40 @@ class SpacyTokenizer:
         return Tokens(offsets, [0, *(end for end in ends if end < len(offsets))] if offsets else [])
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
-        """Cut a text where this changes no token, because a Doc takes much memory and a long word much time."""
+        """Yield stretches of a text that can be tokenized apart: a Doc takes much memory, a long word much time."""
         from spacy.tokenizer import Tokenizer
 
-        # spaCy takes prefixes and suffixes off a word one by one and looks at all of the rest each time.
+        # spaCy removes prefixes and suffixes one by one, and looks at all of the rest each time.
         long_words = isinstance(self._spacy().tokenizer, Tokenizer)
         start = 0
         while start < len(text):
             end = min(start + _AT_ONCE, len(text))
             if end < len(text):
-                blanks = _LAST_WHITESPACE.match(text, start + _AT_ONCE // 2, end)
-                end = blanks.end(1) if blanks else end
-            at = start
+                whitespace = _LAST_WHITESPACE.match(text, start + _AT_ONCE // 2, end)
+                end = whitespace.end(1) if whitespace else end
+            position = start
             if long_words:
                 for word in _LONG_WORD.finditer(text, start, end):
-                    if at < word.start():
-                        yield at, word.start()
+                    if position < word.start():
+                        yield position, word.start()
                     yield from (part.span() for part in _PART.finditer(text, *word.span()))
-                    at = word.end()
-            if at < end:
-                yield at, end
+                    position = word.end()
+            if position < end:
+                yield position, end
             start = end
 
     def _spacy(self) -> Any:
-        # spaCy keeps every word that it has met. A new pipeline now and then bounds the memory of an endless stream.
+        # spaCy keeps every word it has met: a new pipeline now and then bounds the memory of an endless stream.
         if self._pipeline is None or len(self._pipeline.vocab.strings) > self._strings + STRINGS_KEPT:
             import spacy
 
             try:
                 pipeline = spacy.blank(self.language)
                 sentencizer: Any = pipeline.add_pipe("sentencizer")
-            except (ImportError, ValueError, AttributeError) as problem:  # the last where it is another module
+            except (ImportError, ValueError, AttributeError) as problem:  # the last for other modules of spaCy
                 reason = " ".join(str(problem).split())
                 raise ConfigError(f"language {self.language!r}: spaCy cannot tokenize it: {reason}") from None
-            # Another thread may be waiting for it, so it is not shown before it is whole.
+            # Another thread may be waiting for it, so it becomes visible when it is complete.
             self._stops = frozenset(map(pipeline.vocab.strings.add, sentencizer.punct_chars))
             self._strings = len(pipeline.vocab.strings)
             self._pipeline = pipeline
@@ -133,9 +132,9 @@ def split_whitespace(text: str) -> Tokens:
     starts: list[int] = []
     position = 0
     for line in text.split("\n"):
-        found = [(position + match.start(), position + match.end()) for match in _TOKEN.finditer(line)]
-        if found:
+        tokens = [(position + match.start(), position + match.end()) for match in _TOKEN.finditer(line)]
+        if tokens:
             starts.append(len(offsets))
-        offsets += found
+        offsets += tokens
         position += len(line) + 1
     return Tokens(offsets, starts)
