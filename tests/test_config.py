@@ -1,4 +1,4 @@
-"""Configs: what is refused and how it is told, overrides, written and read back, and where files are found."""
+"""Configs: problems and their messages, overrides, writing and reading, and where files are found."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from nertool.config.loading import (
     dump_config,
     find_config,
     flow,
+    in_force,
     load_config,
-    locate_corpus,
+    locate_files,
+    override,
+    override_tree,
     parse_choices,
     parse_config,
 )
-from nertool.config.schema import Config, Section
+from nertool.config.schema import READ_BY_SPACY, Config, Section
 from nertool.data.corpus import read_corpus
 from nertool.errors import ConfigError, CorpusError
 
 SMALLEST = {"corpus": {"train": "train.txt"}}
+INTEGER = "input should be a valid integer"
+ALL_OFF = "all are switched off; a network needs at least one"
+ENCODER_KINDS = "'rnn', 'gru', 'lstm', 'cnn' or 'none'"
+INPUT_KINDS = "'words', 'characters', 'case', 'column', 'gazetteer' or 'none'"
 
 
 @pytest.fixture
@@ -57,12 +64,21 @@ class TestProblems:
             tmp_path,
             """
             corpus: {train: 5, columns: [word, ner], held_out: 1.0, strip: "("}
-            words: {dimension: 50, dropout: 1.5, vectors: 7}
+            inputs:
+              words: {dimension: 50, dropout: 1.5, vectors: 7}
+              characters: {width: 4, filtres: 10, network: cnn}
+              case: {dimensions: 0}
+              pos: {dimensions: 5}
             model:
-              characters: {width: 4, filtres: 10}
-              encoder: gru
+              encoder: {kind: gru, hidden: 0}
               decoder: viterbi
-            training: {epochs: 0, learning_rate: 0, seed: -1, clip: .nan, weight_decay: .inf, threads: many}
+            training:
+              epochs: 0
+              learning_rate: 0
+              seed: -1
+              clip: .nan
+              optimizer: {kind: adam, weight_decay: .inf, momentum: 0.5}
+              threads: many
             modle: {}
             """,
         )
@@ -73,18 +89,21 @@ class TestProblems:
             "corpus.columns",
             "corpus.held_out",
             "corpus.strip",
-            "words.dimension",
-            "words.dropout",
-            "words.vectors",
-            "model.characters.width",
-            "model.characters.filtres",
-            "model.encoder",
+            "inputs.words.dimension",
+            "inputs.words.dropout",
+            "inputs.words.vectors",
+            "inputs.characters.width",
+            "inputs.characters.filtres",
+            "inputs.case.dimensions",
+            "inputs.pos.kind",
+            "model.encoder.hidden",
             "model.decoder",
             "training.epochs",
             "training.learning_rate",
             "training.seed",
             "training.clip",
-            "training.weight_decay",
+            "training.optimizer.weight_decay",
+            "training.optimizer.momentum",
             "training.threads",
             "modle",
         }
@@ -97,63 +116,68 @@ class TestProblems:
         ("tree", "message"),
         [
             ({}, "corpus: is missing and has no default"),
-            ({"corpus": {}}, "corpus: train: is missing; name a file to learn from, or a dataset with hub"),
+            ({"corpus": {}}, "corpus.train: is missing; name a file to learn from, or a dataset with hub"),
+            (
+                {"corpus": {"train": "t", "revision": "main"}},
+                "corpus.revision: is for a dataset only, and hub names none",
+            ),
             (
                 {**SMALLEST, "training": {"learning_rat": 1}},
                 "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, "
-                "optimizer, learning_rate, schedule, decay, reduce_every, reduce_by, warmup, momentum, "
-                "weight_decay, clip, clip_by, averaging, threads. "
-                "Did you mean 'learning_rate'?",
+                "optimizer, learning_rate, schedule, clip, clip_by, averaging, threads. "
+                "Did you mean training.learning_rate?",
             ),
             (
                 {**SMALLEST, "model": {"encoder": {"units": 1}}},
                 "model.encoder.units: no such setting; model.encoder has kind, hidden, layers, bidirectional, "
-                "dropout, width, dilations.",
-            ),
-            (
-                {**SMALLEST, "model": {"decoder": "softmax", "constraints": "always"}},
-                "model: constraints: 'always' is for the crf; decoder is 'softmax'",
-            ),
-            (
-                {**SMALLEST, "model": {"decoder": "constrained", "constraints": "always"}},
-                "model: constraints: 'always' is for the crf; decoder is 'constrained'",
+                "dropout.",
             ),
             (
                 {**SMALLEST, "model": {"attention": {"kind": "multi_head", "dimensions": 10}}},
-                "model.attention: dimensions: 10 cannot be shared equally by 4 heads",
+                "model.attention.dimensions: 10 cannot be shared equally by 4 heads",
             ),
             (
-                {**SMALLEST, "model": {"encoder": {"width": 4}}},
+                {**SMALLEST, "model": {"encoder": {"kind": "cnn", "width": 4}}},
                 "model.encoder.width: must be odd, so that a filter has a middle, found 4",
             ),
             (
-                {**SMALLEST, "model": {"encoder": {"dilations": [1, 65]}}},
+                {**SMALLEST, "model": {"encoder": {"kind": "cnn", "dilations": [1, 65]}}},
                 "model.encoder.dilations.1: input should be less than or equal to 64, found 65",
             ),
             (
                 {**SMALLEST, "trainng": {}},
-                "trainng: no such setting; the config has language, corpus, words, model, training. "
-                "Did you mean 'training'?",
+                "trainng: no such setting; the config has language, corpus, inputs, model, training. "
+                "Did you mean training?",
+            ),
+            ({**SMALLEST, "model": "lstm"}, "model: input should be a valid dictionary, found 'lstm'"),
+            ({**SMALLEST, "training": {"epochs": "x" * 500}}, f"training.epochs: {INTEGER}, found '{'x' * 99}..."),
+            (
+                {**SMALLEST, "training": {"schedule": {"kind": "step", "reduce_by": 1.0}}},
+                "training.schedule.reduce_by: input should be less than 1, found 1.0",
             ),
             (
-                {**SMALLEST, "training": {"optimizer": "lion"}},
-                "training.optimizer: input should be 'sgd', 'adam' or 'adamw', found 'lion'",
+                {**SMALLEST, "training": {"schedule": "plateau", "patience": 5}},
+                "training.schedule.reduce_every: 5 is not below patience (5), so that training ends before the "
+                "rate is ever reduced",
             ),
             (
-                {**SMALLEST, "training": {"schedule": "one_cycle", "warmup": 0.5}},
-                "training: warmup: one_cycle has one of its own; set warmup to 0 or take another schedule",
+                {**SMALLEST, "inputs": {"words": {"vectors": "v.txt", "dimensions": 5}}},
+                "inputs.words.dimensions: the files of vectors have their own; remove dimensions or vectors",
+            ),
+            ({**SMALLEST, "inputs": {"words": None, "characters": None}}, f"inputs: {ALL_OFF}"),
+            ({**SMALLEST, "inputs": 5}, "inputs: input should be a valid dictionary, found 5"),
+            ({**SMALLEST, "inputs": {"case": 5}}, "inputs.case: input should be a valid dictionary, found 5"),
+            (
+                {**SMALLEST, "inputs": {"Pos": {"kind": "case"}}},
+                "inputs.Pos: the name of an input consists of a-z, 0-9 and _, and begins with a letter",
             ),
             (
-                {**SMALLEST, "training": {"reduce_by": 1.0}},
-                "training.reduce_by: input should be less than 1, found 1.0",
-            ),
-            (
-                {**SMALLEST, "model": {"characters": {"width": 2}}},
-                "model.characters.width: must be odd, so that a filter has a middle, found 2",
+                {**SMALLEST, "inputs": {"pos": {"kind": "column"}}},
+                "inputs.pos.column: is missing and has no default",
             ),
             (
                 {"corpus": {"train": "t", "columns": ["token", "ner"]}},
-                "corpus: label: no column is called 'label' (columns: token, ner)",
+                "corpus.label: no column is called 'label' (columns: token, ner)",
             ),
             (
                 {"corpus": {"train": "t", "columns": ["token", "a", "a"]}},
@@ -164,6 +188,138 @@ class TestProblems:
     )
     def test_messages(self, tree, message):
         assert refusal(tree, "c.yaml", of=parse_config).problems == [message]
+
+    @pytest.mark.parametrize(
+        ("tree", "message"),
+        [
+            ({"model": {"encoder": {"width": 3}}}, "model.encoder.width: lstm | cnn does"),
+            (
+                {"model": {"encoder": {"kind": "none", "hidden": 3}}},
+                "model.encoder.hidden: none | {recurrent}, cnn do",
+            ),
+            (
+                {"model": {"attention": {"kind": "dot", "heads": 2}}},
+                "model.attention.heads: dot | multi_head does",
+            ),
+            (
+                {"model": {"decoder": {"kind": "softmax", "constraints": "none"}}},
+                "model.decoder.constraints: softmax | crf does",
+            ),
+            (
+                {"training": {"optimizer": {"kind": "adam", "momentum": 0.5}}},
+                "training.optimizer.momentum: adam | sgd does",
+            ),
+            (
+                {"training": {"schedule": {"kind": "one_cycle", "warmup": 1}}},
+                "training.schedule.warmup: one_cycle | inverse, step, plateau, cosine do",
+            ),
+            (
+                {"training": {"schedule": {"kind": "cosine", "reduce_by": 0.5}}},
+                "training.schedule.reduce_by: cosine | step, plateau do",
+            ),
+            (
+                {"inputs": {"characters": {"network": "lstm", "filters": 5}}},
+                "inputs.characters.filters: lstm | cnn does",
+            ),
+            ({"inputs": {"characters": {"hidden": 5}}}, "inputs.characters.hidden: cnn | lstm, gru do"),
+            ({"inputs": {"case": {"network": "cnn"}}}, "inputs.case.network: case | characters does"),
+            ({"inputs": {"any": {"kind": "case", "files": ["a"]}}}, "inputs.any.files: case | gazetteer does"),
+            ({"inputs": {"words": {"kind": "none", "vectors": []}}}, "inputs.words.vectors: none | words does"),
+        ],
+    )
+    def test_a_setting_that_the_kind_does_not_read(self, tree, message):
+        subject, readers = message.format(recurrent="rnn, gru, lstm").split(" | ")
+        *names, verb = readers.replace(",", "").split()
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        wanted = f"{subject} does not read this setting; {listed} {verb}"
+        assert refusal({**SMALLEST, **tree}, of=parse_config).problems == [wanted]
+
+    @pytest.mark.parametrize(
+        ("tree", "place", "kinds", "end"),
+        [
+            (
+                {"model": {"encoder": "gruu"}},
+                "model.encoder",
+                ENCODER_KINDS,
+                ", found 'gruu'. Did you mean 'gru'?",
+            ),
+            ({"model": {"encoder": {"kind": 7}}}, "model.encoder.kind", ENCODER_KINDS, ", found 7"),
+            ({"model": {"encoder": {"kind": ["x"]}}}, "model.encoder.kind", ENCODER_KINDS, ", found ['x']"),
+            (
+                {"training": {"optimizer": "lion"}},
+                "training.optimizer",
+                "'sgd', 'adam' or 'adamw'",
+                ", found 'lion'",
+            ),
+            (
+                {"inputs": {"characters": {"network": "rnn"}}},
+                "inputs.characters.network",
+                "'cnn', 'lstm' or 'gru'",
+                None,
+            ),
+            (
+                {"inputs": {"word": {"dropout": 0.1}}},
+                "inputs.word.kind",
+                INPUT_KINDS,
+                ". Did you mean inputs.words?",
+            ),
+            ({"inputs": {"pos": {"column": "pos"}}}, "inputs.pos.kind", INPUT_KINDS, None),
+            ({"inputs": {"pos": {"kind": "colum"}}}, "inputs.pos.kind", INPUT_KINDS, "Did you mean 'column'?"),
+        ],
+    )
+    def test_unknown_kinds(self, tree, place, kinds, end):
+        (message,) = refusal({**SMALLEST, **tree}, of=parse_config).problems
+        assert message.startswith(f"{place}: ")
+        assert f"should be {kinds}" in message
+        assert message.endswith(end or "")
+
+    @pytest.mark.parametrize(
+        ("tree", "meant"),
+        [
+            ({"epochs": 5}, "training.epochs"),
+            ({"encoder": {"kind": "gru"}}, "model.encoder"),
+            ({"kind": "gru"}, "model.attention.kind, model.decoder.kind or model.encoder.kind"),
+            ({"vectors": []}, "inputs.words.vectors"),
+            ({"model": {"width": 3}}, "model.encoder.width or inputs.characters.width"),
+            ({"model": {"epochs": 3}}, "training.epochs"),
+            ({"training": {"dropuot": 3}}, "model.dropout, model.encoder.dropout or inputs.characters.dropout"),
+            ({"training": {"bach_size": 3}}, "training.batch_size"),
+            ({"training": {"optimizer": {"momentun": 0.5}}}, "training.optimizer.momentum"),
+            ({"inputs": {"characters": {"filtres": 5}}}, "inputs.characters.filters"),
+        ],
+    )
+    def test_misplaced_and_misspelt_settings(self, tree, meant):
+        (message,) = refusal({**SMALLEST, **tree}, of=parse_config).problems
+        assert message.endswith(f"Did you mean {meant}?")
+
+    @pytest.mark.parametrize(
+        ("tree", "wanted"),
+        [
+            ({"words": {"vectors": ["x"], "dropout": 0.1}}, ["inputs.words.vectors", "inputs.words.dropout"]),
+            ({"words": {}}, ["inputs.words"]),
+            ({"words": 5}, ["inputs.words"]),
+            (
+                {"model": {"characters": {"kind": "none"}}},
+                ["inputs.characters.network (`inputs.characters: null`"],
+            ),
+            ({"model": {"characters": {"case_dimensions": 5}}}, ["inputs.case.dimensions"]),
+            ({"model": {"characters": {"filters": 5}}}, ["inputs.characters.filters"]),
+            ({"model": {"constraints": "always"}}, ["model.decoder.constraints"]),
+            (
+                {"training": {"decay": 0.1, "reduce_every": 5, "reduce_by": 0.5, "warmup": 1}},
+                [f"training.schedule.{name}" for name in ("decay", "reduce_every", "reduce_by", "warmup")],
+            ),
+            (
+                {"training": {"momentum": 0.1, "weight_decay": 0.5}},
+                ["training.optimizer.momentum", "training.optimizer.weight_decay"],
+            ),
+        ],
+    )
+    def test_settings_of_earlier_versions(self, tree, wanted):
+        problems = refusal({**SMALLEST, **tree}, of=parse_config).problems
+        assert len(problems) == len(wanted)
+        for problem, new in zip(problems, wanted, strict=True):
+            assert f": no such setting; it is now {new}" in problem
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -226,9 +382,12 @@ class TestOverrides:
             ("corpus.train=a=b.txt", "corpus.train", "a=b.txt"),
             ("corpus.validation=null", "corpus.validation", None),
             ("corpus.validation=", "corpus.validation", None),
-            ("words.vectors=[a.txt, b.txt]", "words.vectors", ("a.txt", "b.txt")),
-            ("words.vectors=[]", "words.vectors", ()),
-            ("model.characters.kind=none", "model.characters.kind", "none"),
+            ("inputs.words.vectors=[a.txt, b.txt]", "inputs.words.vectors", ("a.txt", "b.txt")),
+            ("inputs.words.vectors=[]", "inputs.words.vectors", ()),
+            ("inputs.characters.kind=none", "inputs.characters.kind", "none"),
+            ("inputs.characters=null", "inputs.characters.kind", "none"),
+            ("inputs.pos={kind: column, column: pos}", "inputs.pos.column", "pos"),
+            ("model.encoder=cnn", "model.encoder.width", 3),
             ("model.encoder={hidden: 7, layers: 2}", "model.encoder.hidden", 7),
             ("model.encoder.bidirectional=no", "model.encoder.bidirectional", False),
             ("corpus.strip=(?<=.)[0-9]+$", "corpus.strip", "(?<=.)[0-9]+$"),
@@ -237,12 +396,13 @@ class TestOverrides:
     )
     def test_they_replace_what_the_file_says(self, tmp_path, override, place, value):
         path = written(
-            tmp_path, "corpus: {train: a, validation: v}\nwords:\n  vectors: [x]\nmodel:\ntraining: {epochs: 9}\n"
+            tmp_path,
+            "corpus: {train: a, validation: v}\ninputs: {words: {vectors: [x]}}\nmodel:\ntraining: {epochs: 9}\n",
         )
         config = load_config(path, ["model.dropout=0.25", override])
         found = config
         for name in place.split("."):
-            found = getattr(found, name)
+            found = found[name] if isinstance(found, dict) else getattr(found, name)
         assert found == value
         assert config.model.dropout == 0.25
 
@@ -264,12 +424,125 @@ class TestOverrides:
             ("training.epochs=few", "training.epochs: input should be a valid integer, found 'few'"),
             ("training=5", "training: input should be a valid dictionary"),
             ("epochs=5", "epochs: no such setting; the config has language, corpus"),
-            ("training.epoch=5", "Did you mean 'epochs'?"),
+            ("training.epoch=5", "Did you mean training.epochs?"),
         ],
     )
     def test_wrong_ones(self, tmp_path, override, message):
         path = written(tmp_path, "corpus: {train: a}\nlanguage: en\n")
         assert message in str(refusal(path, [override]))
+
+
+class TestSwitching:
+    """Overrides that choose another kind than the file's."""
+
+    FILE = """
+    corpus: {train: a}
+    inputs:
+      words: {dimensions: 20, dropout: 0.1}
+      characters: {network: cnn, filters: 9, width: 5, dropout: 0.2}
+    model:
+      encoder: {kind: cnn, hidden: 7, width: 5, dropout: 0.3}
+      decoder: crf
+    training:
+      optimizer: {kind: sgd, momentum: 0.8, weight_decay: 0.01}
+      schedule: {kind: plateau, reduce_every: 3, warmup: 0.5}
+    """
+
+    @pytest.mark.parametrize("source", ["file", "config"])
+    @pytest.mark.parametrize(
+        ("overrides", "place", "wanted"),
+        [
+            (["model.encoder.kind=lstm"], "model.encoder", {"kind": "lstm", "hidden": 7, "dropout": 0.3}),
+            (["model.encoder=lstm"], "model.encoder", {"kind": "lstm", "hidden": 7, "dropout": 0.3}),
+            (["model.encoder.kind=none"], "model.encoder", {"kind": "none"}),
+            (["model.encoder=gru", "model.encoder.kind=cnn"], "model.encoder", {"width": 5, "hidden": 7}),
+            (["model.encoder.hidden=4", "model.encoder=gru"], "model.encoder", {"kind": "gru", "hidden": 4}),
+            (["model.encoder={kind: gru}"], "model.encoder", {"kind": "gru", "hidden": 200, "dropout": None}),
+            (["model.encoder={layers: 2}"], "model.encoder", {"kind": "lstm", "hidden": 200, "layers": 2}),
+            (["model={dropout: 0.1}"], "model.encoder", {"kind": "lstm", "hidden": 200}),
+            (["model.decoder.constraints=always"], "model.decoder", {"kind": "crf", "constraints": "always"}),
+            (["model.decoder=softmax"], "model.decoder", {"kind": "softmax"}),
+            (["training.optimizer=adam"], "training.optimizer", {"kind": "adam", "weight_decay": 0.01}),
+            (["training.schedule.kind=cosine"], "training.schedule", {"kind": "cosine", "warmup": 0.5}),
+            (["training.schedule=one_cycle"], "training.schedule", {"kind": "one_cycle"}),
+            (["training.schedule=step"], "training.schedule", {"kind": "step", "reduce_every": 3}),
+            (
+                ["inputs.characters.network=lstm"],
+                "inputs.characters",
+                {"kind": "characters", "network": "lstm", "hidden": 25, "dropout": 0.2},
+            ),
+            (["inputs.characters.kind=none"], "inputs.characters", {"kind": "none"}),
+            (["inputs.characters=none"], "inputs.characters", {"kind": "none"}),
+            (["inputs.characters.kind=case"], "inputs.characters", {"kind": "case", "dimensions": 5}),
+            (
+                ["inputs.words.vectors=[v]"],
+                "inputs.words",
+                {"vectors": ("v",), "dimensions": None, "dropout": 0.1},
+            ),
+            (["inputs.words.vectors=[]"], "inputs.words", {"vectors": (), "dimensions": 20}),
+        ],
+    )
+    def test_what_the_new_kind_reads_is_kept(self, tmp_path, source, overrides, place, wanted):
+        path = written(tmp_path, self.FILE)
+        config = load_config(path, overrides) if source == "file" else override(load_config(path), overrides)
+        group, name = place.split(".")
+        section = config.inputs[name] if group == "inputs" else getattr(getattr(config, group), name)
+        found = section.model_dump()
+        defaults = ("dimensions", "bidirectional", "maximum", "width", "dilations") if source == "config" else ()
+        assert {key: found[key] for key in wanted if key not in defaults} == {
+            key: value for key, value in wanted.items() if key not in defaults
+        }
+        assert config.training.optimizer.weight_decay == 0.01, "all else stays"
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (
+                ["model.encoder.width=3", "model.encoder=gru"],
+                "model.encoder.width: gru does not read this setting",
+            ),
+            (
+                ["model.encoder=gru", "model.encoder.width=3"],
+                "model.encoder.width: gru does not read this setting",
+            ),
+            (["model.encoder={kind: gru, width: 3}"], "model.encoder.width: gru does not read this setting"),
+            (["model={encoder: {kind: gru, width: 3}}"], "model.encoder.width: gru does not read this setting"),
+            (
+                ["inputs={words: {dimensions: 5}}", "inputs.words.vectors=[v]"],
+                "inputs.words.dimensions: the files of vectors have their own",
+            ),
+            (["model.encoder=gruu"], "model.encoder.kind: input should be 'rnn'"),
+            (["inputs.characters.network=gruu"], "inputs.characters.network: input should be 'cnn'"),
+            (["inputs.pos.column=x"], "inputs.pos.kind: is missing"),
+            (["words.vectors=[]"], "words.vectors: no such setting; it is now inputs.words.vectors"),
+        ],
+    )
+    def test_what_overrides_say_is_never_dropped(self, tmp_path, overrides, message):
+        assert message in str(refusal(written(tmp_path, self.FILE), overrides))
+
+    def test_a_mistake_of_the_file_stays_one(self, tmp_path):
+        path = written(tmp_path, "corpus: {train: a}\nmodel: {encoder: {kind: cnn, widht: 3, heads: 2}}\n")
+        error = refusal(path, ["model.encoder=gru"])
+        assert [problem.partition(":")[0] for problem in error.problems] == [
+            "model.encoder.widht",
+            "model.encoder.heads",
+        ]
+
+    def test_an_input_that_is_switched_off_is_switched_on_by_its_kind(self, tmp_path):
+        path = written(tmp_path, "corpus: {train: a}\ninputs: {characters: }\n")
+        assert "characters" not in load_config(path).active_inputs
+        assert load_config(path, ["inputs.characters=characters"]).inputs["characters"].network == "cnn"
+        on = load_config(path, ["inputs.characters.kind=characters", "inputs.characters.network=gru"])
+        assert on.inputs["characters"].network == "gru"
+
+    def test_the_tree_that_is_given_stays_as_it_is(self):
+        tree = {**SMALLEST, "model": {"encoder": "gru"}}
+        override_tree(tree, ["model.encoder.hidden=3", "training.epochs=3"])
+        assert tree == {**SMALLEST, "model": {"encoder": "gru"}}
+
+    def test_all_that_are_malformed_are_told(self, tmp_path):
+        error = refusal(written(tmp_path, self.FILE), ["a", "training.epochs=3", "b=["])
+        assert len(error.problems) == 2
 
 
 class TestChoices:
@@ -346,32 +619,52 @@ configs = st.fixed_dictionaries(
                 "strip": st.none() | text.map(re.escape),
             }
         ),
-        "words": st.fixed_dictionaries(
+        "inputs": st.fixed_dictionaries(
             {
-                "vectors": st.lists(text, max_size=3).map(tuple),
-                "extra_rows": st.integers(0, 10**9),
-                "dropout": share,
-                "trainable": st.booleans(),
-            }
+                "words": st.fixed_dictionaries(
+                    {
+                        "vectors": st.lists(text, max_size=3).map(tuple),
+                        "extra_rows": st.integers(0, 10**9),
+                        "dropout": share,
+                        "trainable": st.booleans(),
+                    }
+                )
+            },
+            optional={
+                "characters": st.none()
+                | st.just("none")
+                | st.fixed_dictionaries({"network": st.just("cnn"), "width": st.sampled_from([1, 3, 9])})
+                | st.fixed_dictionaries({"network": st.sampled_from(["lstm", "gru"]), "hidden": count}),
+                "case": st.fixed_dictionaries({}, optional={"dimensions": count}),
+                "pos": st.fixed_dictionaries({"kind": st.just("column"), "column": text}),
+                "names": st.fixed_dictionaries(
+                    {"kind": st.just("gazetteer"), "files": st.lists(text, min_size=1, max_size=2)}
+                ),
+                "null": st.just("case"),
+                "other": st.none(),
+            },
         ),
         "model": st.fixed_dictionaries(
             {
-                "characters": st.fixed_dictionaries(
-                    {"kind": st.sampled_from(["cnn", "lstm", "none"]), "width": st.sampled_from([1, 3, 9])}
-                ),
-                "encoder": st.fixed_dictionaries(
-                    {
-                        "kind": st.sampled_from(["rnn", "gru", "lstm", "cnn", "none"]),
+                "encoder": st.sampled_from(["rnn", "gru", "lstm", "cnn", "none"])
+                | st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "kind": st.sampled_from(["rnn", "gru", "lstm"]),
                         "hidden": count,
+                        "layers": st.integers(1, 8),
                         "bidirectional": st.booleans(),
                         "dropout": st.none() | share,
+                    },
+                )
+                | st.fixed_dictionaries(
+                    {
+                        "kind": st.just("cnn"),
                         "dilations": st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
                     }
                 ),
-                "attention": st.fixed_dictionaries(
-                    {"kind": st.sampled_from(["none", "dot", "multi_head"]), "heads": st.sampled_from([1, 2, 8])}
-                ),
-                "decoder": st.sampled_from(["crf", "softmax", "constrained"]),
+                "attention": st.sampled_from(["none", "dot", {"kind": "multi_head", "heads": 8}]),
+                "decoder": st.sampled_from(["crf", "softmax", "constrained", {"constraints": "always"}]),
                 "dropout": share,
                 "locked_dropout": st.booleans(),
             }
@@ -381,11 +674,17 @@ configs = st.fixed_dictionaries(
                 "seed": st.integers(0, 2**32 - 1),
                 "epochs": count,
                 "learning_rate": st.floats(0, exclude_min=True, allow_infinity=False),
-                "schedule": st.sampled_from(["inverse", "step", "cosine", "plateau"]),
-                "decay": rate,
-                "reduce_every": count,
-                "reduce_by": st.floats(0, 1, exclude_min=True, exclude_max=True),
-                "warmup": rate,
+                "optimizer": st.sampled_from(["sgd", "adam", "adamw"])
+                | st.fixed_dictionaries({"momentum": share, "weight_decay": rate}),
+                "schedule": st.sampled_from(["inverse", "step", "cosine", "plateau", "one_cycle"])
+                | st.fixed_dictionaries({"decay": rate, "warmup": rate})
+                | st.fixed_dictionaries(
+                    {
+                        "kind": st.just("step"),
+                        "reduce_every": count,
+                        "reduce_by": st.floats(0, 1, exclude_min=True, exclude_max=True),
+                    }
+                ),
                 "clip": rate,
                 "clip_by": st.sampled_from(["norm", "value"]),
             }
@@ -409,15 +708,16 @@ class TestFlow:
         assert parse_choices(f"a={flow([value])[1:-1]}") == ("a", [value])
 
 
-def leaves(section: Section, depth: int = 0) -> list[tuple[int, str, str | None]]:
-    """Depth, key and description of every line that a dump should have, in order."""
-    found: list[tuple[int, str, str | None]] = []
-    for key, field in type(section).model_fields.items():
+def leaves(section: Section, depth: int = 0) -> list[tuple[int, str]]:
+    """Depth and key of every setting that a dump may have, in order."""
+    found: list[tuple[int, str]] = []
+    for key in type(section).model_fields:
         value = getattr(section, key)
-        if isinstance(value, Section):
-            found += [(depth, key, None), *leaves(value, depth + 1)]
-        else:
-            found.append((depth, key, field.description))
+        found.append((depth, key))
+        for name, entry in value.items() if isinstance(value, dict) else ():
+            found.append((depth + 1, name))
+            found += leaves(entry, depth + 2) if entry.kind != "none" else []
+        found += leaves(value, depth + 1) if isinstance(value, Section) else []
     return found
 
 
@@ -439,20 +739,52 @@ class TestWriting:
     def test_each_line_is_one_setting_with_its_description(self, config):
         lines = dump_config(config).split("\n")
         assert lines.pop() == ""
-        expected = leaves(config)
-        assert len(lines) == len(expected)
-        for line, (depth, key, description) in zip(lines, expected, strict=True):
-            assert line.startswith(f"{'  ' * depth}{key}:")
-            assert line.endswith(":" if description is None else f"  # {description}")
-            assert description != ""
+        found = []
+        for line in lines:
+            setting, _, comment = line.partition("  # ")
+            indent = re.match(" *", line)
+            assert indent is not None
+            assert comment or setting.endswith(":")
+            found.append((len(indent[0]) // 2, setting.strip().partition(":")[0].strip("'")))
+        wanted = leaves(config)
+        order = iter(wanted)
+        assert all(each in order for each in found), "in the order of the schema"
+        missing = {key for _, key in wanted} - {key for _, key in found}
+        assert missing <= {"held_out", "config", "revision", "dropout", "dimensions", "extra_rows", "clip_by"}
 
     def test_defaults_are_written_out(self, tmp_path):
         text = dump_config(parse_config(SMALLEST))
-        assert "  hidden: 200  # units in each direction" in text.replace("    ", "  ")
+        assert "hidden: 200  # units in each direction" in text
+        assert "kind: lstm  # recurrent network over the sentence (one of rnn, gru, lstm, cnn, none)" in text
+        assert "network: cnn  # what reads the characters (one of cnn, lstm, gru)" in text
         assert "train: train.txt  #" in text
         assert "vectors: []  #" in text
         assert "validation: null  #" in text
         assert load_config(written(tmp_path, text)) == parse_config(SMALLEST)
+
+    def test_what_is_not_in_force_is_left_out(self, tmp_path):
+        config = parse_config(
+            {
+                "corpus": {"train": "a", "validation": "b"},
+                "inputs": {"characters": None},
+                "model": {"encoder": "none"},
+            }
+        )
+        text = dump_config(config)
+        for key in ("hidden", "held_out", "revision", "filters"):
+            assert f"{key}:" not in text
+        assert "  characters: null  # switched off\n" in text
+        assert load_config(written(tmp_path, text)) == config
+        kept = parse_config({"corpus": {"train": "a", "validation": "b", "held_out": 0.5}})
+        assert "held_out: 0.5" in dump_config(kept)
+
+    def test_settings_that_have_no_effect_make_no_difference(self):
+        base = {"corpus": {"train": "a", "validation": "b"}, "training": {"clip": 0}}
+        one = parse_config(base)
+        for override_ in ("corpus.held_out=0.5", "training.clip_by=value", "model.encoder.dropout=0.25"):
+            assert in_force(override(one, [override_])) == in_force(one)
+        for override_ in ("training.clip=1", "model.encoder.layers=2", "inputs.case={}", "corpus.validation=null"):
+            assert in_force(override(one, [override_])) != in_force(one)
 
 
 class TestFindConfig:
@@ -501,7 +833,7 @@ class TestLocating:
         order = [tmp_path / "cache" / "nertool", two, one, tmp_path / "configs", here]
         for folder in order:
             path = written(folder, "", "sets/train.txt")
-            found = locate_corpus(self.config(train="sets/train.txt"), source).corpus.train
+            found = locate_files(self.config(train="sets/train.txt"), source).corpus.train
             assert Path(found).resolve() == path, folder
 
     def test_every_split_and_vector_file_is_found_and_all_else_stays(self, here, tmp_path, monkeypatch):
@@ -520,27 +852,32 @@ class TestLocating:
                     "columns": ["token", "x"],
                     "label": "x",
                 },
-                "words": {"vectors": ["b.vec", "a.vec"], "dropout": 0.5},
+                "inputs": {
+                    "words": {"vectors": ["b.vec", "a.vec"], "dropout": 0.5},
+                    "more": {"kind": "words", "vectors": "a.vec"},
+                    "names": {"kind": "gazetteer", "files": ["a.vec"]},
+                },
             }
         )
-        found = locate_corpus(config, None)
+        found = locate_files(config, None)
         assert found.corpus.train == "train.txt"
         assert found.corpus.validation == str(tmp_path / "data/dev/valid.txt")
         assert found.corpus.test == str(absolute)
-        assert found.words.vectors == (str(vectors[1]), str(vectors[0]))
-        assert (found.language, found.corpus.label, found.words.dropout) == ("de", "x", 0.5)
-        assert locate_corpus(found, None) == found
+        assert found.inputs["words"].vectors == (str(vectors[1]), str(vectors[0]))
+        assert found.inputs["more"].vectors == found.inputs["names"].files == (str(vectors[0]),)
+        assert (found.language, found.corpus.label, found.inputs["words"].dropout) == ("de", "x", 0.5)
+        assert locate_files(found, None) == found
 
     def test_one_file_may_serve_twice_and_a_split_may_be_missing(self, here):
         written(here, "", "train.txt")
-        found = locate_corpus(self.config(test="train.txt"), None).corpus
+        found = locate_files(self.config(test="train.txt"), None).corpus
         assert (found.train, found.validation, found.test) == ("train.txt", None, "train.txt")
 
     def test_home_is_understood(self, here, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
         path = written(tmp_path / "home", "", "sets/train.txt")
-        assert locate_corpus(self.config(train="~/sets/train.txt"), None).corpus.train == str(path)
+        assert locate_files(self.config(train="~/sets/train.txt"), None).corpus.train == str(path)
         monkeypatch.delenv("XDG_CACHE_HOME")
         assert data_folders()[-1] == tmp_path / "home" / ".cache" / "nertool"
 
@@ -551,19 +888,26 @@ class TestLocating:
         config = parse_config(
             {
                 "corpus": {"train": "conll03/train.txt", "validation": "conll03/valid.txt", "test": "test.txt"},
-                "words": {"vectors": ["vectors/glove.6B.50d.txt"]},
+                "inputs": {
+                    "words": {"vectors": ["vectors/glove.6B.50d.txt"]},
+                    "names": {"kind": "gazetteer", "files": ["cities.txt"]},
+                },
             }
         )
-        error = refusal(config, source, of=locate_corpus)
+        error = refusal(config, source, of=locate_files)
         message = str(error)
         assert error.source == source
         assert message.startswith(
-            f"{source}: there is no file conll03/train.txt, nor conll03/valid.txt, nor vectors/glove.6B.50d.txt; "
+            f"{source}: there is no file conll03/train.txt, conll03/valid.txt, vectors/glove.6B.50d.txt "
+            "or cities.txt; "
         )
         folders = [here, tmp_path / "configs", tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "nertool"]
         assert f"looked in {', '.join(map(str, folders))}; set NERTOOL_DATA" in message
         assert "nlp.stanford.edu" in message and "conll2003/ner" in message
         assert "test.txt" not in message.replace("conll03", "")
+
+    def test_what_spacy_reads_is_no_file(self, here):
+        assert locate_files(self.config(train=READ_BY_SPACY), None).corpus.train == READ_BY_SPACY
 
     def test_an_absolute_name_was_looked_for_nowhere_else(self, here, tmp_path):
         message = str(refusal(str(tmp_path / "none.txt"), of=find))
@@ -580,11 +924,10 @@ class TestHeldOut:
         whole = read_corpus(tiny_config().corpus).train
         corpus = read_corpus(tiny_config("corpus.validation=null", "corpus.held_out=0.25").corpus)
         assert (len(corpus.train), len(corpus.validation)) == (9, 3)
-        assert (
-            corpus.train.tokens + corpus.validation.tokens == whole.tokens == [tokens for tokens, _ in tiny_train]
-        )
+        both = [*corpus.train.sentences, *corpus.validation.sentences]
+        assert both == whole.sentences
+        assert [list(sentence.tokens) for sentence in both] == [tokens for tokens, _ in tiny_train]
         assert corpus.train.labels + corpus.validation.labels == whole.labels
-        assert len(corpus.train.documents) == 9 and len(corpus.validation.documents) == 3
         again = read_corpus(
             tiny_config("corpus.validation=null", "corpus.held_out=0.25", "training.seed=5").corpus
         )
@@ -597,7 +940,8 @@ class TestHeldOut:
         settings = {"corpus": {"train": str(path), "held_out": 0.5, "scheme": "IOB2"}}
         corpus = read_corpus(parse_config(settings).corpus)
         # Half would be two sentences, but no document is cut in two.
-        assert (corpus.train.documents, corpus.validation.documents) == ([0], [0, 0, 1])
+        held_out = [sentence.tokens for sentence in corpus.validation.sentences]
+        assert (len(corpus.train), held_out) == (1, [("b",), ("c",), ("d",)])
         assert (corpus.train.document_count, corpus.validation.document_count) == (1, 2)
 
     def test_a_label_needs_the_names_of_the_columns(self):
@@ -605,8 +949,8 @@ class TestHeldOut:
             parse_config({"corpus": {"train": "a", "label": "chunk"}})
 
     def test_one_file_of_vectors_needs_no_list(self):
-        config = parse_config({"corpus": {"train": "a"}, "words": {"vectors": "glove.txt"}})
-        assert config.words.vectors == ("glove.txt",)
+        config = parse_config({"corpus": {"train": "a"}, "inputs": {"words": {"vectors": "glove.txt"}}})
+        assert config.inputs["words"].vectors == ("glove.txt",)
 
     def test_yes_is_no_number(self):
         with pytest.raises(ConfigError, match=r"training\.epochs"):

@@ -125,7 +125,7 @@ def test_nothing_to_find_or_to_shuffle():
     [
         ([([(1, 1, 1)], [(1, 1, 1)])], 0, "0 shuffles"),
         ([([(1, 1, 1)], [(1, 1, 1)] * 2)], 9, "number of sentences"),
-        ([([(1, 1, 1)], [(1, 1, 2)])], 9, "entities that are there"),
+        ([([(1, 1, 1)], [(1, 1, 2)])], 9, "gold entities"),
     ],
 )
 def test_runs_that_cannot_be_paired_are_refused(pairs, shuffles, message):

@@ -476,8 +476,12 @@ def _meant(path: Name, known: list[str]) -> list[str]:
     everywhere = list(_all_settings())
 
     def best(names: Iterable[str]) -> list[str]:
-        # Those of the same group first, then those nearest to the top.
-        return sorted(set(names), key=lambda name: (name.split(".")[0] != path[0], name.count("."), name))[:3]
+        # Those of the same group first, inputs last, and of the others those nearest to the top.
+        def rank(name: str) -> tuple[object, ...]:
+            group = name.partition(".")[0]
+            return group != path[0], group == "inputs", name.count("."), name
+
+        return sorted(set(names), key=rank)[:3]
 
     same = best(name for name in everywhere if name.rpartition(".")[2] == key)
     if same:
