@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,45 +15,58 @@ import torch
 import torchcrf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nertool.model.crf import ConditionalRandomField, Constraints, Softmax
+from nertool.config.schema import CRFConfig, SoftmaxConfig
+from nertool.model import crf as crf_module
+from nertool.model.batch import Layout
+from nertool.model.crf import ConditionalRandomField, Constraints, Decoder, Softmax, build_decoder
 from nertool.text.schemes import Scheme, allowed_transitions
 
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "I-Y", "E-Y", "S-Y"]
+
+# The arithmetic of the CPU, in numpy, and that of any other device, in torch.
+both_paths = pytest.mark.parametrize("path", ["numpy", "torch"])
+
+
+@contextmanager
+def computed_in(path: str) -> Iterator[None]:
+    """Compute as on the CPU, or as on another device."""
+    with patch.object(crf_module, "_is_fast", lambda _: path == "numpy"):
+        yield
 
 
 @dataclass
 class Case:
     """A decoder with a batch small enough to enumerate the paths of."""
 
-    decoder: ConditionalRandomField
-    constraints: Constraints | None
+    decoder: Decoder
     emissions: Tensor  # (time, batch, labels)
     lengths: list[int]
     random: np.random.Generator
 
     @property
-    def mask(self) -> Tensor:
-        return torch.arange(len(self.emissions)).unsqueeze(1) < torch.tensor(self.lengths)
+    def layout(self) -> Layout:
+        return Layout.of(np.array(self.lengths))
 
     def paths(self, sentence: int, constrained: bool) -> Tensor:
         """All label sequences of a sentence, or those that the constraints allow, (paths, length)."""
-        found = all_paths(self.emissions.shape[-1], self.lengths[sentence])
-        rules = self.constraints
+        paths = all_paths(self.emissions.shape[-1], self.lengths[sentence])
+        rules = self.decoder.allowed
         if constrained and rules is not None:
-            steps = rules.transitions[found[:, :-1], found[:, 1:]].all(1)
-            found = found[steps & rules.start[found[:, 0]] & rules.end[found[:, -1]]]
-        return torch.from_numpy(found)
+            steps = rules.transitions[paths[:, :-1], paths[:, 1:]].all(1)
+            paths = paths[steps & rules.start[paths[:, 0]] & rules.end[paths[:, -1]]]
+        return torch.from_numpy(paths)
 
     def scores(self, sentence: int, paths: Tensor) -> Tensor:
         """The score of each path, differentiable, term by term as in Lafferty et al. (2001)."""
-        crf = self.decoder
-        total = crf.start_transitions[paths[:, 0]] + crf.end_transitions[paths[:, -1]]
+        start, transitions, end = self.decoder.scores(constrained=False)
+        total = start[paths[:, 0]] + end[paths[:, -1]]
         for t in range(paths.shape[1]):
             total = total + self.emissions[t, sentence, paths[:, t]]
             if t:
-                total = total + crf.transitions[paths[:, t - 1], paths[:, t]]
+                total = total + transitions[paths[:, t - 1], paths[:, t]]
         return total
 
     def gold(self, constrained: bool) -> Tensor:
@@ -77,17 +93,16 @@ def random_constraints(labels: int, random: np.random.Generator) -> Constraints:
     return Constraints(start, transitions, end)
 
 
-def build(
-    kind: type[ConditionalRandomField], labels: int, rules: Constraints | None, always: bool
-) -> ConditionalRandomField:
-    """A decoder; `always` is for the CRF alone."""
-    return kind(labels, rules) if kind is Softmax else kind(labels, rules, always=always)
+def build(kind: type[Decoder], labels: int, rules: Constraints | None = None, always: bool = False) -> Decoder:
+    """A decoder with its first weights; `always` is for the CRF alone."""
+    decoder = Softmax(labels, rules) if kind is Softmax else ConditionalRandomField(labels, rules, always=always)
+    decoder.initialize(torch.Generator().manual_seed(1))
+    return decoder
 
 
 @st.composite
-def cases(draw: st.DrawFn, kind: type[ConditionalRandomField] = ConditionalRandomField) -> Case:
-    labels, time = draw(st.integers(1, 5)), draw(st.integers(1, 5))
-    lengths = draw(st.lists(st.integers(1, time), min_size=1, max_size=3))
+def cases(draw: st.DrawFn, kind: type[Decoder] = ConditionalRandomField) -> Case:
+    labels, lengths = draw(st.integers(1, 5)), draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     constrained, always = draw(st.booleans()), draw(st.booleans())
     # Scale 0 makes all paths equally good; whole numbers make some of them so.
     scale, whole = draw(st.sampled_from([0.0, 1.0, 6.0])), draw(st.booleans())
@@ -97,34 +112,38 @@ def cases(draw: st.DrawFn, kind: type[ConditionalRandomField] = ConditionalRando
         values = scale * random.normal(size=shape)
         return torch.from_numpy(values.round() if whole else values)
 
-    constraints = random_constraints(labels, random) if constrained else None
-    decoder = build(kind, labels, constraints, always).double()
-    if kind is ConditionalRandomField:
-        with torch.no_grad():
-            for parameter in decoder.parameters():
-                parameter.copy_(numbers(*parameter.shape))
-    return Case(decoder, constraints, numbers(time, len(lengths), labels).requires_grad_(), lengths, random)
+    decoder = build(kind, labels, random_constraints(labels, random) if constrained else None, always).double()
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.copy_(numbers(*parameter.shape))
+    return Case(decoder, numbers(max(lengths), len(lengths), labels).requires_grad_(), lengths, random)
 
 
-def check_loss(case: Case) -> None:
-    always = case.decoder.always
+def check_loss(case: Case, unknown: float = 0.0) -> None:
+    """The loss, with a share of the labels unknown: marginalized over in the CRF, left out by softmax."""
+    always = getattr(case.decoder, "always", False)
     gold = case.gold(constrained=always)
+    gold[torch.from_numpy(case.random.random(gold.shape) < unknown)] = -1
     wanted = torch.zeros((), dtype=torch.float64)
     for sentence, length in enumerate(case.lengths):
-        paths = case.paths(sentence, constrained=always)
-        right = case.scores(sentence, gold[:length, sentence].unsqueeze(0))
-        wanted = wanted + case.scores(sentence, paths).logsumexp(0) - right.squeeze(0)
-    found = case.decoder.loss(case.emissions, gold, case.mask)
-    torch.testing.assert_close(found, wanted, atol=1e-8, rtol=1e-8)
-    inputs = [case.emissions, *(each for each in case.decoder.parameters() if each.requires_grad)]
+        paths, row = case.paths(sentence, constrained=always), gold[:length, sentence]
+        scores = case.scores(sentence, paths)
+        right = ((row < 0) | (paths == row)).all(1)
+        wanted = wanted + scores.logsumexp(0) - scores[right].logsumexp(0)
+    loss = case.decoder.loss(case.emissions, gold, case.layout)
+    torch.testing.assert_close(loss, wanted, atol=1e-8, rtol=1e-8)
+    inputs = [case.emissions, *case.decoder.parameters()]
     # A factor, because what the loss is part of need not hand back a gradient of 1.
     expected = torch.autograd.grad(3 * wanted, inputs, allow_unused=True, materialize_grads=True)
-    actual = torch.autograd.grad(3 * found, inputs)
+    actual = torch.autograd.grad(3 * loss, inputs)
     torch.testing.assert_close(actual, expected, atol=1e-8, rtol=1e-8)
+    if always or case.decoder.allowed is None:
+        at_one = case.decoder.loss_at(1.0, case.emissions, gold, case.layout)
+        assert at_one == pytest.approx(float(wanted.detach()), abs=1e-8)
 
 
 def check_posterior(case: Case) -> None:
-    posterior = case.decoder.posterior(case.emissions, case.mask)
+    posterior = case.decoder.posterior(case.emissions, case.layout)
     partition, marginals = np.asarray(posterior.log_partition), np.asarray(posterior.marginals())
     labels = case.emissions.shape[-1]
     for sentence, length in enumerate(case.lengths):
@@ -144,8 +163,8 @@ def check_spans(case: Case) -> None:
     labels = case.gold(constrained=legal)
     # Where a forbidden step (-1e9) stands before a stretch, the difference of the sums loses digits.
     tolerance = 1e-9 if legal else 1e-6
-    posterior = case.decoder.posterior(case.emissions, case.mask)
-    first, path, last = (np.asarray(table) for table in posterior.path_logs(labels.numpy()))
+    posterior = case.decoder.posterior(case.emissions, case.layout)
+    first, path, last = (np.asarray(table) for table in posterior.path_logs(labels))
     for sentence, length in enumerate(case.lengths):
         paths = case.paths(sentence, constrained=True)
         weights = case.scores(sentence, paths).detach().softmax(0)
@@ -157,8 +176,8 @@ def check_spans(case: Case) -> None:
 
 
 def check_best(case: Case) -> None:
-    best = case.decoder.best_labels(case.emissions, case.mask)
-    assert best.shape == case.mask.shape
+    best = case.decoder.best_labels(case.emissions, case.layout)
+    assert best.shape == case.layout.mask.shape
     for sentence, length in enumerate(case.lengths):
         paths = case.paths(sentence, constrained=True)
         chosen = best[:length, sentence].unsqueeze(0)
@@ -169,19 +188,42 @@ def check_best(case: Case) -> None:
         assert (best[length:, sentence] == 0).all()
 
 
-@given(cases())
-def test_loss_and_gradients_equal_those_of_an_enumeration(case: Case):
-    check_loss(case)
+def check_sequences(case: Case) -> None:
+    k = int(case.random.integers(1, 6))
+    labels, probabilities = case.decoder.best_sequences(case.emissions, case.layout, k)
+    assert labels.shape == (*case.layout.mask.shape, k)
+    for sentence, length in enumerate(case.lengths):
+        paths = case.paths(sentence, constrained=True)
+        weights = case.scores(sentence, paths).detach().softmax(0)
+        several = min(k, len(paths))
+        wanted = weights.sort(descending=True).values[:several]
+        torch.testing.assert_close(probabilities[sentence, :several], wanted, atol=1e-9, rtol=1e-7)
+        assert not probabilities[sentence, several:].any()
+        for rank in range(several):
+            same = (paths == labels[:length, sentence, rank]).all(1)
+            torch.testing.assert_close(weights[same], wanted[rank : rank + 1], atol=1e-9, rtol=1e-7)
+        assert not labels[length:, sentence].any()
 
 
-@given(cases())
-def test_partition_and_marginals_equal_those_of_an_enumeration(case: Case):
-    check_posterior(case)
+@both_paths
+@given(case=cases(), unknown=st.sampled_from([0.0, 0.5, 1.0]))
+def test_loss_and_gradients_equal_those_of_an_enumeration(path: str, case: Case, unknown: float):
+    with computed_in(path):
+        check_loss(case, unknown)
 
 
-@given(cases())
-def test_span_probabilities_equal_those_of_an_enumeration(case: Case):
-    check_spans(case)
+@both_paths
+@given(case=cases())
+def test_partition_and_marginals_equal_those_of_an_enumeration(path: str, case: Case):
+    with computed_in(path):
+        check_posterior(case)
+
+
+@both_paths
+@given(case=cases())
+def test_span_probabilities_equal_those_of_an_enumeration(path: str, case: Case):
+    with computed_in(path):
+        check_spans(case)
 
 
 @given(cases())
@@ -189,26 +231,39 @@ def test_the_best_path_has_the_highest_score_of_all(case: Case):
     check_best(case)
 
 
+@both_paths
+@given(case=cases())
+def test_the_best_sequences_are_the_most_probable_of_an_enumeration(path: str, case: Case):
+    with computed_in(path):
+        check_sequences(case)
+
+
+@both_paths
 @settings(max_examples=50)
-@given(cases(Softmax))
-def test_softmax_is_the_crf_whose_transitions_are_zero(case: Case):
-    check_loss(case)
-    check_posterior(case)
-    check_spans(case)
-    check_best(case)
+@given(case=cases(Softmax))
+def test_softmax_is_the_crf_whose_transitions_are_zero(path: str, case: Case):
+    with computed_in(path):
+        check_loss(case)
+        check_posterior(case)
+        check_spans(case)
+        check_best(case)
+        check_sequences(case)
 
 
-def ragged(seed: int, time: int = 40, batch: int = 16, labels: int = 17) -> tuple[Tensor, Tensor, Tensor]:
-    """Emissions, labels and a mask of sentences of many lengths."""
+def ragged(seed: int, time: int = 40, batch: int = 16, labels: int = 17) -> tuple[Tensor, Tensor, Layout]:
+    """Emissions, labels and the layout of sentences of many lengths."""
     random = torch.Generator().manual_seed(seed)
     emissions = 3 * torch.randn(time, batch, labels, generator=random)
     gold = torch.randint(labels, (time, batch), generator=random)
     lengths = torch.randint(1, time + 1, (batch,), generator=random)
-    lengths[0] = 1
-    return emissions, gold, torch.arange(time).unsqueeze(1) < lengths
+    lengths[0], lengths[1:2] = 1, time
+    return emissions, gold, Layout.of(lengths.numpy())
 
 
-def with_random_transitions(decoder: ConditionalRandomField, seed: int, scale: float = 1.0):
+def random_decoder(
+    seed: int, labels: int = 17, rules: Constraints | None = None, *, always: bool = False, scale: float = 1.0
+) -> ConditionalRandomField:
+    decoder = ConditionalRandomField(labels, rules, always=always)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -216,162 +271,301 @@ def with_random_transitions(decoder: ConditionalRandomField, seed: int, scale: f
     return decoder
 
 
+def oracle_of(crf: ConditionalRandomField) -> torchcrf.CRF:
+    oracle = torchcrf.CRF(crf.crf.num_tags).double()
+    oracle.load_state_dict(crf.crf.state_dict())
+    return oracle
+
+
+def iobes() -> Constraints:
+    return Constraints(*allowed_transitions(IOBES, Scheme.IOBES))
+
+
+@both_paths
 @pytest.mark.parametrize("seed", range(3))
-def test_loss_gradients_and_decoding_equal_those_of_pytorch_crf(seed):
-    emissions, gold, mask = ragged(seed)
-    crf = with_random_transitions(ConditionalRandomField(17), seed).double()
-    oracle = torchcrf.CRF(17).double()
-    oracle.load_state_dict(dict(crf.named_parameters()))
+def test_loss_gradients_and_decoding_equal_those_of_pytorch_crf(path, seed):
+    emissions, gold, layout = ragged(seed)
+    crf = random_decoder(seed).double()
+    oracle = oracle_of(crf)
     one, other = (emissions.double().requires_grad_() for _ in range(2))
-    loss, wanted = crf.loss(one, gold, mask), -oracle(other, gold, mask, reduction="sum")
+    with computed_in(path):
+        loss = crf.loss(one, gold, layout)
+    wanted = -oracle(other, gold, layout.mask, reduction="sum")
     torch.testing.assert_close(loss, wanted)
     loss.backward()
     wanted.backward()
     torch.testing.assert_close(one.grad, other.grad)
-    for name, parameter in crf.named_parameters():
+    for name, parameter in crf.crf.named_parameters():
         torch.testing.assert_close(parameter.grad, oracle.get_parameter(name).grad)
-    best = crf.best_labels(one, mask)
-    found = [best[: int(column.sum()), i].tolist() for i, column in enumerate(mask.T)]
-    assert found == oracle.decode(other, mask)
+    best = crf.best_labels(one, layout)
+    rows = [best[:length, i].tolist() for i, length in enumerate(layout.lengths.tolist())]
+    assert rows == oracle.decode(other, layout.mask)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["padded", "without padding"])
+@pytest.mark.parametrize("unknown", [0.0, 0.4])
+def test_both_paths_agree(whole, unknown):
+    emissions, gold, layout = ragged(4)
+    if whole:
+        layout = Layout.of(np.full(16, 40))
+    crf = random_decoder(4, rules=random_constraints(17, np.random.default_rng(4)))
+    gold = crf.best_labels(nn.functional.one_hot(gold, 17).float(), layout)  # near it, and allowed
+    gold[torch.rand(gold.shape, generator=torch.Generator().manual_seed(4)) < unknown] = -1
+    results = []
+    for path in ("numpy", "torch"):
+        with computed_in(path):
+            values = emissions.clone().requires_grad_()
+            crf.zero_grad()
+            loss = crf.loss(values, gold, layout)
+            loss.backward()
+            posterior = crf.posterior(values, layout)
+            results.append(
+                [
+                    *(loss.detach(), values.grad, *(each.grad.clone() for each in crf.parameters())),
+                    *(posterior.log_partition, posterior.marginals(), *posterior.path_logs(gold.clamp(min=0))),
+                    *(
+                        *crf.best_sequences(values, layout, 3),
+                        torch.tensor(crf.loss_at(1.5, values, gold, layout)),
+                    ),
+                ]
+            )
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+def test_a_device_without_double_precision_stays_close():
+    emissions, gold, layout = ragged(6)
+    crf = random_decoder(6, rules=random_constraints(17, np.random.default_rng(6)))
+
+    def conversion(_: Tensor):
+        return lambda values: values.detach().float()
+
+    wanted = crf.posterior(emissions, layout)
+    loss = crf.loss(emissions, gold, layout)
+    with computed_in("torch"), patch.object(crf_module, "_conversion", conversion):
+        posterior = crf.posterior(emissions, layout)
+        torch.testing.assert_close(crf.loss(emissions, gold, layout), loss, rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(posterior.log_partition.double(), wanted.log_partition, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(posterior.marginals().double(), wanted.marginals(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ConditionalRandomField, Softmax])
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "meta"])  # meta: also, nothing is left on the CPU
+def test_no_step_waits_for_the_device(device, kind, constrained, padded):
+    # Fake tensors know shapes and no values: asking for one is an error.
+    decoder = build(kind, len(IOBES), iobes() if constrained else None)
+    with FakeTensorMode():
+        for module in decoder.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                module._parameters[name] = nn.Parameter(torch.empty(parameter.shape, device=device))
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = torch.empty(buffer.shape, device=device)
+        emissions = torch.empty(7, 3, len(IOBES), device=device, requires_grad=True)
+        labels, lengths = (torch.empty(shape, dtype=torch.long, device=device) for shape in ((7, 3), (3,)))
+        mask = torch.empty(7, 3, dtype=torch.bool, device=device)
+        layout = Layout(mask, torch.empty_like(labels) if padded else None, lengths)
+        posterior = decoder.posterior(emissions, layout)
+        several, probabilities = decoder.best_sequences(emissions, layout, 4)
+        loss = decoder.loss(emissions, labels, layout)
+        loss.backward()
+        results = [loss, emissions.grad, decoder.best_labels(emissions, layout)]
+        results += [posterior.log_partition, posterior.marginals(), *posterior.path_logs(labels)]
+        assert {each.device.type for each in (*results, several, probabilities)} == {device}
+        assert several.shape == (7, 3, 4)
 
 
 def test_single_precision_stays_close_to_double():
-    emissions, gold, mask = ragged(7, time=120)
-    crf = with_random_transitions(ConditionalRandomField(17), 7)
+    emissions, gold, layout = ragged(7, time=120)
+    crf = random_decoder(7)
     single, double = emissions.clone().requires_grad_(), emissions.double().requires_grad_()
-    loss = crf.loss(single, gold, mask)
+    loss = crf.loss(single, gold, layout)
     loss.backward()
-    wanted = crf.double().loss(double, gold, mask)
+    wanted = crf.double().loss(double, gold, layout)
     wanted.backward()
     assert (loss.dtype, single.grad.dtype) == (torch.float32, torch.float32)
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=1e-3)
     torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-5, atol=1e-6)
 
 
+@both_paths
 @pytest.mark.parametrize("constrained", [False, True])
-def test_a_sentence_gets_the_same_from_the_decoder_alone_and_in_a_batch(constrained):
-    rules = Constraints(*allowed_transitions(IOBES, Scheme.IOBES)) if constrained else None
-    emissions, gold, mask = ragged(3, time=12, batch=8, labels=len(IOBES))
-    crf = with_random_transitions(ConditionalRandomField(len(IOBES), rules), 3)
-    marginals = np.asarray(crf.posterior(emissions, mask).marginals())
-    best = crf.best_labels(emissions, mask)
-    for sentence, length in enumerate(mask.sum(0).tolist()):
-        own = slice(0, length), slice(sentence, sentence + 1)
-        torch.testing.assert_close(crf.best_labels(emissions[own], mask[own]), best[own])
-        alone = np.asarray(crf.posterior(emissions[own], mask[own]).marginals())
-        np.testing.assert_allclose(alone, marginals[own], atol=1e-12)
-    parts = [
-        crf.loss(emissions[:length, i : i + 1], gold[:length, i : i + 1], mask[:length, i : i + 1])
-        for i, length in enumerate(mask.sum(0).tolist())
-    ]
-    torch.testing.assert_close(crf.loss(emissions, gold, mask), torch.stack(parts).sum())
+def test_a_sentence_gets_the_same_from_the_decoder_alone_and_in_a_batch(path, constrained):
+    emissions, gold, layout = ragged(3, time=12, batch=8, labels=len(IOBES))
+    crf = random_decoder(3, len(IOBES), iobes() if constrained else None)
+    with computed_in(path):
+        marginals = crf.posterior(emissions, layout).marginals()
+        best = crf.best_labels(emissions, layout)
+        parts = []
+        for sentence, length in enumerate(layout.lengths.tolist()):
+            own = slice(0, length), slice(sentence, sentence + 1)
+            alone = Layout.of(np.array([length]))
+            torch.testing.assert_close(crf.best_labels(emissions[own], alone), best[own])
+            torch.testing.assert_close(
+                crf.posterior(emissions[own], alone).marginals(), marginals[own], atol=1e-12, rtol=1e-9
+            )
+            parts.append(crf.loss(emissions[own], gold[own], alone))
+        torch.testing.assert_close(crf.loss(emissions, gold, layout), torch.stack(parts).sum())
 
 
-def test_what_stands_in_the_padding_changes_nothing():
-    emissions, gold, mask = ragged(5)
-    crf = with_random_transitions(ConditionalRandomField(17), 5)
-    other = torch.where(mask.unsqueeze(-1), emissions, 1e4 * torch.randn_like(emissions)).requires_grad_()
-    other_gold = torch.where(mask, gold, 16 - gold)
-    loss = crf.loss(other, other_gold, mask)
-    assert torch.equal(loss, crf.loss(emissions, gold, mask))
-    loss.backward()
-    assert (other.grad[~mask] == 0).all()
-    assert torch.equal(crf.best_labels(other, mask), crf.best_labels(emissions, mask))
-    one, two = (np.asarray(crf.posterior(each, mask).marginals()) for each in (other.detach(), emissions))
-    np.testing.assert_array_equal(one, two)
+@both_paths
+def test_what_stands_in_the_padding_changes_nothing(path):
+    emissions, gold, layout = ragged(5)
+    crf = random_decoder(5)
+    padding = ~layout.mask
+    other = torch.where(padding.unsqueeze(-1), 1e4 * torch.randn_like(emissions), emissions).requires_grad_()
+    other_gold = torch.where(padding, -1, gold)
+    with computed_in(path):
+        loss = crf.loss(other, other_gold, layout)
+        assert torch.equal(loss, crf.loss(emissions, gold, layout))
+        loss.backward()
+        assert (other.grad[padding] == 0).all()
+        assert torch.equal(crf.best_labels(other, layout), crf.best_labels(emissions, layout))
+        one, two = (crf.posterior(each, layout).marginals() for each in (other.detach(), emissions))
+        assert torch.equal(one, two)
 
 
+@both_paths
 @pytest.mark.parametrize("kind", [ConditionalRandomField, Softmax])
 @pytest.mark.parametrize("constrained", [False, True])
-def test_scores_of_300_stay_finite(kind, constrained):
-    rules = Constraints(*allowed_transitions(IOBES, Scheme.IOBES)) if constrained else None
+def test_scores_of_300_stay_finite(path, kind, constrained):
+    rules = iobes() if constrained else None
     for seed in range(10):
-        emissions, gold, mask = ragged(seed, time=12, labels=len(IOBES))
+        emissions, gold, layout = ragged(seed, time=12, labels=len(IOBES))
         decoder = build(kind, len(IOBES), rules, constrained)
         if constrained:
-            gold = decoder.best_labels(gold.unsqueeze(-1) == torch.arange(len(IOBES)), mask)
+            gold = decoder.best_labels((gold.unsqueeze(-1) == torch.arange(len(IOBES))).float(), layout)
         elif kind is ConditionalRandomField:
-            with_random_transitions(decoder, seed, scale=100.0)
+            decoder = random_decoder(seed, len(IOBES), scale=100.0)
         emissions = (300 * emissions.sign()).requires_grad_()
-        loss = decoder.loss(emissions, gold, mask)
+        with computed_in(path):
+            loss = decoder.loss(emissions, gold, layout)
+            posterior = decoder.posterior(emissions, layout)
         loss.backward()
         assert loss.isfinite()
         assert -1e-3 <= float(loss.detach()) < 1e6
         for parameter in (emissions, *decoder.parameters()):
             assert parameter.grad is None or parameter.grad.isfinite().all()
-        posterior = decoder.posterior(emissions, mask)
-        marginals = np.asarray(posterior.marginals())
-        assert np.isfinite(np.asarray(posterior.log_partition)).all()
-        np.testing.assert_allclose(marginals.sum(-1), mask.numpy(), atol=1e-9)
+        assert posterior.log_partition.isfinite().all()
+        torch.testing.assert_close(posterior.marginals().sum(-1), layout.mask.double(), atol=1e-9, rtol=0.0)
 
 
 def test_a_sentence_of_two_thousand_tokens_neither_overflows_nor_fades():
-    emissions, gold, mask = ragged(11, time=2000, batch=2, labels=9)
-    crf = with_random_transitions(ConditionalRandomField(9), 11)
-    oracle = torchcrf.CRF(9).double()
-    oracle.load_state_dict(dict(crf.named_parameters()))
-    wanted = -oracle(emissions.double(), gold, mask, reduction="sum")
-    torch.testing.assert_close(crf.loss(emissions, gold, mask).double(), wanted, rtol=1e-6, atol=1e-6)
-    marginals = np.asarray(crf.posterior(emissions, mask).marginals())
-    np.testing.assert_allclose(marginals.sum(-1), mask.numpy(), atol=1e-9)
+    emissions, gold, layout = ragged(11, time=2000, batch=2, labels=9)
+    crf = random_decoder(11, 9)
+    wanted = -oracle_of(crf)(emissions.double(), gold, layout.mask, reduction="sum")
+    torch.testing.assert_close(crf.loss(emissions, gold, layout).double(), wanted, rtol=1e-6, atol=1e-6)
+    marginals = crf.posterior(emissions, layout).marginals()
+    torch.testing.assert_close(marginals.sum(-1), layout.mask.double(), atol=1e-9, rtol=0.0)
 
 
 def test_the_parameters_are_those_of_pytorch_crf():
-    crf = ConditionalRandomField(4, Constraints(np.ones(4, bool), np.eye(4, dtype=bool), np.ones(4, bool)))
+    crf = build(ConditionalRandomField, 4, Constraints(np.ones(4, bool), np.eye(4, dtype=bool), np.ones(4, bool)))
     shapes = {name: tuple(tensor.shape) for name, tensor in crf.named_parameters()}
-    assert shapes == {"start_transitions": (4,), "end_transitions": (4,), "transitions": (4, 4)}
+    assert shapes == {"crf.start_transitions": (4,), "crf.end_transitions": (4,), "crf.transitions": (4, 4)}
+    assert {*crf.state_dict()} == {*shapes, "temperature"}
+    assert all(0 < parameter.abs().max() <= 0.1 for parameter in crf.parameters())
+    assert not list(Softmax(4).parameters())
+    assert {*Softmax(4).state_dict()} == {"temperature"}
+
+
+def test_building_draws_no_random_numbers_and_equal_seeds_draw_equal_weights():
+    before = torch.get_rng_state()
+    one, other = build(ConditionalRandomField, 5), build(ConditionalRandomField, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", [ConditionalRandomField, Softmax])
+def test_constraints_survive_the_meta_device_and_every_conversion(kind):
+    weights = build(kind, len(IOBES), iobes())
+    with torch.device("meta"):
+        decoder = kind(len(IOBES), iobes())
+    assert decoder.start_penalty.is_meta
+    decoder.to_empty(device="cpu").load_state_dict(weights.state_dict())
+    for each in (decoder, decoder.double(), decoder.float()):
+        for one, other in zip(each.scores(constrained=True), weights.scores(constrained=True), strict=True):
+            torch.testing.assert_close(one.float(), other, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("constraints", ["none", "decoding", "always"])
+def test_a_config_says_where_the_constraints_of_the_crf_hold(constraints):
+    crf = build_decoder(CRFConfig(constraints=constraints), len(IOBES), iobes())
+    assert isinstance(crf, ConditionalRandomField)
+    assert (crf.allowed is not None, crf.always) == (constraints != "none", constraints == "always")
+
+
+@pytest.mark.parametrize("kind", ["softmax", "constrained"])
+def test_a_config_says_whether_softmax_has_constraints(kind):
+    softmax = build_decoder(SoftmaxConfig(kind=kind), len(IOBES), iobes())
+    assert isinstance(softmax, Softmax)
+    assert (softmax.allowed is not None) == (kind == "constrained")
+
+
+def test_a_temperature_divides_all_scores_and_moves_no_best_sequence():
+    emissions, gold, layout = ragged(8)
+    hot, wanted = random_decoder(8), random_decoder(8)
+    hot.temperature.fill_(2.0)
+    with torch.no_grad():
+        for parameter in wanted.parameters():
+            parameter /= 2
+    torch.testing.assert_close(
+        hot.posterior(emissions, layout).marginals(), wanted.posterior(emissions / 2, layout).marginals()
+    )
+    assert torch.equal(hot.best_labels(emissions, layout), random_decoder(8).best_labels(emissions, layout))
+    at_two = hot.loss_at(2.0, emissions, gold, layout)
+    assert at_two == pytest.approx(float(wanted.loss(emissions / 2, gold, layout).detach()), rel=1e-5)
 
 
 def test_softmax_without_constraints_labels_each_token_by_itself():
-    emissions, gold, mask = ragged(2)
-    softmax = Softmax(17)
+    emissions, gold, layout = ragged(2)
+    softmax, mask = build(Softmax, 17), layout.mask
     one, other = (emissions.clone().requires_grad_() for _ in range(2))
-    loss = softmax.loss(one, gold, mask)
-    wanted = torch.nn.functional.cross_entropy(other[mask], gold[mask], reduction="sum")
+    loss = softmax.loss(one, gold, layout)
+    wanted = nn.functional.cross_entropy(other[mask], gold[mask], reduction="sum")
     torch.testing.assert_close(loss, wanted)
     loss.backward()
     wanted.backward()
     torch.testing.assert_close(one.grad, other.grad)
-    best = softmax.best_labels(emissions, mask)
+    best = softmax.best_labels(emissions, layout)
     assert torch.equal(best[mask], emissions.argmax(-1)[mask])
-    marginals = np.asarray(softmax.posterior(emissions, mask).marginals())
+    marginals = softmax.posterior(emissions, layout).marginals()
     probabilities = emissions.double().softmax(-1) * mask.unsqueeze(-1)
-    np.testing.assert_allclose(marginals, probabilities.numpy(), atol=1e-9)
-    assert not any(parameter.requires_grad or parameter.any() for parameter in softmax.parameters())
+    torch.testing.assert_close(marginals, probabilities, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("kind", "always"), [(ConditionalRandomField, False), (ConditionalRandomField, True), (Softmax, False)]
 )
 def test_what_the_scheme_forbids_is_never_predicted(kind, always):
-    rules = Constraints(*allowed_transitions(IOBES, Scheme.IOBES))
+    rules = iobes()
     decoder = build(kind, len(IOBES), rules, always)
     if kind is ConditionalRandomField:
-        with_random_transitions(decoder, 1, scale=5.0)
-    emissions, _, mask = ragged(1, time=30, batch=64, labels=len(IOBES))
-    assert not legal(emissions.argmax(-1), mask, rules), "the constraints must have something to do"
-    assert legal(decoder.best_labels(emissions, mask), mask, rules)
-    marginals = np.asarray(decoder.posterior(emissions, mask).marginals())
-    assert (marginals[0][:, ~rules.start] == 0).all()
+        decoder = random_decoder(1, len(IOBES), rules, always=always, scale=5.0)
+    emissions, _, layout = ragged(1, time=30, batch=64, labels=len(IOBES))
+    assert not legal(emissions.argmax(-1), layout, rules), "the constraints must have something to do"
+    assert legal(decoder.best_labels(emissions, layout), layout, rules)
+    marginals = decoder.posterior(emissions, layout).marginals()
+    assert (marginals[0][:, torch.from_numpy(~rules.start)] == 0).all()
 
 
 def test_softmax_without_constraints_may_predict_what_the_scheme_forbids():
-    rules = Constraints(*allowed_transitions(IOBES, Scheme.IOBES))
-    emissions, _, mask = ragged(1, time=30, batch=64, labels=len(IOBES))
-    assert not legal(Softmax(len(IOBES)).best_labels(emissions, mask), mask, rules)
+    rules = iobes()
+    emissions, _, layout = ragged(1, time=30, batch=64, labels=len(IOBES))
+    free, bound = build(Softmax, len(IOBES)), build(Softmax, len(IOBES), rules)
+    assert not legal(free.best_labels(emissions, layout), layout, rules)
     # I-X is the best label everywhere but no sequence may begin with it; B-X and E-X cost more than it brings.
     emissions = torch.zeros(3, 1, len(IOBES))
     emissions[..., IOBES.index("I-X")] = 2.0
     emissions[..., IOBES.index("O")] = 1.9
-    mask = torch.ones(3, 1, dtype=torch.bool)
-    free, bound = Softmax(len(IOBES)), Softmax(len(IOBES), rules)
-    assert [IOBES[label] for label in free.best_labels(emissions, mask)[:, 0]] == ["I-X"] * 3
-    assert [IOBES[label] for label in bound.best_labels(emissions, mask)[:, 0]] == ["O"] * 3
+    layout = Layout.of(np.array([3]))
+    assert [IOBES[label] for label in free.best_labels(emissions, layout)[:, 0]] == ["I-X"] * 3
+    assert [IOBES[label] for label in bound.best_labels(emissions, layout)[:, 0]] == ["O"] * 3
 
 
-def legal(labels: Tensor, mask: Tensor, rules: Constraints) -> bool:
+def legal(labels: Tensor, layout: Layout, rules: Constraints) -> bool:
     """Whether all the label sequences are allowed."""
     return all(
         rules.start[row[0]] and rules.end[row[-1]] and all(rules.transitions[a, b] for a, b in pairwise(row))
-        for row in (labels[:length, i].tolist() for i, length in enumerate(mask.sum(0).tolist()))
+        for row in (labels[:length, i].tolist() for i, length in enumerate(layout.lengths.tolist()))
     )

@@ -1,10 +1,10 @@
 """Exact inference in a linear chain (Lafferty et al. 2001), for arrays of numpy and tensors of torch alike.
 
-A sentence is some fifteen steps over tables of a few hundred numbers, each step waiting for the one before: the cost is
-that of calling, and numpy calls are several times cheaper than torch's. So the CPU gets numpy, and any other device
-torch: the functions used here have the same names and arguments in both, and nothing asks a tensor for its values.
-Both messages are computed in one loop, because the backward message is the forward message of the reversed sentence
-under transposed transitions.
+A sentence is some fifteen steps over tables of a few hundred numbers, each step waiting for the one before: the
+cost is that of calling, and numpy calls are several times cheaper than torch's. So the CPU gets numpy, and any
+other device torch: the functions used here have the same names and arguments in both, and nothing asks a tensor
+for its values. Both messages are computed in one loop, because the backward message is the forward message of
+the reversed sentence under transposed transitions.
 
 Everything is time-major, in double precision where the device has it.
 """
@@ -86,8 +86,8 @@ class Posterior:
         forward: Forward messages, (time, batch, labels).
         backward: Backward messages, without the emission of their own token, (time, batch, labels).
         log_transitions: Transition scores, (from, to).
-        log_step: What a token adds to a path besides the transition: its emission score less the log of the forward
-            message's scale, (time, batch, labels).
+        log_step: What a token adds to a path besides the transition: its emission score less the log of the
+            forward message's scale, (time, batch, labels).
         mask: Boolean (time, batch).
     """
 
@@ -144,9 +144,9 @@ def infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
     mask, order = places.mask, places.order
     if order is not None:
         emissions = xp.where(mask[..., None], emissions, 0.0)
-    # Every factor is shifted before exp() so that its greatest potential is 1. What is far below the best, near the
-    # smallest number there is, stands for all that is less: 0 would leave sentences without a path where the others
-    # are forbidden.
+    # Every factor is shifted before exp() so that its greatest potential is 1. What is far below the best, near
+    # the smallest number there is, stands for all that is less: 0 would leave sentences without a path where
+    # the others are forbidden.
     top = xp.amax(emissions, axis=-1, keepdims=True)
     emissions = xp.maximum(emissions, top + _floor(emissions))
     potentials = xp.exp(emissions - top)
@@ -194,10 +194,11 @@ class Likelihood(NamedTuple):
 
 
 def negative_log_likelihood(emissions: Array, scores: Scores, labels: Array, places: Places) -> Likelihood:
-    """Compute log Z - score(labels), and its gradient: expected less observed counts (Lafferty et al. 2001, eq. 3).
+    """Compute log Z - score(labels) and its gradient, expected less observed counts (Lafferty et al. 2001, eq. 3).
 
-    Tokens without a label are marginalized over: instead of one sequence's score there is log Z over all sequences
-    that carry the known labels, and expected counts under these instead of observed ones (Tsuboi et al. 2008, eq. 2).
+    Tokens without a label are marginalized over: instead of one sequence's score there is log Z over all
+    sequences that carry the known labels, and expected counts under these instead of observed ones (Tsuboi et
+    al. 2008, eq. 2).
 
     Args:
         emissions: (time, batch, labels), floating.
@@ -240,8 +241,8 @@ def _marginalize(emissions: Array, scores: Scores, labels: Array, places: Places
 def _expect_transitions(forward: Array, marginals: Array, scores: Scores) -> Array:
     """Compute the expected number of each transition, (from, to), from forward messages and marginals."""
     size = forward.shape[-1]
-    # The sum over tokens of forward[t - 1] x (potential * backward)[t], each such table scaled to sum to 1. The second
-    # factor is the marginal less what arrives from t - 1.
+    # The sum over tokens of forward[t - 1] x (potential * backward)[t], each such table scaled to sum to 1. The
+    # second factor is the marginal less what arrives from t - 1.
     steps = _namespace(forward).exp(scores.transitions - scores.transitions.max())
     leaving = forward[:-1].reshape(-1, size)
     arriving = marginals[1:].reshape(-1, size) / (leaving @ steps).clip(_tiny(forward))

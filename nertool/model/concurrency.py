@@ -1,10 +1,11 @@
 """Threads: how many torch uses inside an operation, and independent branches of a network side by side.
 
-Nothing here changes the state of the process. `torch.set_num_threads` would: it stores a number for all threads. The
-OpenMP and MKL libraries that torch is linked with also keep a number for each thread, and that is the one set here.
+Nothing here changes the state of the process. `torch.set_num_threads` would: it stores a number for all
+threads. The OpenMP and MKL libraries that torch is linked with also keep a number for each thread, and that is
+the one set here.
 
-A process that was forked (`multiprocessing` with its `fork` method) must not use more threads than one: OpenMP waits
-for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1.
+A process that was forked (`multiprocessing` with its `fork` method) must not use more threads than one: OpenMP
+waits for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def forked() -> bool:
 def _find_function(name: str) -> Any:
     """Find a function in the libraries that torch is linked with, or return None.
 
-    A handle of torch's extension module covers all libraries that it depends on (not on Windows, where the OpenMP
-    library is asked for by its name).
+    A handle of torch's extension module covers all libraries that it depends on (not on Windows, where the
+    OpenMP library is asked for by its name).
     """
     for library in (torch._C.__file__, *(("libiomp5md",) if sys.platform == "win32" else ())):
         try:
@@ -93,12 +94,13 @@ def _flushes_denormals() -> bool:
 def denormals_as_zero() -> Iterator[None]:
     """Take numbers too small for full precision for 0 in this thread, for the time of a block.
 
-    Arithmetic with them is many times slower, and attention that has made up its mind is full of them: a training
-    step through `dot` attention took three times as long.
+    Arithmetic with them is many times slower, and attention that has made up its mind is full of them: a
+    training step through `dot` attention took three times as long.
     """
     before = _flushes_denormals()
     if not before and torch.get_num_threads() > 1:
-        # A new thread inherits the mode, and OpenMP keeps its threads: they start now, in the mode they shall keep.
+        # A new thread inherits the mode, and OpenMP keeps its threads: they start now, in the mode
+        # that they shall keep.
         torch.empty(torch.get_num_threads() * _TEAM_ELEMENTS).fill_(0.0)
     torch.set_flush_denormal(True)
     try:
@@ -110,12 +112,12 @@ def denormals_as_zero() -> Iterator[None]:
 def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Apply each module to its input, each on a thread of its own, forward and backward.
 
-    The two directions of a BiLSTM do not depend on each other, yet autograd runs them one after the other, and threads
-    inside a matrix product this small spend their time waiting for each other.
+    The two directions of a BiLSTM do not depend on each other, yet autograd runs them one after the other, and
+    threads inside a matrix product this small spend their time waiting for each other.
 
     Args:
-        modules: One for each branch; called with one tensor, returning one tensor. They share no parameters and draw
-            no random numbers.
+        modules: One for each branch; called with one tensor, returning one tensor. They share no parameters and
+            draw no random numbers.
         inputs: One for each module.
 
     Returns:
@@ -161,7 +163,7 @@ def _call(module: nn.Module, values: Tensor) -> Callable[[], Tensor]:
 
 
 def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Run each task on a thread of its own, the first on the calling thread, in the modes of the calling thread."""
+    """Run each task on a thread of its own, the first on the calling one, in the modes of the calling thread."""
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")

@@ -1,10 +1,10 @@
 """The decoders: a linear-chain CRF (Lafferty et al. 2001), and softmax, which is the CRF without transitions.
 
-`torchcrf.CRF` holds the parameters of the CRF. The likelihood and its exact gradient come from forward-backward in
-`chain`, without an autograd graph over the sentence; decoding is Viterbi's algorithm over a whole batch.
+`torchcrf.CRF` holds the parameters of the CRF. The likelihood and its exact gradient come from forward-backward
+in `chain`, without an autograd graph over the sentence; decoding is Viterbi's algorithm over a whole batch.
 
-Everything is time-major, takes and returns tensors, and works on any device; none of it waits for the device, except
-`loss_at`, which returns a number.
+Everything is time-major, takes and returns tensors, and works on any device; none of it waits for the device,
+except `loss_at`, which returns a number.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def posterior(self, emissions: Tensor, layout: Layout) -> Posterior:
-        """Compute the distribution over the label sequences that the constraints allow, at the model's temperature.
+        """Compute the distribution over the allowed label sequences, at the model's temperature.
 
         Args:
             emissions: Scores of the labels, (time, batch, labels).
@@ -152,8 +152,8 @@ class Decoder(nn.Module):
         """Find the k most probable label sequences that the constraints allow; arguments as for `best_labels`.
 
         Returns:
-            Labels (time, batch, k), the most probable sequence first, and the probability of each, (batch, k); 0 where
-            a sentence has fewer than k.
+            Labels (time, batch, k), the most probable sequence first, and the probability of each, (batch, k);
+            0 where a sentence has fewer than k.
         """
         scaled, scores = self._scaled(emissions, self.temperature)
         log_partition = _tensor(chain.infer(scaled, scores, _places(emissions, layout)).log_partition)
@@ -174,8 +174,8 @@ class Decoder(nn.Module):
             penalty.copy_(torch.zeros(forbidden.shape, device="cpu").masked_fill_(forbidden, FORBIDDEN))
 
     def _apply(self, *arguments: Any, **options: Any) -> Any:
-        """Move or convert the module; `to_empty` leaves anything in the buffers, and these belong to no state dict."""
-        result = super()._apply(*arguments, **options)
+        """Move or convert the module; `to_empty` leaves anything in buffers, and these are in no state dict."""
+        result = super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
         for name in ("start", "transitions", "end") if self.allowed is None else ():
             getattr(self, f"{name}_penalty").zero_()
         self._fill_penalties()
@@ -185,8 +185,8 @@ class Decoder(nn.Module):
 class ConditionalRandomField(Decoder):
     """A linear-chain CRF.
 
-    Its parameters are those of `crf`, a `torchcrf.CRF`: `start_transitions` (labels,), `transitions` (from, to) and
-    `end_transitions` (labels,).
+    Its parameters are those of `crf`, a `torchcrf.CRF`: `start_transitions` (labels,), `transitions` (from, to)
+    and `end_transitions` (labels,).
 
     Args:
         labels: Number of labels.
@@ -214,7 +214,7 @@ class ConditionalRandomField(Decoder):
         return chain.Scores(*(score + penalty for score, penalty in zip(free, penalties, strict=True)))
 
     def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
-        """Compute the negative log-likelihood of the labels, summed (Ma & Hovy 2016, section 2.3); see `Decoder`."""
+        """Compute the negative log-likelihood, summed (Ma & Hovy 2016, section 2.3); see `Decoder.loss`."""
         loss: Tensor = _NegativeLogLikelihood.apply(emissions, *self.scores(self.always), labels, layout)  # type: ignore[no-untyped-call]
         return loss
 
@@ -234,7 +234,9 @@ class Softmax(Decoder):
     def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
         """Compute the cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
         known = torch.where(layout.mask, labels, -1)
-        return nn.functional.cross_entropy(emissions.flatten(0, 1), known.flatten(), reduction="sum", ignore_index=-1)
+        return nn.functional.cross_entropy(
+            emissions.flatten(0, 1), known.flatten(), reduction="sum", ignore_index=-1
+        )
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
@@ -263,7 +265,13 @@ class _NegativeLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, labels: Tensor, layout: Layout
+        ctx: Any,
+        emissions: Tensor,
+        start: Tensor,
+        transitions: Tensor,
+        end: Tensor,
+        labels: Tensor,
+        layout: Layout,
     ) -> Tensor:
         convert = _conversion(emissions)
         scores = chain.Scores(convert(start), convert(transitions), convert(end))
@@ -300,7 +308,7 @@ def viterbi(emissions: Tensor, scores: chain.Scores, layout: Layout) -> Tensor:
 
 
 def _is_fast(emissions: Tensor) -> bool:
-    """Return whether these are plain numbers in memory, that numpy can read; not those of another device, nor fake."""
+    """Return whether numpy can read these: plain numbers in memory, not on another device, and not fake."""
     return type(emissions) in (Tensor, nn.Parameter) and emissions.device.type == "cpu"
 
 

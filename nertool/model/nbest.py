@@ -29,8 +29,8 @@ class Sequences(NamedTuple):
 def best_sequences(emissions: Tensor, scores: Scores, layout: Layout, k: int) -> Sequences:
     """Find the k best sequences (Seshadri & Sundberg 1994, the parallel list Viterbi algorithm).
 
-    At each token the k best ways to arrive at each label are kept: a way that is not among them is not part of any of
-    the k best sequences either.
+    At each token the k best ways to arrive at each label are kept: a way that is not among them is not part of
+    any of the k best sequences either.
 
     Args:
         emissions: (time, batch, labels).
@@ -41,7 +41,8 @@ def best_sequences(emissions: Tensor, scores: Scores, layout: Layout, k: int) ->
     time, batch, size = emissions.shape
     best = emissions.new_full((batch, size, k), -torch.inf)
     best[:, :, 0] = emissions[0] + scores.start
-    came_from = torch.zeros(time, batch, size, k, dtype=torch.long, device=emissions.device)  # from label x k + rank
+    # How each way arrived: its label before x k + its rank there.
+    came_from = torch.zeros(time, batch, size, k, dtype=torch.long, device=emissions.device)
     into = scores.transitions.T.unsqueeze(-1)  # (to, from, 1)
     for t in range(1, time):
         ways = (best.unsqueeze(1) + into).reshape(batch, size, size * k)  # (batch, to, from x k)
