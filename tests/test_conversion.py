@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,26 +12,37 @@ from hypothesis import strategies as st
 
 from nertool.cli.main import main
 from nertool.config.schema import CorpusConfig
+from nertool.data.corpus import read_split
 from nertool.errors import CorpusError
-from nertool.formats.conll import read_conll, write_conll
-from nertool.formats.convert import READERS, WRITERS, convert_file, format_of
-from nertool.formats.texts import Mark, Report, Settings, Text, fit, in_documents, join, together
+from nertool.formats.alignment import Mark, fit
+from nertool.formats.convert import convert_file
+from nertool.formats.registry import ReadOptions, Report, WriteOptions, detect_format, find_format
+from nertool.formats.streams import grouped, joined
+from nertool.text.document import UNKNOWN, Document
 from nertool.text.schemes import Scheme, Span, spans
-from nertool.text.tokenization import Rules, at_blanks
+from nertool.text.tokenization import SpacyTokenizer, split_whitespace
 
-ENGLISH = Rules("en")
+ENGLISH = SpacyTokenizer("en")
 SPACED = "Ada Byron wrote to Babbage .\nOslo\n"
-NAMES = {"conll": "out.txt", "jsonl": "out.jsonl", "brat": "out", "spacy": "out.spacy", "parquet": "out.parquet"}
+NAMES = {"conll": "out.txt", "jsonl": "out.jsonl", "brat": "out", "spacy": "out.spacy"}
+NAMES |= {"parquet": "out.parquet", "arrow": "out.arrow"}
+WHITESPACE = ReadOptions(tokenizer=split_whitespace)
 
 
-def reading(cut=at_blanks, snap=False, **corpus):
-    return Settings(CorpusConfig(train="unused", **corpus), cut, snap)
-
-
-def read(path, cut=at_blanks, snap=False, kind=None):
+def read(path, options=WHITESPACE, kind=None):
     report = Report()
-    texts = list(READERS[kind or format_of(path)](path, reading(cut, snap), report))
-    return texts, report
+    used = find_format(kind) if kind else detect_format(path)
+    return list(used.read(path, options, report)), report
+
+
+def convert(source, target, options=WHITESPACE, scheme=Scheme.IOB2, **names):
+    return convert_file(source, target, options, WriteOptions(scheme), **names)
+
+
+def write(path, *documents, kind=None):
+    report = Report()
+    find_format(kind or path.suffix[1:]).write(path, documents, WriteOptions(), report)
+    return report
 
 
 @pytest.fixture
@@ -62,42 +75,72 @@ def corpora(draw):
     return pairs, documents
 
 
-@pytest.mark.parametrize("kind", ["conll", "jsonl", "brat", "spacy", "parquet"])
+def groups(path, options):
+    """The labelled sentences of each document."""
+    documents, _ = read(path, options)
+    result = []
+    for group in grouped(documents, loose_together=False):
+        sentences = [each for document in group for each in document.sentences()]
+        result.append([(list(each.tokens), list(each.labels)) for each in sentences])
+    return result
+
+
+@pytest.mark.parametrize("kind", NAMES)
 @settings(max_examples=25)
 @given(drawn=corpora(), scheme=st.sampled_from([scheme for scheme in Scheme if scheme is not Scheme.PLAIN]))
 def test_there_and_back_nothing_is_lost(tmp_path_factory, kind, drawn, scheme):
     folder = tmp_path_factory.mktemp("there")
-    pairs, documents = drawn
-    write_conll(folder / "in.txt", pairs, documents)
-    there = convert_file(folder / "in.txt", folder / NAMES[kind], reading(scheme="IOB2"), scheme, None, kind)
-    written = scheme.value if kind in ("conll", "parquet") else "detect"
-    back = convert_file(folder / NAMES[kind], folder / "back.txt", reading(scheme=written), Scheme.IOB2, kind)
-    assert there.report == back.report == Report()
-    corpus = read_conll(folder / "back.txt", scheme=Scheme.IOB2)
-    assert list(zip(corpus.tokens, corpus.labels, strict=True)) == pairs
-    # Where each Doc or file is one sentence, nothing tells that they are documents.
-    single = kind in ("spacy", "brat") and len(set(documents)) == len(pairs)
-    assert corpus.documents == ([0] * len(pairs) if single else documents)
-    assert (there.sentences, there.tokens) == (back.sentences, back.tokens) == (len(pairs), corpus.token_count)
+    pairs, numbers = drawn
+    documents = [
+        replace(Document(tuple(words), labels=tuple(labels), scheme=Scheme.IOB2), id=str(number))
+        for (words, labels), number in zip(pairs, numbers, strict=True)
+    ]
+    write(folder / "in.conll", *documents)
+    there = convert(folder / "in.conll", folder / NAMES[kind], replace(WHITESPACE, scheme=Scheme.IOB2), scheme)
+    written = scheme if kind in ("conll", "parquet", "arrow") else None
+    back = convert(folder / NAMES[kind], folder / "back.txt", replace(WHITESPACE, scheme=written), reader=kind)
+    assert there.report.misfits == back.report.misfits == there.report.widened == []
+    wanted = [
+        [pair for pair, number in zip(pairs, numbers, strict=True) if number == wanted]
+        for wanted in dict.fromkeys(numbers)
+    ]
+    if kind == "spacy" and len(wanted) == len(pairs):
+        # Where each Doc is one sentence, nothing says that they are documents.
+        assert [pair for group in groups(folder / "back.txt", WHITESPACE) for pair in group] == pairs
+    else:
+        assert groups(folder / "back.txt", WHITESPACE) == wanted
+    token_count = sum(len(words) for words, _ in pairs)
+    assert (there.sentences, there.tokens) == (back.sentences, back.tokens) == (len(pairs), token_count)
     assert there.entities == back.entities == sum(len(spans(labels, Scheme.IOB2)) for _, labels in pairs)
 
 
 RAW = st.text(st.sampled_from("ab .,-'\n\tÄ語😀"), max_size=40)
 
 
+def trimmed(text, start, end):
+    inside = text[start:end].strip()
+    start += text[start:end].index(inside) if inside else 0
+    return start, start + len(inside)
+
+
 @given(RAW, st.lists(st.tuples(st.integers(-2, 42), st.integers(-2, 44)), max_size=5), st.booleans())
 def test_every_mark_is_kept_or_listed_and_offsets_are_exact(text, places, snap):
-    marks = [Mark(f"m{number}", start, end, "X") for number, (start, end) in enumerate(places)]
+    marks = [Mark(f"m{number}", (place,), "X") for number, place in enumerate(places)]
     report = Report()
-    found = fit(text, ENGLISH(text), marks, reading(snap=snap), report)
+    found = fit(text, ENGLISH(text), marks, ReadOptions(snap=snap), report)
     assert len(found.spans) + len(report.misfits) == len(marks)
-    kept = [(found.offsets[s.start][0], found.offsets[s.end - 1][1]) for s in found.spans]
+    kept = [(each.start, each.end) for each in found.entities]
     assert all(left[1] <= right[0] for left, right in pairwise(kept))
     if snap:
         assert all(any(start < b and a < end for a, b in places) for start, end in kept)
     else:
-        assert set(kept) <= set(places) and not report.widened
-    assert not set(found.ends) & {p for s in found.spans for p in range(s.start + 1, s.end)}
+        assert not report.widened
+        assert set(kept) <= {trimmed(text, a, b) for a, b in places if 0 <= a < b <= len(text)}
+    assert not set(found.sentence_starts) & {p for s in found.spans for p in range(s.start + 1, s.end)}
+    # What a mark overlaps that was left out is in an entity that was kept, or has no label.
+    for start, end in places:
+        for label, (a, b) in zip(found.labels, found.offsets, strict=True):
+            assert label != "O" or not (start < b and a < end)
 
 
 @settings(max_examples=30)
@@ -106,67 +149,139 @@ def test_raw_texts_keep_every_character(tmp_path_factory, raw):
     folder = tmp_path_factory.mktemp("raw")
     lines = [json.dumps({"text": text, "entities": []}) for text in raw]
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    texts, report = read(folder / "in.jsonl", ENGLISH)
-    assert [text.text for text in texts] == raw and report == Report()
+    documents, report = read(folder / "in.jsonl", ReadOptions())
+    assert [document.text for document in documents] == raw and report == Report()
     for name in ("out.spacy", "out.jsonl"):
-        convert_file(folder / "in.jsonl", folder / name, reading(ENGLISH), Scheme.IOB2)
+        convert(folder / "in.jsonl", folder / name, ReadOptions())
         again, _ = read(folder / name)
-        assert [(t.text, t.offsets, t.spans) for t in again] == [(t.text, t.offsets, t.spans) for t in texts]
+        shown = [[(d.text, d.offsets, d.labels, d.sentence_starts) for d in each] for each in (again, documents)]
+        assert shown[0] == shown[1]
 
 
 def test_the_scheme_of_columns(tmp_path):
     (tmp_path / "in.txt").write_text("a I-X\nb B-X\nc O\n", encoding="utf-8")
     for scheme, labels in (("BILOU", "U-X U-X O"), ("IOBES", "S-X S-X O"), ("IOB1", "I-X B-X O")):
-        convert_file(tmp_path / "in.txt", tmp_path / "out.txt", reading(scheme="IOB1"), Scheme(scheme))
+        convert(tmp_path / "in.txt", tmp_path / "out.txt", ReadOptions(scheme=Scheme.IOB1), Scheme(scheme))
         assert [line.split()[1] for line in (tmp_path / "out.txt").read_text().split("\n")[:3]] == labels.split()
 
 
 def test_plain_tags_go_where_there_are_labels(tmp_path):
     (tmp_path / "in.txt").write_text("a NN\nb VB\n\nc NN\n", encoding="utf-8")
-    for name in ("out.parquet", "out.conll"):
-        convert_file(tmp_path / "in.txt", tmp_path / name, reading(), Scheme.IOB2)
-        assert [text.tags for text in read(tmp_path / name)[0]] == [["NN", "VB"], ["NN"]]
-    for name in ("out.jsonl", "out.spacy", "out"):
-        with pytest.raises(CorpusError, match="plain tags mark no entities"):
-            convert_file(tmp_path / "in.txt", tmp_path / name, reading(), Scheme.IOB2)
+    for name in ("out.parquet", "out.conll", "out.jsonl"):
+        convert(tmp_path / "in.txt", tmp_path / name)
+        convert(tmp_path / name, tmp_path / "again.txt")
+        assert (tmp_path / "again.txt").read_text().split() == ["a", "NN", "b", "VB", "c", "NN"]
+    with pytest.raises(CorpusError, match="plain tags mark no entities"):
+        convert(tmp_path / "in.txt", tmp_path / "out")
+    convert(tmp_path / "in.txt", tmp_path / "out.spacy")
+    assert [d.labels for d in read(tmp_path / "out.spacy", ReadOptions(scheme=Scheme.PLAIN))[0]] == [
+        ("NN", "VB"),
+        ("NN",),
+    ]
+
+
+def test_tokens_without_labels_stay_so(tmp_path):
+    (tmp_path / "in.txt").write_text(
+        "Mina B-PER\nOkoye I-PER\nleft ?\n\nIt ?\nrained ?\n\nToday O\n", encoding="utf-8"
+    )
+    lines = (tmp_path / "in.txt").read_text().split("\n")
+    for name in ("out.parquet", "out.arrow", "out.jsonl", "out.spacy"):
+        there = convert(tmp_path / "in.txt", tmp_path / name)
+        assert (there.sentences, there.unlabelled, there.report) == (3, 3, Report())
+        convert(tmp_path / name, tmp_path / "back.txt")
+        assert [line.replace("\t", " ") for line in (tmp_path / "back.txt").read_text().split("\n")] == [
+            *lines,
+            "",
+        ]
+    there = convert(tmp_path / "in.txt", tmp_path / "out")
+    assert there.report.notes == [
+        f"{tmp_path / 'out'}: brat cannot hold that a label is not known; 3 tokens without one are written as "
+        "outside of all entities"
+    ]
+
+
+def test_further_columns_and_scores_are_kept_or_noted(tmp_path):
+    document = Document.from_spans(
+        ["Ada", "sang"], [Span(0, 1, "PER")], scores=[0.25], columns={"pos": ("NNP", "VBD")}, id="x"
+    )
+    assert write(tmp_path / "a.jsonl", document) == Report()
+    (again,), _ = read(tmp_path / "a.jsonl")
+    assert (again.columns, again.scores, again.id) == (document.columns, (0.25,), "x")
+    assert write(tmp_path / "a.parquet", document).notes == [
+        f"{tmp_path / 'a.parquet'}: parquet cannot hold scores of entities; they were left out"
+    ]
+    assert read(tmp_path / "a.parquet")[0][0].columns == document.columns
+    assert write(tmp_path / "a.spacy", document).notes == [
+        f"{tmp_path / 'a.spacy'}: spacy cannot hold further columns; left out: pos"
+    ]
+    assert read(tmp_path / "a.spacy")[0][0].scores == (0.25,)
 
 
 class TestFit:
     def fit(self, *marks, snap=False, text="Mr. Byron's dog ran."):
         report = Report()
-        made = [Mark(f"line {number}", start, end, "X") for number, (start, end) in enumerate(marks, 1)]
-        return fit(text, ENGLISH(text), made, reading(snap=snap), report), report
+        made = [Mark(f"line {number}", ((start, end),), "X") for number, (start, end) in enumerate(marks, 1)]
+        return fit(text, ENGLISH(text), made, ReadOptions(snap=snap), report), report
 
     def test_what_fits(self):
         found, report = self.fit((4, 9), (12, 15))
-        assert found.spans == [Span(1, 2, "X"), Span(3, 4, "X")] and report == Report()
+        assert found.spans == (Span(1, 2, "X"), Span(3, 4, "X")) and report == Report()
 
     def test_inside_a_token(self):
         found, report = self.fit((5, 9), (16, 20))
-        assert found.spans == [Span(4, 6, "X")]
+        assert found.spans == (Span(4, 6, "X"),) and found.labels[1] == UNKNOWN
         assert report.misfits == [
-            "line 1: X [5, 9) 'yron' does not fall on token borders; the tokens there are 'Byron'"
+            "line 1: X [5, 9) 'yron' does not fall on token boundaries; the tokens there are 'Byron'"
         ]
         found, report = self.fit((5, 10), snap=True)
-        assert found.spans == [Span(1, 3, "X")] and not report.misfits
+        assert found.spans == (Span(1, 3, "X"),) and not report.misfits
         assert report.widened == ['line 1: X [5, 10) "yron\'" became "Byron\'s"']
 
-    def test_outside_or_of_blanks(self):
+    def test_whitespace_at_the_edges_does_not_count(self):
+        found, report = self.fit((3, 9), (11, 16))
+        assert found.spans == (Span(1, 2, "X"), Span(3, 4, "X")) and report == Report()
+
+    def test_outside_or_of_whitespace(self):
         _, report = self.fit((3, 4), (-1, 2), (18, 21), (6, 6))
         reasons = sorted(line.partition(") ")[2] for line in report.misfits)
         assert reasons == ["' ' holds no token", *["lies outside the text"] * 3]
 
     def test_nested_and_overlapping(self):
         found, report = self.fit((4, 11), (4, 9), (9, 15), (12, 15), (12, 15))
-        assert found.spans == [Span(1, 3, "X"), Span(3, 4, "X")]
+        assert found.spans == (Span(1, 3, "X"), Span(3, 4, "X"))
         assert [line.partition(": ")[0] for line in report.misfits] == ["line 2", "line 3", "line 5"]
         assert report.misfits[0].endswith("'Byron' overlaps X \"Byron's\", which is kept")
+
+    def test_what_was_left_out_has_no_label(self):
+        found, _ = self.fit((0, 9), (4, 15), (17, 19))
+        assert found.labels == ("B-X", "I-X", UNKNOWN, UNKNOWN, UNKNOWN, "O")
 
     def test_a_sentence_does_not_end_inside_an_entity(self):
         found, report = self.fit((0, 8), text="Yahoo! Go is here. It is.")
         assert report.misfits and not found.spans  # inside "Go"
         found, _ = self.fit((0, 9), text="Yahoo! Go is here. It is.")
-        assert found.spans == [Span(0, 3, "X")] and found.ends == [6, 9]
+        assert found.spans == (Span(0, 3, "X"),) and found.sentence_starts == (0, 6)
+
+    def test_an_entity_whose_text_is_elsewhere(self):
+        text = "😀 Ada Bell left Oslo ."
+        marks = [Mark("a", ((3, 11),), "PER", "Ada Bell"), Mark("b", ((17, 21),), "LOC", "Rome")]
+        report = Report()
+        found = fit(text, split_whitespace(text), marks, ReadOptions(), report)
+        assert report.misfits == [
+            "a: PER 'Ada Bell' stands elsewhere; the text at [3, 11) is 'da Bell '. The offsets count UTF-16 "
+            "units; characters are expected",
+            "b: LOC 'Rome' stands elsewhere; the text at [17, 21) is 'slo '",
+        ]
+        assert found.labels == ("O", UNKNOWN, UNKNOWN, "O", UNKNOWN, "O")
+
+
+DOCCANO = '{"id": 1, "text": "Ada left.", "label": [[0, 3, "PER"]], "Comments": []}'
+DOCCANO_OBJECTS = (
+    '{"text": "Ada left.", "entities": [{"id": 7, "label": "PER", "start_offset": 0, "end_offset": 3}]}'
+)
+DOCCANO_LABELS = '{"text": "Ada", "annotations": [{"label": 7, "start_offset": 0, "end_offset": 3}], "meta": {}}'
+LABEL_STUDIO = '{"id": 7, "text": "Ada", "label": [{"start": 0, "end": 3, "labels": ["PER"]}], "annotation_id": 3}'
+PRODIGY = '{"text": "Ada", "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "accept"}'
 
 
 class TestJsonLines:
@@ -174,10 +289,41 @@ class TestJsonLines:
         path = tmp_path / "tagged.jsonl"
         entity = {"start": 0, "end": 4, "label": "LOC", "text": "Oslo", "score": 0.9}
         tree = {"text": "Oslo  wins.", "tokens": ["Oslo", "wins", "."], "labels": ["B-LOC", "O", "O"]}
+        tree |= {"marginals": [{"O": 1.0}] * 3, "cut_sentences": 1, "alternatives": [[]]}
         path.write_text(json.dumps({**tree, "entities": [entity]}) + "\n\n", encoding="utf-8")
-        (text,), report = read(path)
-        assert text.offsets == [(0, 4), (6, 10), (10, 11)] and text.spans == [Span(0, 1, "LOC")]
-        assert text.ends == [3] and report == Report()
+        (document,), report = read(path)
+        assert document.offsets == ((0, 4), (6, 10), (10, 11)) and document.spans == (Span(0, 1, "LOC"),)
+        assert document.sentence_starts == (0,) and document.scores == (0.9,) and report == Report()
+        tags = {**tree, "labels": ["NOUN", "VERB", "PUNCT"], "entities": []}
+        path.write_text(json.dumps(tags) + "\n", encoding="utf-8")
+        (document,), _ = read(path)
+        assert document.labels == ("NOUN", "VERB", "PUNCT") and document.has_tags
+
+    def test_a_document_goes_there_and_back(self, tmp_path):
+        document = Document(
+            ("Ada", "sang", "Oslo"),
+            "Ada  sang\nOslo ",
+            ((0, 3), (5, 9), (10, 14)),
+            (0, 2),
+            ("B-PER", UNKNOWN, "B-LOC"),
+            Scheme.IOB2,
+            (0.5, 1.0),
+            {"pos": ("A", "", "C")},
+            "7",
+        )
+        unlabelled = Document(("Rain",), "Rain", ((0, 4),))
+        write(tmp_path / "a.jsonl", document, unlabelled)
+        (first, second), report = read(tmp_path / "a.jsonl")
+        assert (replace(first, origin=None), replace(second, origin=None)) == (document, unlabelled)
+        assert report == Report() and first.origin.place(1) == "row 1"
+        assert json.loads((tmp_path / "a.jsonl").read_text().split("\n")[0])["document"] == 7
+
+    def test_tokens_and_labels_without_a_text(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text('{"tokens": ["Ada", "sang"], "labels": ["S-PER", "O"]}\n')
+        (document,), _ = read(tmp_path / "a.jsonl")
+        assert (document.text, document.source_text, document.labels) == ("Ada sang", None, ("S-PER", "O"))
+        convert(tmp_path / "a.jsonl", tmp_path / "a.txt")
+        assert (tmp_path / "a.txt").read_text() == "Ada B-PER\nsang O\n\n"
 
     @pytest.mark.parametrize(
         ("line", "message"),
@@ -192,15 +338,67 @@ class TestJsonLines:
             ('{"text": "a b", "tokens": ["b", "a"]}', "'a' does not follow in the text"),
             ('{"text": "a", "tokens": [""]}', "'' does not follow"),
             ('{"text": "a b", "tokens": ["a", "b"], "sentences": [1]}', "sentences: expected where each ends"),
-            ('{"text": "a", "document": "x"}', "document: expected a number"),
+            ('{"text": "a", "document": 1.5}', "document: expected a number or a string"),
+            ('{"text": "a", "tokens": ["a"], "labels": ["O", "O"]}', "labels: 2 labels and 1 tokens"),
+            (
+                '{"text": "a", "tokens": ["a"], "labels": ["B-X"], "entities": []}',
+                "labels and entities mark other",
+            ),
+            ('{"text": "a", "tokens": ["a"], "columns": {"pos": []}}', "columns: pos: 0 values and 1 tokens"),
+            (
+                DOCCANO,
+                "the keys are id, text, label, Comments; this looks like an export of doccano; entities are",
+            ),
+            (
+                DOCCANO_OBJECTS,
+                "expected start and end in each, in characters; this looks like an export of doccano",
+            ),
+            (
+                DOCCANO_LABELS,
+                "the keys are text, annotations, meta; this looks like an export of doccano; entities",
+            ),
+            (
+                LABEL_STUDIO,
+                "the keys are id, text, label, annotation_id; this looks like an export of Label Studio",
+            ),
+            (
+                PRODIGY,
+                "the keys are text, spans, answer; this looks like an export of Prodigy; entities are expected",
+            ),
+            ('{"text": "a", "ents": [], "x": 1}', "the keys are text, ents, x; entities are expected under"),
+            ('{"text": "a", "mine": [[0, 1, "X"]]}', "the keys are text, mine; entities are expected under"),
+            ('{"tokens": ["a"], "ner_tags": [1]}', "the keys are tokens, ner_tags; this looks like a dataset of"),
         ],
     )
     def test_errors(self, tmp_path, line, message):
         path = tmp_path / "wrong.jsonl"
         path.write_text(line + "\n", encoding="utf-8")
         with pytest.raises(CorpusError, match=message) as caught:
-            read(path)
-        assert (caught.value.path, caught.value.line) == (path, 1)
+            read(path, kind="jsonl")
+        assert (str(caught.value.path), caught.value.line) == (str(path), 1)
+
+    def test_texts_alone_can_be_read_where_no_labels_are_wanted(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text(f"{DOCCANO}\n{PRODIGY}\n", encoding="utf-8")
+        documents, report = read(tmp_path / "a.jsonl", ReadOptions(labelled=False))
+        assert [document.text for document in documents] == ["Ada left.", "Ada"]
+        assert all(document.labels is None for document in documents)
+        assert report.notes == [
+            f"{tmp_path / 'a.jsonl'}: keys that are not kept: id, label, Comments, spans, answer"
+        ]
+
+    def test_as_a_corpus(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        lines = [
+            {"text": "Ada sang. Oslo won.", "entities": [{"start": 0, "end": 3, "label": "PER"}]},
+            {"text": "Byron left.", "entities": [{"start": 0, "end": 2, "label": "PER"}]},
+            {"text": "Nobody knows."},
+        ]
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+        split = read_split(path, CorpusConfig(train="unused"))
+        assert [sentence.tokens for sentence in split.sentences] == [("Ada", "sang", "."), ("Oslo", "won", ".")]
+        assert split.unlabelled == 2 and split.entity_counts() == {"PER": 1}
+        partial = read_split(path, CorpusConfig(train="unused"), partial=True)
+        assert len(partial) == 3 and partial.sentences[2].labels == (UNKNOWN, "O", "O")
 
 
 class TestBrat:
@@ -213,14 +411,14 @@ class TestBrat:
     def test_a_pair(self, tmp_path):
         path = self.pair(tmp_path, SPACED, "T1\tPER 0 9\tAda Byron\nT2\tLOC 29 33\tOslo\n")
         for named in (path, path.with_suffix(".txt"), tmp_path):
-            (text,), report = read(named)
-            assert text.spans == [Span(0, 2, "PER"), Span(6, 7, "LOC")] and report == Report()
-            assert text.text == SPACED and text.name == "doc" and text.ends == [6, 7]
+            (document,), report = read(named)
+            assert document.spans == (Span(0, 2, "PER"), Span(6, 7, "LOC")) and report == Report()
+            assert document.text == SPACED and document.id == "doc" and document.sentence_starts == (0, 6)
 
     def test_offsets_count_line_ends_as_they_are(self, tmp_path):
         path = self.pair(tmp_path, "Ada\r\nOslo 😀 Rome\r\n", "T1\tLOC 5 9\tOslo\r\nT2\tLOC 12 16\tRome\r\n")
-        (text,), report = read(path)
-        assert [text.tokens[span.start] for span in text.spans] == ["Oslo", "Rome"] and report == Report()
+        (document,), report = read(path)
+        assert [entity.text for entity in document.entities] == ["Oslo", "Rome"] and report == Report()
 
     def test_what_does_not_fit_is_listed(self, tmp_path):
         lines = [
@@ -235,14 +433,15 @@ class TestBrat:
             "T7\tX 900 910\tnowhere",
         ]
         path = self.pair(tmp_path, SPACED, "\n".join(lines) + "\n")
-        (text,), report = read(path)
-        assert text.spans == [Span(0, 2, "PER")]
+        (document,), report = read(path)
+        assert document.spans == (Span(0, 2, "PER"),)
+        assert document.labels == ("B-PER", "I-PER", UNKNOWN, "O", UNKNOWN, "O", UNKNOWN)
         shown = "\n".join(report.misfits)
         assert f"{path}, line 1 (T1): PER 'Ada Babbage' is in several pieces: 0 3;19 26" in shown
         assert "line 3 (T3): PER [4, 9) 'Byron' overlaps PER 'Ada Byron'" in shown
-        assert "line 4 (T4): LOC [29, 32) 'Osl' does not fall on token borders" in shown
+        assert "line 4 (T4): LOC [29, 32) 'Osl' does not fall on token boundaries" in shown
         assert "line 5 (T5): LOC 'Rome' stands elsewhere; the text at [29, 33) is 'Oslo'" in shown
-        assert "line 8 (T6): X [4, 15) 'Byron wrote' overlaps" in shown  # its pieces are only parted by a blank
+        assert "line 8 (T6): X [4, 15) 'Byron wrote' overlaps" in shown  # only whitespace is between its pieces
         assert "line 9 (T7): X [900, 910) lies outside the text" in shown and len(report.misfits) == 6
         assert report.notes == [f"{path}: 2 lines that are no entities (relations, notes, ...) left out"]
 
@@ -250,16 +449,23 @@ class TestBrat:
         self.pair(tmp_path / "in", "Oslo\n", "T1\tLOC 0 4\tOslo\n", "b")
         self.pair(tmp_path / "in", "Ada\n", "", "a")
         (tmp_path / "in" / "c.txt").write_text("bare\n", encoding="utf-8")
-        texts, report = read(tmp_path / "in")
-        assert [text.name for text in texts] == ["a", "b"]
+        documents, report = read(tmp_path / "in")
+        assert [document.id for document in documents] == ["a", "b"]
         assert report.notes == [
             f"{tmp_path / 'in'}: 1 .txt files have no .ann file beside them and were left out: c.txt"
         ]
-        convert_file(tmp_path / "in", tmp_path / "out", reading(), Scheme.IOB2)
+        convert(tmp_path / "in", tmp_path / "out")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.ann", "a.txt", "b.ann", "b.txt"]
         assert (tmp_path / "out" / "b.ann").read_text() == "T1\tLOC 0 4\tOslo\n"
         with pytest.raises(CorpusError, match="there are 2 documents, and this is one file: name a folder"):
-            convert_file(tmp_path / "in", tmp_path / "one.ann", reading(), Scheme.IOB2)
+            convert(tmp_path / "in", tmp_path / "one.ann")
+
+    def test_names_of_documents_stay_in_the_folder_and_apart(self, tmp_path):
+        names = ["../up", "/root", "sub/a", "x", "y", "x", "X", "3", "12", None]
+        documents = [Document.from_spans([f"t{n}"], [], id=name) for n, name in enumerate(names)]
+        write(tmp_path / "out", *documents, kind="brat")
+        files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("*.txt"))
+        assert len(files) == len(names) and {"sub/a.txt", "x.txt", "y.txt", "00003.txt", "00012.txt"} <= set(files)
 
     def test_errors(self, tmp_path):
         path = self.pair(tmp_path, SPACED, "T1\tPER 0\tAda\n")
@@ -269,53 +475,27 @@ class TestBrat:
         with pytest.raises(CorpusError, match=r"doc\.ann: there is no such file; brat needs"):
             read(path.with_suffix(".txt"), kind="brat")
         with pytest.raises(CorpusError, match=r"no \.txt file with an \.ann file beside it"):
-            read(tmp_path)
+            read(tmp_path, kind="brat")
+
+    def test_a_number_without_end_is_refused(self, tmp_path):
+        self.pair(tmp_path, "Ada left", f"T1\tPER 0 {'9' * 5000}\tAda\n")
+        with pytest.raises(CorpusError, match=r"doc\.ann, line 1: .* is no entity"):
+            convert(tmp_path, tmp_path / "out.jsonl")
 
 
-def test_docs_that_are_labelled_in_part(tmp_path):
-    from spacy.tokens import Doc, DocBin
-    from spacy.vocab import Vocab
-
-    words = ["Ada", "sang", ".", "Oslo", "won", "."]
-    unknown = ["B-PER", "O", "O", "B-LOC", "", ""]
-    starts = [True, False, False, True, False, False]
-    whole = Doc(Vocab(), words=words, ents=["B-PER", "O", "O", "B-LOC", "O", "O"], sent_starts=starts)
-    part = Doc(whole.vocab, words=words, ents=unknown, sent_starts=starts)
-    part.set_ents(
-        [part[0:1].char_span(0, 3, label="PER")], missing=[part[4:6]], outside=[part[1:3]], default="unmodified"
+def test_parts_of_documents():
+    first = Document.from_spans(["a", "b"], [Span(0, 1, "X")], id="0")
+    second = Document.from_spans(["c"], [Span(0, 1, "Y")], id="0", scores=[0.5])
+    bare = Document(("d",), id="0")
+    whole = joined([first, second, bare])
+    assert (
+        whole.text == "a b\nc\nd" and whole.tokens == ("a", "b", "c", "d") and whole.sentence_starts == (0, 2, 3)
     )
-    DocBin(docs=[whole, part]).to_disk(tmp_path / "docs.spacy")
-    texts, report = read(tmp_path / "docs.spacy")
-    assert [(text.tokens, text.ends) for text in texts] == [(words, [3, 6]), (words[:3], [3])]
-    assert [len(text.spans) for text in texts] == [2, 1]
-    assert report.notes == [f"{tmp_path / 'docs.spacy'}: 1 sentences left out: not all of the tokens have a label"]
-
-
-def test_texts_together():
-    first = Text(*join(["a", "b"]), [2], [Span(0, 1, "X")], document=0)
-    second = Text(*join(["c"]), [1], [Span(0, 1, "Y")], document=0)
-    whole = together([first, second])
-    assert whole.text == "a b\nc" and whole.tokens == ["a", "b", "c"] and whole.ends == [2, 3]
-    assert whole.spans == [Span(0, 1, "X"), Span(2, 3, "Y")]
-    alone = Text(*join(["d"]), [1], [])
-    assert [len(group) for group in in_documents([first, second, alone, alone])] == [2, 1, 1]
-
-
-def test_formats_by_name(tmp_path):
-    (tmp_path / "a.txt").write_text("a O\n")
-    (tmp_path / "b.txt").write_text("a")
-    (tmp_path / "b.ann").write_text("")
-    names = {
-        "a.txt": "conll",
-        "b.txt": "brat",
-        "b.ann": "brat",
-        "x.JSONL": "jsonl",
-        "x.spacy": "spacy",
-        "new": "brat",
-    }
-    assert {name: format_of(tmp_path / name) for name in names} == names
-    assert format_of(tmp_path) == "brat" and format_of(tmp_path / "x.parquet") == "parquet"
-    assert READERS.keys() == WRITERS.keys()
+    assert whole.spans == (Span(0, 1, "X"), Span(2, 3, "Y")) and whole.labels[3] == UNKNOWN
+    loose, text = Document(("e",)), Document(("f",), "f", ((0, 1),))
+    parts = [first, second, loose, loose, text, text]
+    assert [len(group) for group in grouped(parts, loose_together=True)] == [2, 2, 1, 1]
+    assert [len(group) for group in grouped(parts, loose_together=False)] == [2, 1, 1, 1, 1]
 
 
 class TestCommand:
@@ -325,10 +505,12 @@ class TestCommand:
         source.write_text(json.dumps({"text": "Oslo Rome", "entities": entities}) + "\n", encoding="utf-8")
         done = run("convert", source, tmp_path / "out.conll")
         assert done.exit_code == 1
-        assert f"left out: {source}, line 1: LOC [0, 3) 'Osl' does not fall on token borders" in done.stderr
+        assert f"left out: {source}, line 1: LOC [0, 3) 'Osl' does not fall on token boundaries" in done.stderr
         assert "1 entity does not fit and was left out" in done.stderr
-        assert done.stdout == f"written: {tmp_path / 'out.conll'} (1 sentence, 2 tokens, 1 entity)\n"
-        assert (tmp_path / "out.conll").read_text() == "Oslo O\nRome B-LOC\n\n"
+        assert re.search(
+            rf"{re.escape(str(tmp_path / 'out.conll'))} \(1 sentence, 2 tokens, 1 entity", done.stdout
+        )
+        assert (tmp_path / "out.conll").read_text() == "Oslo ?\nRome B-LOC\n\n"
         done = run("convert", source, tmp_path / "out.conll", "--snap", "--to-scheme", "BILOU")
         assert done.exit_code == 0 and "widened: " in done.stderr
         assert (tmp_path / "out.conll").read_text() == "Oslo U-LOC\nRome U-LOC\n\n"
@@ -338,7 +520,17 @@ class TestCommand:
         columns = ("--set", "corpus.columns=[n, token, pos, ner]", "--set", "corpus.label=ner")
         done = run("convert", tmp_path / "in.txt", tmp_path / "out.jsonl", "--scheme", "IOB1", *columns)
         assert done.exit_code == 0, done.output
-        assert json.loads((tmp_path / "out.jsonl").read_text())["entities"][0]["text"] == "Ada"
+        tree = json.loads((tmp_path / "out.jsonl").read_text())
+        assert tree["entities"][0]["text"] == "Ada" and tree["columns"]["pos"] == ["NNP", "VBD"]
+
+    def test_nothing_found_is_said(self, run, tmp_path):
+        (tmp_path / "in.txt").write_text("Ada O\nsang O\n", encoding="utf-8")
+        done = run("convert", tmp_path / "in.txt", tmp_path / "out.jsonl")
+        assert done.exit_code == 0 and "no entity was found in it, read as conll" in done.stderr
+        (tmp_path / "raw.jsonl").write_text('{"text": "Ada sang"}\n', encoding="utf-8")
+        done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt")
+        assert done.exit_code == 0 and "no label was found in it, read as jsonl" in done.stderr
+        assert (tmp_path / "out.txt").read_text() == "Ada ?\nsang ?\n\n"
 
     def test_errors(self, run, tmp_path):
         (tmp_path / "in.txt").write_text("Ada B-PER\n", encoding="utf-8")
@@ -352,12 +544,5 @@ class TestCommand:
             assert done.exit_code == 1 and message in done.stderr, done.output
         (tmp_path / "raw.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
         done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt", "--language", "xx-none")
-        assert done.exit_code == 1 and "spaCy cannot tokenise it" in done.stderr
+        assert done.exit_code == 1 and "spaCy cannot tokenize it" in done.stderr
         assert not (tmp_path / "out.txt").exists()
-
-
-def test_a_number_without_end_in_a_brat_file_is_refused(tmp_path):
-    (tmp_path / "a.txt").write_text("Ada left", encoding="utf-8")
-    (tmp_path / "a.ann").write_text(f"T1\tPER 0 {'9' * 5000}\tAda\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"a\.ann, line 1: .* is no entity"):
-        convert_file(tmp_path, tmp_path / "out.jsonl", reading(ENGLISH), Scheme.IOB2)

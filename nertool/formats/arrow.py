@@ -50,6 +50,10 @@ class Arrow(Format):
     suffixes = (".arrow",)
     holds = _HOLDS
 
+    def sniff(self, head: str | None, path: Path) -> bool:
+        """Recognize Arrow's stream, whose first bytes are those of other files too, by the name as well."""
+        return head is None and path.is_file() and path.suffix.lower() in self.suffixes
+
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
         """Read a sentence from each row."""
         table, features = _open(path, _arrow_table)

@@ -11,8 +11,8 @@ from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
 from nertool.formats.opening import decode
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
-from nertool.formats.streams import grouped, refuse_tags, stripped, watched
-from nertool.text.document import Document, Entity, Origin, join
+from nertool.formats.streams import grouped, joined, refuse_tags, stripped, watched
+from nertool.text.document import Document, Entity, Origin
 
 _ENTITY = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?")
 _HOLDS: frozenset[Holds] = frozenset({"text", "entities", "documents"})
@@ -27,8 +27,9 @@ class Brat(Format):
     holds = _HOLDS
 
     def sniff(self, head: str | None, path: Path) -> bool:
-        """Recognize a folder, and a .txt file with an .ann file beside it."""
-        return path.is_dir() or (path.suffix.lower() == ".txt" and path.with_suffix(".ann").is_file())
+        """Recognize a folder, an .ann file, and a .txt file with an .ann file beside it."""
+        suffix = path.suffix.lower()
+        return path.is_dir() or suffix == ".ann" or (suffix == ".txt" and path.with_suffix(".ann").is_file())
 
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
         """Read a pair of files, named by either, or all pairs of a folder and the folders in it."""
@@ -64,11 +65,11 @@ class Brat(Format):
             if first is None or second is not None:
                 count = 0 if first is None else 2 + sum(1 for _ in groups)
                 raise CorpusError(f"there are {count} documents, and this is one file: name a folder", target)
-            _write_pair(target, join(first))
+            _write_pair(target, joined(first))
             return
         names: set[str] = set()
         for number, group in enumerate(groups, 1):
-            _write_pair(target / f"{_file_name(group[0].id, number, names)}.txt", join(group))
+            _write_pair(target / f"{_file_name(group[0].id, number, names)}.txt", joined(group))
 
 
 def _file_name(name: str | None, number: int, taken: set[str]) -> str:

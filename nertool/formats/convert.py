@@ -50,8 +50,8 @@ def convert_file(
 ) -> Converted:
     """Read one format and write another.
 
-    No sentence is lost: a token that nobody has labelled, or that an entity covers which does not fit, is written as
-    unlabelled where the format can hold that.
+    No sentence is lost: a token that nobody has labelled, or that is in an entity which does not fit, is written
+    as unlabelled where the format can hold that.
 
     Args:
         source: A file, or a folder of brat's.
@@ -109,8 +109,9 @@ def _resolved(
     rest = chain((first,), documents)
     if first.scheme is not None:
         return rest
-    kept, facts = resolve(
-        rest, scheme=options.scheme, stray=stray, partial=True, keep_unlabelled=True, path=source
-    )
-    report.notes += [f"{source}: {note}" for note in facts.notes()]
+    kept, facts = resolve(rest, source, scheme=options.scheme, stray=stray, partial=True, keep_unlabelled=True)
+    if facts.strays:
+        report.notes.append(
+            f"{source}: {facts.strays} labels that {facts.scheme} does not allow there were repaired"
+        )
     return iter(kept)

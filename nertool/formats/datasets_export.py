@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from nertool.errors import ConfigError
@@ -21,7 +23,7 @@ def to_dataset_dict(splits: Mapping[str, Iterable[Document]], scheme: Scheme) ->
     """Make a `datasets.DatasetDict` with a row for each sentence.
 
     The columns are `tokens`, `ner_tags` (`ClassLabel`, with the same names in each split; -1 where nobody has
-    labelled), `document` where there are several documents, and the further columns that all sentences have.
+    labelled), `document` where documents have ids, and further columns, empty where a sentence lacks one.
 
     Args:
         splits: The documents of each split.
@@ -33,38 +35,43 @@ def to_dataset_dict(splits: Mapping[str, Iterable[Document]], scheme: Scheme) ->
     datasets = datasets_package()
     rows = {name: list(_rows(documents)) for name, documents in splits.items()}
     sentences = [sentence for split in rows.values() for _, sentence in split]
+    ids = [document for split in rows.values() for document, _ in split if document is not None]
+    number_ids = all(re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII) for name in ids)
+    further = dict.fromkeys(name for sentence in sentences for name in sentence.columns)
     if any(sentence.has_tags for sentence in sentences):
         scheme = Scheme.PLAIN
-    labels = {name: [relabel(sentence, scheme) for _, sentence in split] for name, split in rows.items()}
-    names = {label for split in labels.values() for row in split for label in row} - {UNKNOWN}
+
+    def labels(sentence: Document) -> Sequence[str]:
+        if scheme is Scheme.PLAIN and sentence.labels is not None:
+            return sentence.labels
+        return relabel(sentence, scheme)
+
+    label_rows = {name: [labels(sentence) for _, sentence in split] for name, split in rows.items()}
+    names = {label for split in label_rows.values() for row in split for label in row} - {UNKNOWN}
     ordered = sorted(names) if scheme is Scheme.PLAIN else [OUTSIDE, *sorted(names - {OUTSIDE})]
     numbers = {UNKNOWN: UNLABELLED, **{label: number for number, label in enumerate(ordered)}}
-    string = datasets.Value("string")
-    features = {TOKENS: datasets.Sequence(string), TAGS: datasets.Sequence(datasets.ClassLabel(names=ordered))}
-    further = [
-        name
-        for name in (sentences[0].columns if sentences else ())
-        if name not in (TOKENS, TAGS, DOCUMENT) and all(name in sentence.columns for sentence in sentences)
-    ]
-    features |= {name: datasets.Sequence(string) for name in further}
-    several = any(len({document for document, _ in split}) > 1 for split in rows.values())
-    ids = [document for split in rows.values() for document, _ in split]
-    number_ids = all(
-        each is None or (each.isascii() and each.isdigit() and str(int(each)) == each) for each in ids
-    )
-    if several:
-        features[DOCUMENT] = datasets.Value("int64") if number_ids else string
+    strings = datasets.Sequence(datasets.Value("string"))
+    features = {TOKENS: strings, TAGS: datasets.Sequence(datasets.ClassLabel(names=ordered))}
+    features |= {_free_name(name): strings for name in further}
+    if ids:
+        features[DOCUMENT] = datasets.Value("int64" if number_ids else "string")
     result = {}
     for name, split in rows.items():
         columns: dict[str, list[Any]] = {
-            TOKENS: [list(sentence.tokens) for _, sentence in split],
-            TAGS: [[numbers[label] for label in row] for row in labels[name]],
+            _free_name(column): [list(sentence.columns.get(column, [""] * len(sentence))) for _, sentence in split]
+            for column in further
         }
-        columns |= {column: [list(sentence.columns[column]) for _, sentence in split] for column in further}
-        if several:
+        columns[TOKENS] = [list(sentence.tokens) for _, sentence in split]
+        columns[TAGS] = [[numbers[label] for label in row] for row in label_rows[name]]
+        if ids:
             columns[DOCUMENT] = [int(each) if each is not None and number_ids else each for each, _ in split]
         result[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     return datasets.DatasetDict(result)
+
+
+def _free_name(name: str) -> str:
+    """Return a further column's name, which must not be that of a column with another meaning."""
+    return f"{name}_column" if name in (TOKENS, TAGS, DOCUMENT) else name
 
 
 def _rows(documents: Iterable[Document]) -> Iterator[tuple[str | None, Document]]:
@@ -73,11 +80,10 @@ def _rows(documents: Iterable[Document]) -> Iterator[tuple[str | None, Document]
     given: set[str] = set()
     for document in documents:
         name = document.id
+        if name is None and len(document.sentence_starts) > 1:
+            serial = next(number for number in count(serial) if str(number) not in given)
+            name = str(serial)
         if name is not None:
-            given.add(name)
-        elif len(document.sentence_starts) > 1:
-            while (name := str(serial)) in given:
-                serial += 1
             given.add(name)
         for sentence in document.sentences():
             yield name, sentence

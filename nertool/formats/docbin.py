@@ -14,8 +14,8 @@ from nertool.formats.alignment import outside_of
 from nertool.formats.opening import open_bytes
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.spacy_docs import doc_sentences
-from nertool.formats.streams import grouped, stripped, watched, with_ids
-from nertool.text.document import UNKNOWN, Document, Origin, join
+from nertool.formats.streams import grouped, joined, stripped, watched, with_ids
+from nertool.text.document import UNKNOWN, Document, Origin
 from nertool.text.schemes import OUTSIDE, Scheme
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class DocBinFormat(Format):
         with replaced_when_done(target) as stream:
             for group in grouped(watched(documents, self, target, report), loose_together=False):
                 try:
-                    packed.add(_make_doc(vocab, join(group)))
+                    packed.add(_make_doc(vocab, joined(group)))
                 except UnicodeEncodeError as problem:
                     raise CorpusError(f"cannot be written: {problem.reason}", target) from None
             stream.write(packed.to_bytes())

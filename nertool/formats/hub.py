@@ -22,8 +22,8 @@ def open_dataset(config: CorpusConfig) -> Callable[[str], Iterator[Document]]:
         config: With `hub`: a folder that `load_dataset` or `load_from_disk` reads, or a name on the hub.
 
     Returns:
-        A function from a split's name to its documents. It raises a `CorpusError` where there is no such split, and
-        while its documents are read where they are wrong.
+        A function from a split's name to its documents. It raises a `CorpusError` where there is no such split or
+        a document is wrong.
 
     Raises:
         CorpusError: There is no such dataset.
@@ -73,9 +73,9 @@ def _explain(problem: Exception, local: bool, datasets: Any) -> str:
     message = one_line(problem)
     if "scripts are no longer supported" in message or "trust_remote_code" in message:
         return (
-            f"this dataset loads by a script of its own, which datasets {datasets.__version__} does not run. Use the "
-            "copy that the hub has made, where there is one, with 'revision: refs/convert/parquet'; or another "
-            "dataset with the same sentences; or its files, with train, validation and test"
+            f"this dataset loads by a script of its own, which datasets {datasets.__version__} does not run. Use "
+            "the hub's copy of it, where there is one, with 'revision: refs/convert/parquet'; or another dataset "
+            "with the same sentences; or its files, with train, validation and test"
         )
     if isinstance(problem, ConnectionError) or "OfflineMode" in message or "connect" in message.lower():
         return (

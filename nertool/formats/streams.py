@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from nertool.errors import CorpusError
 from nertool.formats.columns import Interned
 from nertool.formats.registry import Format, Report
-from nertool.text.document import UNKNOWN, Document
+from nertool.text.document import UNKNOWN, Document, join
 
 
 def grouped(documents: Iterable[Document], *, loose_together: bool) -> Iterator[list[Document]]:
@@ -32,6 +32,20 @@ def grouped(documents: Iterable[Document], *, loose_together: bool) -> Iterator[
 
     for _, group in groupby(documents, key):
         yield list(group)
+
+
+def joined(group: Sequence[Document]) -> Document:
+    """Join the parts of a document, of which some may have labels or scores and others not."""
+    if len(group) == 1:
+        return group[0]
+    labelled = next((document.scheme for document in group if document.labels is not None), None)
+    scored = all(document.scores is not None for document in group if document.spans)
+    parts = []
+    for document in group:
+        if document.labels is None and labelled is not None:
+            document = document.with_labels([UNKNOWN] * len(document), labelled)
+        parts.append(replace(document, scores=document.scores or () if scored else None))
+    return join(parts)
 
 
 def refuse_tags(document: Document, path: Path, what: str) -> None:
