@@ -54,14 +54,14 @@ TEXT = "sea 0.1 -2.5 3e-5\né 1 2. -.0\n"
 def test_every_format_gives_the_same(write, content, compressed):
     raw = content if isinstance(content, bytes) else content.encode()
     path = write(gzip.compress(raw) if compressed else raw)
-    found = read_vectors(path)
-    assert found.words == ["sea", "é"]
-    assert found.matrix.dtype == np.float32 and found.matrix.flags.c_contiguous
-    assert np.array_equal(found.matrix, np.array(list(ROWS.values()), dtype=np.float32))
-    assert found.dimensions == 3 and found.path == path
+    result = read_vectors(path)
+    assert result.words == ["sea", "é"]
+    assert result.matrix.dtype == np.float32 and result.matrix.flags.c_contiguous
+    assert np.array_equal(result.matrix, np.array(list(ROWS.values()), dtype=np.float32))
+    assert result.dimensions == 3 and result.path == path
 
 
-def test_words_with_spaces_and_other_blanks(write):
+def test_words_with_spaces_and_other_whitespace(write):
     words = [
         ". . .",
         "at name@host.org",
@@ -77,19 +77,19 @@ def test_words_with_spaces_and_other_blanks(write):
     ]
     text = "".join(f"{word} {index} 0.5\n" for index, word in enumerate(words))
     for content in (f"the 9 9\nof 9 9\n{text}" + "a 1 1\n" * 20, f"{len(words)} 2\n{text}"):
-        found = read_vectors(write(content))
-        rows = [found.index[word] for word in words]
-        assert found.matrix[rows].tolist() == [[index, 0.5] for index in range(len(words))]
+        result = read_vectors(write(content))
+        rows = [result.index[word] for word in words]
+        assert result.matrix[rows].tolist() == [[index, 0.5] for index in range(len(words))]
     tabbed = read_vectors(write("the\t1\t2\nNew York\t3\t4\n"))
     assert tabbed.words == ["the", "New York"] and tabbed.matrix[1].tolist() == [3, 4]
 
 
-def test_a_word_that_stands_twice_has_its_first_row(write):
-    found = read_vectors(write("a 1\nb 2\na 3\n"))
-    assert found.index == {"a": 0, "b": 1} and found.words == ["a", "b", "a"]
+def test_a_word_that_occurs_twice_has_its_first_row(write):
+    result = read_vectors(write("a 1\nb 2\na 3\n"))
+    assert result.index == {"a": 0, "b": 1} and result.words == ["a", "b", "a"]
 
 
-def test_a_header_is_told_from_a_word_and_one_number(write):
+def test_a_header_is_distinguished_from_a_word_and_one_number(write):
     assert read_vectors(write("2 1\na 5\nb 6\n")).words == ["a", "b"]
     assert read_vectors(write("two 1\na 5\n")).words == ["two", "a"]
 
@@ -98,9 +98,9 @@ def test_files_of_several_blocks(write, monkeypatch):
     monkeypatch.setattr(vectors, "_BLOCK", 3)
     text = "".join(f"w{n} {n} {n / 7}\n" for n in range(10))
     for content in (text, "10 2\n" + text):
-        found = read_vectors(write(content))
-        assert found.words == [f"w{n}" for n in range(10)]
-        assert np.array_equal(found.matrix[:, 1], np.array([n / 7 for n in range(10)], dtype=np.float32))
+        result = read_vectors(write(content))
+        assert result.words == [f"w{n}" for n in range(10)]
+        assert np.array_equal(result.matrix[:, 1], np.array([n / 7 for n in range(10)], dtype=np.float32))
     with pytest.raises(CorpusError, match="line 8: found 1 values"):
         read_vectors(write(text.replace("w7 7 1.0", "w7 7")))
     with pytest.raises(CorpusError, match="line 9: 'x' is not"):
@@ -136,16 +136,16 @@ def test_both_ways_of_parsing_are_exact(tmp_path_factory, rows):
         ("a 1 2\nb 1 ٣\n", "line 2: '٣' is not"),
         (b"a 1 2\nb\xff 1 2\n", "line 2: byte 0xff"),
         (b"2 2\na 1 2\nb\xff 1 2\n", "line 3: byte 0xff"),
-        ("3 2\na 1 2\nb 1 2\n", "the header names 3 rows, and the file is cut short: found 2"),
+        ("3 2\na 1 2\nb 1 2\n", "the header names 3 rows, and the file is truncated: found 2"),
         ("1 2\na 1 2\nb 1 2\n", "the header names 1 rows, and there are more: found 2"),
         ("0 2\n", "line 1: the header names 0 rows"),
-        ("1 1234567\na 1\n", "line 1: the header names 1 rows of 1234567 dimensions: the file is damaged"),
+        ("1 1234567\na 1\n", "line 1: the header names 1 rows of 1234567 dimensions: the file is corrupt"),
         ("9" * 5000 + " 2\na 1 2\n", "line 1: the header names 99999999999999999999 rows of 2 dimensions"),
         ("a 1 2\n\x0b\nb 1 2\n", "line 2: found 0 values after the word"),
-        ("2 2\n", "the header names 2 rows, and the file is cut short: found 0"),
+        ("2 2\n", "the header names 2 rows, and the file is truncated: found 0"),
         ("2 2\na one two\n", "line 2: 'one' is not"),
         (gzip.compress(TEXT.encode() * 99)[:-9], "gzip data is damaged or cut short"),
-        (binary(ROWS)[:-4], "the header names 2 rows, and the file is cut short: found 1"),
+        (binary(ROWS)[:-4], "the header names 2 rows, and the file is truncated: found 1"),
         (binary(ROWS, named=1), "the header names 1 rows, and there are more"),
         (binary({"a": [1.0, float("nan")]}), "row 1, of the word 'a', has a value that is not finite"),
         (binary(ROWS).replace("é".encode(), b"\xff\xfe"), "the word of row 2, b'.*', is not UTF-8"),

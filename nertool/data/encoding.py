@@ -196,7 +196,7 @@ def token_indices(lengths: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
 
 def padded(values: np.ndarray, indices: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Take the values of the tokens of a batch, (time, batch, ...), with 0 in padding."""
-    taken = values[indices]
+    taken: np.ndarray = values[indices]
     taken[~mask] = 0
     return taken
 

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from nertool.errors import CorpusError
 from nertool.formats.opening import decode, open_bytes
 
-_WHAT = "a file with a word and its numbers to a line"
-_BLANKS = b" \t\r\n"
+_WHAT = "a file with a word and its numbers on each line"
+_WHITESPACE = b" \t\r\n"
 _BLOCK = 2048  # rows parsed at once: few enough to stay in the cache
-_SAMPLE = 64  # rows that the number of dimensions is told from where no header names it
+_SAMPLE = 64  # rows that show the number of dimensions where no header names it
 _HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
-_DIGITS_OF_ROWS, _DIGITS_OF_DIMENSIONS = 12, 6  # what a header may claim: so much is read at once, and no more
+_DIGITS_OF_ROWS, _DIGITS_OF_DIMENSIONS = (
+    12,
+    6,
+)  # of the largest header that is believed: it says how much is read at once
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -35,7 +38,7 @@ class Vectors:
     """Words and their vectors.
 
     Attributes:
-        words: The words, as in the file; one may stand there twice.
+        words: The words, as in the file; one may occur twice.
         matrix: Their vectors, float32 of shape (words, dimensions).
         path: The file.
     """
@@ -46,14 +49,14 @@ class Vectors:
 
     @property
     def dimensions(self) -> int:
-        """How many numbers a vector has."""
+        """Size of a vector."""
         return int(self.matrix.shape[1])
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """The row of each word; of a word that stands there twice, the first."""
+        """The row of each word; of a word that occurs twice, the first."""
         last = len(self.words) - 1
-        return {word: last - place for place, word in enumerate(reversed(self.words))}
+        return {word: last - row for row, word in enumerate(reversed(self.words))}
 
 
 def look_up(word: str, index: Mapping[str, int]) -> int | None:
@@ -78,34 +81,34 @@ def look_up(word: str, index: Mapping[str, int]) -> int | None:
 
 
 def read_vectors(path: str | Path) -> Vectors:
-    """Read a file of word vectors; its format is told from its content.
+    """Read a file of word vectors; its format is detected from its content.
 
-    Rows are read from the right, so that a word may have spaces in it.
+    Rows are read from the right, so that a word may contain spaces.
 
     Args:
-        path: GloVe text (a word and its numbers to a line), word2vec text (the same below a line with the
+        path: GloVe text (a word and its numbers on each line), word2vec text (the same below a line with the
             numbers of rows and dimensions) or word2vec binary, each plain or gzip.
 
     Raises:
-        CorpusError: The file cannot be read, is empty or cut short, or has a row with the wrong number of
-            values, with something else than finite numbers, or with a word that is not UTF-8.
+        CorpusError: The file cannot be read, is empty or truncated, or has a row with the wrong number of values, with
+            something else than finite numbers, or with a word that is not UTF-8.
     """
     path = Path(path)
     with open_bytes(path, _WHAT) as stream:
         first = stream.readline()
-        if not first.strip(_BLANKS):
+        if not first.strip(_WHITESPACE):
             raise CorpusError(f"the file is empty or begins with an empty line; expected {_WHAT}", path)
         header = _HEADER.fullmatch(first)
         if header is None:
             head = [first, *islice(stream, _SAMPLE - 1)]
-            widths = Counter(len(line.split()) for line in head if line.strip(_BLANKS))
+            widths = Counter(len(line.split()) for line in head if line.strip(_WHITESPACE))
             dimensions = widths.most_common(1)[0][0] - 1
             if dimensions < 1:
                 raise CorpusError(f"found no numbers in the first lines; expected {_WHAT}", path, 1)
             return _read_text(chain(head, stream), 1, None, dimensions, path)
         if len(header[1]) > _DIGITS_OF_ROWS or len(header[2]) > _DIGITS_OF_DIMENSIONS:
             named = f"{header[1][:20].decode()} rows of {header[2][:20].decode()} dimensions"
-            raise CorpusError(f"the header names {named}: the file is damaged", path, 1)
+            raise CorpusError(f"the header names {named}: the file is corrupt", path, 1)
         rows, dimensions = int(header[1]), int(header[2])
         if rows < 1 or dimensions < 1:
             message = f"the header names {rows} rows of {dimensions} dimensions: there is nothing to read"
@@ -128,21 +131,21 @@ def _read_text(lines: Iterator[bytes], first_line: int, rows: int | None, dimens
     return Vectors(words, np.concatenate(blocks), path)
 
 
-def _check_rows(found: int, named: int | None, path: Path) -> None:
-    if named is not None and found != named:
-        trouble = "the file is cut short" if found < named else "there are more"
-        message = f"the header names {named} rows, and {trouble}: found {found}. Fetch the file again"
+def _check_rows(count: int, named: int | None, path: Path) -> None:
+    if named is not None and count != named:
+        problem = "the file is truncated" if count < named else "there are more"
+        message = f"the header names {named} rows, and {problem}: found {count}. Fetch the file again"
         raise CorpusError(message, path)
 
 
 def _parse(
     block: list[bytes], first_line: int, dimensions: int, path: Path
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Parse rows of which nearly all have single spaces and a word without any."""
+    """Parse rows, nearly all of which have single spaces and a word without any."""
     heads: list[bytes] = []
     tails: list[bytes] = []
     for number, line in enumerate(block, first_line):
-        row = line.rstrip(_BLANKS)
+        row = line.rstrip(_WHITESPACE)
         if row.count(b" ") == dimensions:
             head, _, tail = row.partition(b" ")
         elif row:
@@ -165,11 +168,11 @@ def _parse(
 def _parse_slowly(
     block: list[bytes], first_line: int, dimensions: int, path: Path
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Parse rows one by one, to find the faulty one or to read what the fast way cannot."""
+    """Parse rows one by one, to find the wrong one or to read what the fast way cannot."""
     words: list[str] = []
     values: list[list[float]] = []
     for number, line in enumerate(block, first_line):
-        row = line.rstrip(_BLANKS)
+        row = line.rstrip(_WHITESPACE)
         if row:
             head, numbers = _cut(row, dimensions, path, number)
             words.append(decode(head, path, number))
@@ -178,13 +181,13 @@ def _parse_slowly(
 
 
 def _cut(row: bytes, dimensions: int, path: Path, number: int) -> tuple[bytes, list[bytes]]:
-    """Part a row's word from its numbers, from the right: the word may have spaces in it."""
-    word, *numbers = row.rsplit(None, dimensions) or [b""]  # there are blanks that are none of ours
+    """Separate a row's word from its numbers, from the right: the word may contain spaces."""
+    word, *numbers = row.rsplit(None, dimensions) or [b""]  # whitespace of other kinds
     pieces = word.split()
     if len(numbers) < dimensions or (len(pieces) > 1 and _NUMBER.fullmatch(pieces[-1])):
-        found = max(len(row.split()) - 1, 0)
-        message = f"found {found} values after the word, where {dimensions} are expected"
-        raise CorpusError(f"{message}: the file is damaged or cut short", path, number)
+        count = max(len(row.split()) - 1, 0)
+        message = f"found {count} values after the word, where {dimensions} are expected"
+        raise CorpusError(f"{message}: the file is corrupt or truncated", path, number)
     return word, numbers
 
 
@@ -196,10 +199,10 @@ def _number(text: bytes, path: Path, number: int) -> float:
 
 
 def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
-    """Look at what follows the header: a row of text, or bytes that text does not have."""
-    place = stream.tell()
+    """Tell from what follows the header: a row of text, or bytes that text does not have."""
+    position = stream.tell()
     block = stream.read(32 * dimensions + 512)
-    stream.seek(place)
+    stream.seek(position)
     row = block.partition(b"\n")[0].split()
     if len(row) > dimensions and all(map(_NUMBER.fullmatch, row[-dimensions:])):
         return False
@@ -224,14 +227,14 @@ def _read_binary(stream: BinaryIO, rows: int, dimensions: int, path: Path) -> Ve
         try:
             words.append(word.lstrip(b"\n").decode())
         except UnicodeDecodeError:
-            message = f"the word of row {row}, {bytes(word[:40])!r}, is not UTF-8: the file is damaged"
+            message = f"the word of row {row}, {bytes(word[:40])!r}, is not UTF-8: the file is corrupt"
             raise CorpusError(message, path) from None
         values += vector
-    if stream.read(2).strip(_BLANKS):
+    if stream.read(2).strip(_WHITESPACE):
         raise CorpusError(f"the header names {rows} rows, and there are more. Fetch the file again", path)
     matrix = np.frombuffer(values, dtype="<f4").astype(np.float32, copy=False).reshape(rows, dimensions)
-    faulty = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-    if faulty.size:
-        message = f"row {faulty[0] + 1}, of the word {words[faulty[0]]!r}, has a value that is not finite"
+    wrong = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if wrong.size:
+        message = f"row {wrong[0] + 1}, of the word {words[wrong[0]]!r}, has a value that is not finite"
         raise CorpusError(message, path)
     return Vectors(words, matrix, path)

@@ -41,7 +41,9 @@ class Scorer(nn.Module):
         Returns:
             The CRF's emissions, (time, batch, labels).
         """
-        return self.network(Batch(form_features, forms, token_features, Layout.of_mask(mask), None))
+        batch = Batch(form_features, forms, token_features, Layout.of_mask(mask), None)
+        scores: Tensor = self.network(batch)
+        return scores
 
 
 def scorer_inputs(batch: Batch) -> tuple[Any, ...]:

@@ -163,7 +163,7 @@ class CharacterRNN(CharacterModule):
         # Words of similar length go together, so that a single long one does not make all others as long.
         sizes = torch.bucketize(counts, torch.tensor([4, 8, 16, 32], device=counts.device))
         indices, results = [], []
-        for size in sizes.unique().tolist():
+        for size in torch.unique(sizes).tolist():
             words = (sizes == size).nonzero().squeeze(1)
             own = counts[words]
             indices.append(words)

@@ -119,11 +119,7 @@ class Gazetteer(Input):
 
     def encode_documents(self, documents: Sequence[Document]) -> Table:
         """Say for each token and type where in a phrase the token stands, (tokens, types)."""
-        sentences = [
-            document.tokens[start:end] if len(document.sentence_starts) > 1 else document.tokens
-            for document in documents
-            for start, end in document.bounds
-        ]
+        sentences = [document.tokens[start:end] for document in documents for start, end in document.bounds]
         parts = [self._positions(part) for part in _parts(sentences)]
         return Table(np.concatenate([np.zeros((0, len(self.phrases)), np.int8), *parts]))
 
@@ -162,7 +158,7 @@ class Gazetteer(Input):
         spans: list[list[Span]] = [[] for _ in numbers]
         for key, start, end in self._matcher(Doc(self._vocabulary, words=self._normalized(words))):
             spans[numbers[key]].append(Span(start, end, ""))
-        return [filter_spans(own) for own in spans]
+        return [filter_spans(own) for own in spans]  # type: ignore[misc, arg-type]  # it takes any such spans
 
     def _build(self) -> None:
         import spacy
@@ -176,7 +172,7 @@ class Gazetteer(Input):
             texts = self._normalized(own)
             tokenized = {tuple(text.split()) for text in texts}
             tokenized |= {tuple(token.text for token in tokenizer(text)) for text in texts}
-            matcher.add(str(number), [Doc(vocabulary, words=words) for words in tokenized])
+            matcher.add(str(number), [Doc(vocabulary, words=list(words)) for words in tokenized])
         self._matcher, self._vocabulary = matcher, _new_vocabulary()
 
     def _normalized(self, texts: list[str]) -> list[str]:
