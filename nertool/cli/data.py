@@ -1,4 +1,4 @@
-"""The commands that look at data and need no model: `nertool convert` and `nertool check`."""
+"""The commands for data that need no model: `nertool check`, `nertool convert` and `nertool formats`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import explains_errors
+from nertool.cli.common import FormatName, examples, explains_errors
 
 if TYPE_CHECKING:
     from nertool.config.schema import CorpusConfig
 
-_FORMATS = click.Choice(["conll", "jsonl", "brat", "spacy", "parquet"])
-_SCHEMES = click.Choice(["IOB1", "IOB2", "IOBES", "BILOU", "BMES"])
+_SCHEMES = ["IOB1", "IOB2", "IOBES", "BILOU", "BMES"]
 _SET = click.option(
     "--set",
     "overrides",
@@ -22,22 +21,27 @@ _SET = click.option(
     multiple=True,
     help="How to read, such as corpus.columns='[token, pos, ner]' with corpus.label=ner.",
 )
+_LANGUAGE = click.option(
+    "--language", default="en", show_default=True, help="Language whose rules tokenize raw text."
+)
 
 
-@click.command()
+@click.command(
+    epilog=examples("nertool convert train.txt train.spacy", "nertool convert brat/ train.jsonl --snap")
+)
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--from", "reader", type=_FORMATS, help="Format of IN.  [default: by its name]")
-@click.option("--to", "writer", type=_FORMATS, help="Format of OUT.  [default: by its name]")
-@click.option("--scheme", type=_SCHEMES, help="Label scheme of IN.  [default: found from its labels]")
-@click.option("--to-scheme", type=_SCHEMES, default="IOB2", show_default=True, help="Label scheme of OUT.")
-@click.option("--language", default="en", show_default=True, help="Whose rules make tokens of raw text.")
+@click.option("--from", "reader", type=FormatName(), help="Format of IN.  [default: detected]")
+@click.option("--to", "writer", type=FormatName(writes=True), help="Format of OUT.  [default: by its name]")
+@click.option("--scheme", type=click.Choice([*_SCHEMES, "plain"]), help="Label scheme of IN.  [default: detected]")
+@click.option("--to-scheme", type=click.Choice(_SCHEMES), default="IOB2", show_default=True, help="That of OUT.")
+@_LANGUAGE
 @click.option(
-    "--blanks", is_flag=True, help="Raw text is tokenised: tokens end at blanks, sentences at line ends."
+    "--tokenized",
+    is_flag=True,
+    help="Raw text is tokenized: whitespace separates tokens, and a line is a sentence.",
 )
-@click.option(
-    "--snap", is_flag=True, help="Move the borders of entities that begin or end inside a token to whole tokens."
-)
+@click.option("--snap", is_flag=True, help="Widen entities that begin or end inside a token to whole tokens.")
 @_SET
 @explains_errors
 def convert(
@@ -48,83 +52,101 @@ def convert(
     scheme: str | None,
     to_scheme: str,
     language: str,
-    blanks: bool,
+    tokenized: bool,
     snap: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    r"""Convert labelled text between CoNLL, JSON Lines, brat, spaCy's DocBin and parquet.
+    """Convert labelled text from one format to another (see `nertool formats`).
 
-    \b
-    nertool convert train.txt train.spacy
-    nertool convert annotations/ train.jsonl --snap
-
-    A folder is brat's, .jsonl, .spacy and .parquet say what they are, other files are in columns. Entities that
-    do not fit are listed, each with its place; the rest is written, and the exit code is then 1.
+    Entities that do not fit are listed, each with its place; everything else is written, and the exit code is 1.
     """
     from nertool.config.files import find
+    from nertool.data.corpus import read_options
     from nertool.formats.convert import convert_file
-    from nertool.formats.texts import Settings
+    from nertool.formats.registry import WriteOptions, find_format
     from nertool.text.schemes import Scheme
-    from nertool.text.tokenization import Rules, at_blanks
+    from nertool.text.tokenization import SpacyTokenizer, split_whitespace
     from nertool.views.console import counted
 
     corpus = _corpus(source, (*overrides, *([f"corpus.scheme={scheme}"] if scheme else [])))
-    settings = Settings(corpus, at_blanks if blanks else Rules(language), snap)
+    reader = reader or corpus.format
+    # Raw text has no labels, and is converted to have it tokenized.
+    labelled = reader is None or bool(find_format(reader).holds & {"entities", "tags"})
+    read = read_options(
+        corpus,
+        labelled=labelled,
+        snap=snap,
+        tokenizer=split_whitespace if tokenized else SpacyTokenizer(language),
+    )
     path = Path(source) if Path(source).is_dir() else find(source)
-    done = convert_file(path, Path(target), settings, Scheme(to_scheme), reader, writer)
+    write = WriteOptions(Scheme(to_scheme), language)
+    done = convert_file(path, Path(target), read, write, reader=reader, writer=writer, stray=corpus.stray)
     for line in [*done.report.notes, *(f"widened: {line}" for line in done.report.widened)]:
         click.echo(line, err=True)
     for line in done.report.misfits:
         click.echo(f"{click.style('left out:', fg='red')} {line}", err=True)
-    counts = [counted(number, noun) for number, noun in ((done.sentences, "sentence"), (done.tokens, "token"))]
-    entities = f"{done.entities:,} {'entity' if done.entities == 1 else 'entities'}"
-    click.echo(f"written: {target} ({', '.join([*counts, entities])})")
+    counts = ((done.sentences, "sentence"), (done.tokens, "token"), (done.entities, "entity"))
+    click.echo(f"written: {target} ({', '.join(counted(count, noun) for count, noun in counts)})")
     if done.report.misfits:
         count = len(done.report.misfits)
-        does, were = ("entity does", "was") if count == 1 else ("entities do", "were")
-        click.echo(f"{count} {does} not fit and {were} left out", err=True)
+        do, were = ("does", "was") if count == 1 else ("do", "were")
+        click.echo(f"{counted(count, 'entity')} {do} not fit and {were} left out", err=True)
         sys.exit(1)
 
 
-@click.command()
+@click.command(epilog=examples("nertool check conll03.yaml", "nertool check train.txt valid.txt test.txt"))
 @click.argument("data", nargs=-1, required=True)
+@click.option("--from", "form", type=FormatName(), help="Format of the files.  [default: detected]")
+@_LANGUAGE
 @_SET
 @explains_errors
-def check(data: tuple[str, ...], overrides: tuple[str, ...]) -> None:
-    r"""Look a corpus over: counts, label errors, duplicates, entities that training never saw.
+def check(data: tuple[str, ...], form: str | None, language: str, overrides: tuple[str, ...]) -> None:
+    """Check a corpus: counts, label errors, duplicates, entities that training never saw.
 
-    \b
-    nertool check conll03.yaml
-    nertool check train.txt valid.txt test.txt
-
-    DATA is a config, or files, of which the first is the training split. The exit code is 1 where a label is
+    DATA is a config, or files, of which the first is the training split. The exit code is 1 if a label is
     wrong or a file cannot be read.
     """
-    from rich.console import Console
-
     from nertool.config.files import find_all
-    from nertool.config.loading import find_config, load_config, locate_corpus
-    from nertool.evaluation import corpus_checks as checking
+    from nertool.config.loading import find_config, load_config, locate_files
+    from nertool.evaluation.corpus_checks import Findings, read_config, read_files
+    from nertool.evaluation.corpus_checks import check as check_splits
+    from nertool.text.tokenization import SpacyTokenizer
+    from nertool.views.console import new_console
+    from nertool.views.corpus import show_check
 
-    findings = checking.Findings()
+    findings = Findings()
+    overrides = (*overrides, *([f"corpus.format={form}"] if form else []))
     if len(data) == 1 and Path(data[0]).suffix in (".yaml", ".yml"):
         path = find_config(data[0])
-        # Vectors are not looked at, and may be elsewhere.
-        config = locate_corpus(load_config(path, (*overrides, "words.vectors=[]")), path)
-        splits = checking.read_config(config.corpus, findings)
+        config = load_config(path, overrides)
+        # Files of vectors and phrases are not read here, and may be missing.
+        config = locate_files(config.model_copy(update={"inputs": {}}), path)
+        splits = read_config(config.corpus, findings, tokenizer=SpacyTokenizer(config.language))
     else:
-        names = {name: str(path) for name, path in find_all(data).items()}
-        found = checking.read_files(list(names.values()), _corpus(data[0], overrides), findings)
-        splits = {name: found[path] for name, path in names.items() if path in found}
+        folders = {name: Path(name) for name in data if Path(name).is_dir()}
+        paths = {**find_all([name for name in data if name not in folders]), **folders}
+        names = {name: paths[name] for name in data}
+        splits = read_files(names, _corpus(data[0], overrides), findings, tokenizer=SpacyTokenizer(language))
     if splits:
-        checking.check(splits, findings)
-    checking.show(Console(), splits, findings)
+        check_splits(splits, findings)
+    show_check(new_console(), splits, findings)
     if findings.errors:
         sys.exit(1)
 
 
+@click.command("formats")
+@explains_errors
+def list_formats() -> None:
+    """List the formats that files of text and labels may have."""
+    from nertool.formats.registry import formats
+    from nertool.views.console import new_console
+    from nertool.views.corpus import show_formats
+
+    show_formats(new_console(), formats())
+
+
 def _corpus(name: str, overrides: tuple[str, ...]) -> CorpusConfig:
-    """How files are read, by the defaults of a config and what replaces them."""
+    """Return how files are read: by the defaults of a config, and what replaces them."""
     from nertool.config.loading import override_tree
 
     return override_tree({"corpus": {"train": name}}, overrides).corpus

@@ -208,8 +208,8 @@ class _Counting:
     def refuse_if_undecided(self) -> None:
         if self._open and self._sentences:
             raise CorpusError(
-                "the first column counts the tokens of each sentence (1, 2, 3 ...), as in CoNLL-U; the tokens are in "
-                "another column: name the columns from left to right, such as "
+                "the first column counts the tokens of each sentence (1, 2, 3 ...), as in CoNLL-U; the tokens are "
+                "in another column: name the columns from left to right, such as "
                 "--set corpus.columns='[id, token, lemma, upos, xpos, feats, head, deprel, deps, misc]' with "
                 "--set corpus.label=upos",
                 self._layout.path,

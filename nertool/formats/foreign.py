@@ -81,8 +81,9 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
         for pattern, what in _TEXTS:
             if re.match(pattern, start, re.MULTILINE):
                 return what
-        if what := _json(start) or _table(start) or _labels_beside_sentence(start) or _prose(start):
-            return what
+        for recognize in (_json, _table, _labels_beside_sentence, _prose):
+            if name := recognize(start):
+                return name
     return by_suffix(path)
 
 

@@ -242,8 +242,8 @@ def _remedy(what: str) -> str:
     if ":" in what:  # the remedy is in it
         return f"{what} (`nertool formats` lists what can be read)"
     return (
-        f"{what}, which is not a format of nertool: convert it to one of those that `nertool formats` lists; or, if it "
-        "is in one of them, name that with corpus.format, or with --from or --to of `nertool convert`"
+        f"{what}, which is not a format of nertool: convert it to one of those that `nertool formats` lists; or, "
+        "if it is in one of them, name that with corpus.format, or with --from or --to of `nertool convert`"
     )
 
 
@@ -275,14 +275,10 @@ def _plugins() -> dict[str, Format]:
         try:
             made = entry.load()()
         except Exception as problem:
-            raise ConfigError(
-                f"the entry point {entry.name!r} of {_GROUP} cannot be loaded: {problem}"
-            ) from problem
+            raise ConfigError(f"{place} cannot be loaded: {problem}") from problem
         if not isinstance(made, Format):
-            raise ConfigError(f"the entry point {entry.name!r} of {_GROUP} is not a subclass of Format")
+            raise ConfigError(f"{place} is not a subclass of Format")
         if made.name in _BUILT_IN or made.name in result:
-            raise ConfigError(
-                f"the entry point {entry.name!r} of {_GROUP}: there is a format {made.name!r} already"
-            )
+            raise ConfigError(f"{place}: there is a format {made.name!r} already")
         result[made.name] = made
     return result

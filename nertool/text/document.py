@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from nertool.text.schemes import OUTSIDE, Scheme, Span, encode, spans
@@ -188,7 +189,7 @@ class Document:
     @property
     def bounds(self) -> list[tuple[int, int]]:
         """First token of each sentence, and the token after its last."""
-        return list(zip(self.sentence_starts, [*self.sentence_starts[1:], len(self.tokens)], strict=True))
+        return list(pairwise((*self.sentence_starts, len(self.tokens))))
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
@@ -223,7 +224,8 @@ class Document:
             return
         first_span = 0
         for number, (start, end) in enumerate(self.bounds):
-            text, offsets = None, ()
+            text: str | None = None
+            offsets: Offsets = ()
             if self.source_text is not None:
                 shift, stop = self.source_offsets[start][0], self.source_offsets[end - 1][1]
                 text = self.source_text[shift:stop]

@@ -86,11 +86,11 @@ class SpacyTokenizer:
         return Tokens(offsets, [0, *(end for end in ends if end < len(offsets))] if offsets else [])
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield stretches of a text that can be tokenized apart: a Doc takes much memory, a long word much time."""
-        from spacy.tokenizer import Tokenizer
+        """Yield stretches that can be tokenized apart: a Doc takes much memory, and a long word much time."""
+        from spacy.tokenizer import Tokenizer as RuleTokenizer
 
         # spaCy removes prefixes and suffixes one by one, and looks at all of the rest each time.
-        long_words = isinstance(self._spacy().tokenizer, Tokenizer)
+        long_words = isinstance(self._spacy().tokenizer, RuleTokenizer)
         start = 0
         while start < len(text):
             end = min(start + _AT_ONCE, len(text))
