@@ -22,24 +22,27 @@ from torch import Tensor
 import nertool
 from nertool.config.loading import load_config
 from nertool.config.schema import Config
-from nertool.data.batching import EncodedCorpus, Forms
-from nertool.data.vocabulary import build_lexicon
+from nertool.data.encoding import EncodedCorpus
 from nertool.errors import BundleError, NertoolError
 from nertool.evaluation.scores import evaluate
-from nertool.tagging.bundle import Model, build_network, load_bundle, save_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.model.inputs.base import Resources
+from nertool.model.model import Model, new_model
+from nertool.tagging.bundle import fingerprint, load_bundle, pack, save_bundle, unpack
+from nertool.tagging.predictor import Predictor
 from nertool.tagging.tensorfile import write_tensors
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme
 from nertool.training.trainer import train
 
 WEIGHTS = "weights.safetensors"
+TABLE = "inputs.words.weight"
 
 
 def predictions(model: Model, sentences: list[list[str]]) -> tuple[list[list[str]], list[list[float]]]:
     """Labels, and the probability of each token's label."""
-    labelled = Labeller(model).label(sentences, probabilities=True)
-    scores = [[labelled.probability(i, t, t + 1) for t in range(len(s))] for i, s in enumerate(sentences)]
-    return labelled.labels, scores
+    found = Predictor(model).predict([Document(tuple(tokens)) for tokens in sentences], probabilities=True)
+    scores = [[found.probability(i, t, t + 1) for t in range(len(s))] for i, s in enumerate(sentences)]
+    return found.labels, scores
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +56,9 @@ class TestThreeSentences:
     def learnt(self, tiny_config: Callable[..., Config], tiny_train) -> Model:
         config = tiny_config("training.epochs=40", "training.patience=40", "model.dropout=0.0")
         tokens, labels = zip(*tiny_train[:3], strict=True)
-        lexicon = build_lexicon(tokens, labels, Scheme.IOB2)
-        model = Model(config, lexicon, build_network(config, lexicon, config.words.dimensions))
-        torch.manual_seed(1)
-        model.network.words.reset_parameters()
-        numbers = {label: number for number, label in enumerate(lexicon.labels)}
-        corpus = EncodedCorpus(Forms(lexicon, 3, 64), tokens, labels, numbers)
+        documents = [Document(tuple(t), labels=tuple(row), scheme=Scheme.IOB2) for t, row in tiny_train[:3]]
+        model = new_model(config, documents, Scheme.IOB2, Resources())
+        corpus = EncodedCorpus(model.inputs, documents, model.label_numbers)
         for _ in train(model.network, corpus, lambda: evaluate(labels, labels, Scheme.IOB2), config.training):
             pass
         found, scores = predictions(model, list(tokens))
@@ -72,7 +72,10 @@ class TestThreeSentences:
         loaded = load_bundle(tmp_path / "a" / "model")
         assert predictions(loaded, sentences) == predictions(learnt, sentences)
         assert loaded.config == learnt.config
-        assert loaded.lexicon == learnt.lexicon
+        assert (loaded.labels, loaded.scheme) == (learnt.labels, learnt.scheme)
+        assert list(loaded.inputs) == list(learnt.inputs) == ["words", "characters"]
+        for name, each in learnt.inputs.items():
+            assert loaded.inputs[name].state() == each.state()
         assert not loaded.network.training
         for name, tensor in learnt.network.state_dict().items():
             assert torch.equal(loaded.network.state_dict()[name], tensor)
@@ -81,7 +84,7 @@ class TestThreeSentences:
         folder = tmp_path / "model"
         save_bundle(learnt, folder)
         first = {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert first.keys() == {"config.yaml", "lexicon.json", WEIGHTS}
+        assert first.keys() == {"config.yaml", "vocabulary.json", WEIGHTS}
         for _ in range(5):
             save_bundle(load_bundle(folder), folder)
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
@@ -90,9 +93,11 @@ class TestThreeSentences:
 def test_another_process_gives_the_same_answer(trained_run, others):
     program = (
         "import json, sys; from pathlib import Path\n"
-        "from nertool.tagging.bundle import load_bundle; from nertool.tagging.labeller import Labeller\n"
+        "from nertool.tagging.bundle import load_bundle; from nertool.tagging.predictor import Predictor\n"
+        "from nertool.text.document import Document\n"
         "sentences = json.load(sys.stdin)\n"
-        "found = Labeller(load_bundle(Path(sys.argv[1]))).label(sentences, probabilities=True)\n"
+        "documents = [Document(tuple(tokens)) for tokens in sentences]\n"
+        "found = Predictor(load_bundle(Path(sys.argv[1]))).predict(documents, probabilities=True)\n"
         "scores = [[found.probability(i, t, t + 1) for t in range(len(s))] for i, s in enumerate(sentences)]\n"
         "json.dump([found.labels, scores], sys.stdout)"
     )
@@ -111,7 +116,7 @@ def bundle(trained_run, tmp_path) -> Path:
     """A copy of the trained model that may be spoilt."""
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in ("config.yaml", "lexicon.json", WEIGHTS):
+    for name in ("config.yaml", "vocabulary.json", WEIGHTS):
         shutil.copy(trained_run / name, folder)
     return folder
 
@@ -140,19 +145,38 @@ def change_metadata(**changes: str) -> Callable[[Path], None]:
     return spoil
 
 
-def write_lexicon(folder: Path, content: bytes) -> None:
-    """A lexicon that the weights take for their own."""
-    (folder / "lexicon.json").write_bytes(content)
-    change_metadata(lexicon=hashlib.sha256(content).hexdigest())(folder)
+def change_trained(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """Changes the settings that the weights say they were trained with."""
 
-
-def change_lexicon(change: Callable[[dict], object]) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        tree = json.loads((folder / "lexicon.json").read_bytes())
+        tree = json.loads(read_weights(folder)[1]["settings"])
         change(tree)
-        write_lexicon(folder, json.dumps(tree).encode())
+        change_metadata(settings=json.dumps(tree))(folder)
 
     return spoil
+
+
+def write_vocabulary(folder: Path, content: bytes) -> None:
+    """A vocabulary that the weights take for their own."""
+    (folder / "vocabulary.json").write_bytes(content)
+    change_metadata(vocabulary=hashlib.sha256(content).hexdigest())(folder)
+
+
+def change_vocabulary(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        tree = json.loads((folder / "vocabulary.json").read_bytes())
+        change(tree)
+        write_vocabulary(folder, json.dumps(tree).encode())
+
+    return spoil
+
+
+def change_inputs(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    return change_vocabulary(lambda tree: change(tree["inputs"]))
+
+
+def change_words(change: Callable[[list], object]) -> Callable[[Path], None]:
+    return change_inputs(lambda states: change(states["words"]["words"]))
 
 
 def change_config(old: str, new: str) -> Callable[[Path], None]:
@@ -169,8 +193,8 @@ def change_settings(old: str, new: str) -> Callable[[Path], None]:
 
     def spoil(folder: Path) -> None:
         change_config(old, new)(folder)
-        settings = load_config(folder / "config.yaml").model.model_dump(mode="json")
-        change_metadata(model=json.dumps(settings))(folder)
+        settings = load_config(folder / "config.yaml").model_dump(mode="json", include={"inputs", "model"})
+        change_metadata(settings=json.dumps(settings))(folder)
 
     return spoil
 
@@ -205,9 +229,9 @@ def claim(shape: list[int]) -> Callable[[Path], None]:
         tree = json.loads(content[8 : 8 + size])
         end = len(content) - 8 - size
         length = 4 * shape[0] * shape[1]
-        tree["words.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + length]}
+        tree[TABLE] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + length]}
         # What the old table took is left to a tensor that nobody knows.
-        tree["rest"] = json.loads(content[8 : 8 + size])["words.weight"]
+        tree["rest"] = json.loads(content[8 : 8 + size])[TABLE]
         header = json.dumps(tree).encode()
         with (folder / WEIGHTS).open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header + content[8 + size :])
@@ -244,42 +268,64 @@ def shorten(name: str) -> Callable[[Path], None]:
 
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (shutil.rmtree, r"config.yaml, lexicon.json, weights.safetensors is missing"),
+    "no folder": (shutil.rmtree, r"config.yaml, vocabulary.json, weights.safetensors is missing"),
     "no config": (lambda folder: (folder / "config.yaml").unlink(), r"is not a model: config.yaml is missing"),
-    "no lexicon": (lambda folder: (folder / "lexicon.json").unlink(), r"lexicon.json is missing"),
+    "no vocabulary": (lambda folder: (folder / "vocabulary.json").unlink(), r"vocabulary.json is missing"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"weights.safetensors is missing"),
-    "weights cut short": (cut(WEIGHTS, 0.9), r"damaged"),
-    "weights cut in the head": (cut(WEIGHTS, 0.001), r"damaged"),
-    "empty weights": (cut(WEIGHTS, 0.0), r"damaged"),
-    "weights that are text": (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 5000), r"damaged"),
+    "weights cut short": (cut(WEIGHTS, 0.9), r"corrupt"),
+    "weights cut in the head": (cut(WEIGHTS, 0.001), r"corrupt"),
+    "empty weights": (cut(WEIGHTS, 0.0), r"corrupt"),
+    "weights that are text": (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 5000), r"corrupt"),
     "missing tensor": (change_weights(lambda tensors: tensors.pop("scores.bias")), r"scores\.bias: missing"),
     "missing word table": (
-        change_weights(lambda tensors: tensors.pop("words.weight")),
-        r"'words.weight' or 'decoder.transitions' is missing",
+        change_weights(lambda tensors: tensors.pop(TABLE)),
+        r"inputs\.words\.weight: missing",
     ),
     "extra tensor": (change_weights(lambda tensors: tensors.update(extra=torch.zeros(2))), r"extra: unexpected"),
     "other shape": (shorten("scores.bias"), r"scores\.bias: shape \(\d+,\), expected \(\d+,\)"),
-    "fewer words": (shorten("words.weight"), r"words\.weight: shape"),
+    "fewer words": (shorten(TABLE), r"inputs\.words\.weight: shape"),
     "flat word table": (
-        change_weights(lambda tensors: tensors.update({"words.weight": tensors["words.weight"].view(-1)})),
-        r"'words.weight'",
+        change_weights(lambda tensors: tensors.update({TABLE: tensors[TABLE].view(-1)})),
+        r"inputs\.words\.weight: shape",
     ),
     "wider word vectors": (
-        change_weights(lambda tensors: tensors.update({"words.weight": tensors["words.weight"].repeat(1, 2)})),
-        r"encoder.*shape",
+        change_weights(lambda tensors: tensors.update({TABLE: tensors[TABLE].repeat(1, 2)})),
+        r"inputs\.words\.weight: shape",
+    ),
+    "wider word vectors, and a vocabulary that says so": (
+        change_inputs(lambda states: states["words"].update(dimensions=24)),
+        r"encoder\.\S+: shape",
+    ),
+    "absurd word vectors": (
+        change_inputs(lambda states: states["words"].update(dimensions=10**15)),
+        r"no possible network|shape",
+    ),
+    "word vectors without a size": (
+        change_inputs(lambda states: states["words"].pop("dimensions")),
+        r"not a vocabulary of inputs\.words \(no 'dimensions'\)",
+    ),
+    "a further input": (change_inputs(lambda states: states.update(more=[])), r"has words, characters, more"),
+    "an input less": (change_inputs(lambda states: states.pop("words")), r"has the inputs words, characters"),
+    "states that are none": (
+        change_inputs(lambda states: states.update(characters=7)),
+        r"not a vocabulary of inputs\.characters",
+    ),
+    "no score weights": (
+        change_weights(lambda tensors: tensors.pop("scores.weight")),
+        r"'scores\.weight' is missing",
     ),
     "other type": (
         change_weights(lambda tensors: tensors.update({"scores.bias": tensors["scores.bias"].double()})),
         r"scores\.bias: type torch\.float64, expected torch\.float32",
     ),
     "not a number": (put("scores.weight", float("nan")), r"scores\.weight: holds values that are not finite"),
-    "infinity": (put("words.weight", float("inf")), r"words\.weight: holds values that are not finite"),
+    "infinity": (put(TABLE, float("inf")), r"inputs\.words\.weight: holds values that are not finite"),
     "other format": (change_metadata(nertool="99"), r"another version of nertool \(format 99"),
-    "other lexicon": (
-        lambda folder: (folder / "lexicon.json").write_bytes(
-            (folder / "lexicon.json").read_bytes().replace(b'"London"', b'"Madrid"')
+    "other vocabulary": (
+        lambda folder: (folder / "vocabulary.json").write_bytes(
+            (folder / "vocabulary.json").read_bytes().replace(b'"London"', b'"Madrid"')
         ),
-        r"belongs to another lexicon\.json",
+        r"belongs to another vocabulary\.json",
     ),
     "unknown setting": (change_config("dropout: 0.1", "dropuot: 0.1"), r"dropuot: no such setting"),
     "other architecture": (change_settings("hidden: 12", "hidden: 13"), r"encoder\.\S+: shape"),
@@ -292,23 +338,35 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         change_config("hidden: 12", "hidden: 13"),
         r"does not fit config\.yaml: model\.encoder\.hidden: 13, trained with 12",
     ),
-    "other dilations": (
-        change_config("dilations: [1, 2, 1]", "dilations: [1, 2, 4]"),
-        r"model\.encoder\.dilations: \(1, 2, 4\), trained with \(1, 2, 1\)",
+    "other decoder": (
+        lambda folder: (
+            change_config("    constraints: decoding", "    # constraints: decoding")(folder),
+            change_config("kind: crf", "kind: constrained")(folder),
+        ),
+        r"model\.decoder\.kind: constrained, trained with crf",
     ),
-    "other heads": (change_config("heads: 4", "heads: 2"), r"model\.attention\.heads: 2, trained with 4"),
-    "other decoder": (change_config("decoder: crf", "decoder: softmax"), r"softmax, trained with crf"),
     "other constraints": (
         change_config("constraints: decoding", "constraints: none"),
-        r"model\.constraints: none, trained with decoding",
+        r"model\.decoder\.constraints: none, trained with decoding",
     ),
-    "other limit to spelling": (change_config("maximum: 64", "maximum: 6"), r"maximum: 6, trained with 64"),
-    "settings that are no JSON": (change_metadata(model="{"), r"damaged \(the settings of its network"),
-    "settings that are none": (change_metadata(model="[1]"), r"damaged \(the settings of its network"),
-    "deep settings": (change_metadata(model="[" * 50_000), r"damaged \(the settings of its network"),
+    "other limit to spelling": (
+        change_config("maximum: 64", "maximum: 6"),
+        r"inputs\.characters\.maximum: 6, trained with 64",
+    ),
+    "settings that are no JSON": (change_metadata(settings="{"), r"corrupt \(the settings of its network"),
+    "settings that are none": (change_metadata(settings="[1]"), r"corrupt \(the settings of its network"),
+    "deep settings": (change_metadata(settings="[" * 50_000), r"corrupt \(the settings of its network"),
     "settings of a newer version": (
-        change_metadata(model=json.dumps({"gates": 7})),
-        r"damaged \(the settings of its network",
+        change_trained(lambda tree: tree["model"].update(gates=7)),
+        r"corrupt \(the settings of its network",
+    ),
+    "an input that is not installed": (
+        change_trained(lambda tree: tree["inputs"].update(sense={"kind": "sense2vec"})),
+        r"inputs\.sense is of kind 'sense2vec', which is not installed; .* nertool\.inputs\)",
+    ),
+    "an encoder that is not installed": (
+        change_trained(lambda tree: tree["model"]["encoder"].update(kind="mamba")),
+        r"model\.encoder is of kind 'mamba', which is not installed; .* nertool\.encoders\)",
     ),
     "config of a newer version": (
         change_config("model:", "gates: 7\nmodel:"),
@@ -324,30 +382,33 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         r"too large for a config",
     ),
     "config that is a link": (link("config.yaml"), r"config\.yaml: a link out of the folder"),
-    "lexicon that is a link": (link("lexicon.json"), r"lexicon\.json: a link out of the folder"),
+    "vocabulary that is a link": (link("vocabulary.json"), r"vocabulary\.json: a link out of the folder"),
     "weights that are a link": (link(WEIGHTS), r"weights\.safetensors: a link out of the folder"),
-    "header of 100 MB": (write_header(100_000_000), r"damaged \(a header of 100,000,000 bytes"),
-    "header beyond all bounds": (write_header(2**64 - 1), r"damaged \(a header of 18,446,744"),
-    "header that is no JSON": (write_header(8, b"{{{{{{{{"), r"damaged"),
-    "deep header": (write_header(100_000, b"[" * 100_000), r"damaged"),
-    "tensors beyond the end": (cut(WEIGHTS, 0.5), r"damaged"),
-    "word table of 4 GB": (claim([10**6, 1000]), r"words\.weight: shape"),
+    "header of 100 MB": (write_header(100_000_000), r"corrupt \(a header of 100,000,000 bytes"),
+    "header beyond all bounds": (write_header(2**64 - 1), r"corrupt \(a header of 18,446,744"),
+    "header that is no JSON": (write_header(8, b"{{{{{{{{"), r"corrupt"),
+    "deep header": (write_header(100_000, b"[" * 100_000), r"corrupt"),
+    "tensors beyond the end": (cut(WEIGHTS, 0.5), r"corrupt"),
+    "word table of 4 GB": (claim([10**6, 1000]), r"inputs\.words\.weight: shape"),
     "temperature of 0": (put("decoder.temperature", 0.0), r"temperature: 0\.0, expected more than 0"),
     "no temperature": (
         change_weights(lambda tensors: tensors.pop("decoder.temperature")),
         r"decoder\.temperature: missing",
     ),
-    "one label less": (change_lexicon(lambda tree: tree["labels"].pop()), r"labels, but decoder\.transitions"),
-    "one label more": (change_lexicon(lambda tree: tree["labels"].append("B-X")), r"labels, but decoder\.trans"),
+    "one label less": (change_vocabulary(lambda tree: tree["labels"].pop()), r"labels, but scores\.weight"),
+    "one label more": (
+        change_vocabulary(lambda tree: tree["labels"].append("B-X")),
+        r"labels, but scores\.weight",
+    ),
     "more labels than there are numbers": (
-        change_lexicon(lambda tree: tree.update(labels=[f"B-{n}" for n in range(40_000)])),
+        change_vocabulary(lambda tree: tree.update(labels=[f"B-{n}" for n in range(40_000)])),
         r"40000 labels; there may be 32767",
     ),
     "label that is no text to print": (
-        change_lexicon(lambda tree: tree["labels"].__setitem__(-1, "S-\x1b[31m")),
+        change_vocabulary(lambda tree: tree["labels"].__setitem__(-1, "S-\x1b[31m")),
         r"not printable",
     ),
-    "lexicon with another key": (change_lexicon(lambda tree: tree.update(hook="x")), r"keys that it should not"),
+    "vocabulary with another key": (change_vocabulary(lambda tree: tree.update(hook="x")), r"expected the keys"),
     "config that is no YAML": (
         lambda folder: (folder / "config.yaml").write_text("corpus: [", encoding="utf-8"),
         r"not valid YAML",
@@ -357,19 +418,23 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         r"not valid YAML",
     ),
     "config that is not text": (lambda folder: (folder / "config.yaml").write_bytes(b"\xff\xfe\x00"), r"UTF-8"),
-    "word twice": (change_lexicon(lambda tree: tree["words"].append(tree["words"][0])), r"stands twice"),
-    "label twice": (change_lexicon(lambda tree: tree["labels"].append("O")), r"stands twice"),
-    "no labels": (change_lexicon(lambda tree: tree["labels"].clear()), r"no labels"),
-    "more words": (change_lexicon(lambda tree: tree["words"].append("more")), r"words\.weight: shape"),
-    "lexicon without words": (change_lexicon(lambda tree: tree.pop("words")), r"not a lexicon"),
-    "words that are numbers": (change_lexicon(lambda tree: tree.update(words=[1, 2])), r"not a lexicon"),
-    "words that are one text": (change_lexicon(lambda tree: tree.update(words="abc")), r"not a lexicon"),
-    "unknown scheme": (change_lexicon(lambda tree: tree.update(scheme="IOBX")), r"not a lexicon"),
-    "labels of another scheme": (change_lexicon(lambda tree: tree.update(scheme="BILOU")), r"BILOU"),
-    "lexicon that is a list": (lambda folder: write_lexicon(folder, b"[]"), r"not a lexicon"),
-    "lexicon that is no JSON": (lambda folder: write_lexicon(folder, b"{"), r"not a lexicon"),
-    "lexicon that is not text": (lambda folder: write_lexicon(folder, b"\xff\xfe"), r"not a lexicon"),
-    "deep lexicon": (lambda folder: write_lexicon(folder, b"[" * 100_000), r"not a lexicon"),
+    "word twice": (change_words(lambda words: words.append(words[0])), r"inputs\.words \(a name occurs twice"),
+    "label twice": (change_vocabulary(lambda tree: tree["labels"].append("O")), r"there twice"),
+    "no labels": (change_vocabulary(lambda tree: tree["labels"].clear()), r"no labels"),
+    "more words": (change_words(lambda words: words.append("more")), r"inputs\.words\.weight: shape"),
+    "words that are numbers": (change_words(lambda words: words.__setitem__(0, 1)), r"not a vocabulary of inputs"),
+    "words that are one text": (
+        change_inputs(lambda states: states["words"].update(words="abc")),
+        r"not a vocabulary of inputs\.words",
+    ),
+    "vocabulary without labels": (change_vocabulary(lambda tree: tree.pop("labels")), r"expected the keys"),
+    "labels that are numbers": (change_vocabulary(lambda tree: tree.update(labels=[1, 2])), r"not a string"),
+    "unknown scheme": (change_vocabulary(lambda tree: tree.update(scheme="IOBX")), r"not a vocabulary"),
+    "labels of another scheme": (change_vocabulary(lambda tree: tree.update(scheme="BILOU")), r"BILOU"),
+    "vocabulary that is a list": (lambda folder: write_vocabulary(folder, b"[]"), r"not a vocabulary"),
+    "vocabulary that is no JSON": (lambda folder: write_vocabulary(folder, b"{"), r"not a vocabulary"),
+    "vocabulary that is not text": (lambda folder: write_vocabulary(folder, b"\xff\xfe"), r"not a vocabulary"),
+    "deep vocabulary": (lambda folder: write_vocabulary(folder, b"[" * 100_000), r"not a vocabulary"),
 }
 
 
@@ -399,7 +464,7 @@ def test_a_refusal_takes_neither_memory_nor_time(bundle):
     assert seconds < 10
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "lexicon.json", WEIGHTS])
+@pytest.mark.parametrize("name", ["config.yaml", "vocabulary.json", WEIGHTS])
 def test_a_bit_that_has_changed_is_noticed_or_changes_nothing(bundle, name):
     model = load_bundle(bundle)
     content = (bundle / name).read_bytes()
@@ -419,16 +484,16 @@ def test_a_bit_that_has_changed_is_noticed_or_changes_nothing(bundle, name):
         accepted += 1
         # In a config a comment is changed, or a setting of the training that is over.
         assert name == "config.yaml"
-        assert found.config.model == model.config.model
+        assert (found.config.model, found.config.inputs) == (model.config.model, model.config.inputs)
     assert accepted < 120 and (name == "config.yaml" or not accepted)
 
 
 def test_a_model_is_not_written_through_a_link(bundle, tmp_path):
     model = load_bundle(bundle)
     (tmp_path / "precious").write_text("mine")
-    (bundle / "lexicon.json").unlink()
-    (bundle / "lexicon.json").symlink_to(tmp_path / "precious")
-    with pytest.raises(BundleError, match=r"lexicon\.json: a link out of the folder"):
+    (bundle / "vocabulary.json").unlink()
+    (bundle / "vocabulary.json").symlink_to(tmp_path / "precious")
+    with pytest.raises(BundleError, match=r"vocabulary\.json: a link out of the folder"):
         save_bundle(model, bundle)
     assert (tmp_path / "precious").read_text() == "mine"
 
@@ -448,6 +513,44 @@ def test_all_that_does_not_fit_is_told_at_once(bundle):
 
     change_weights(change)(bundle)
     with pytest.raises(BundleError, match=r"extra: unexpected; scores\.bias: missing; scores\.weight: shape"):
+        load_bundle(bundle)
+
+
+def test_packed_and_unpacked_it_is_the_same_model(bundle, others):
+    model = load_bundle(bundle)
+    files = pack(model)
+    assert files == {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert predictions(unpack(files, "here"), others) == predictions(model, others)
+    with pytest.raises(BundleError, match=r"^the archive.*vocabulary\.json is missing"):
+        unpack({"config.yaml": files["config.yaml"], WEIGHTS: files[WEIGHTS]}, "the archive")
+
+
+def test_a_model_of_an_older_version_is_to_be_retrained(bundle):
+    change_metadata(nertool="3")(bundle)
+    with pytest.raises(BundleError, match=r"another version of nertool \(format 3, this one reads 4\): retrain"):
+        load_bundle(bundle)
+    (bundle / "vocabulary.json").rename(bundle / "lexicon.json")
+    with pytest.raises(BundleError, match=r"vocabulary\.json is missing \(a model of an older version"):
+        load_bundle(bundle)
+
+
+def test_the_fingerprint_changes_with_each_file(bundle):
+    before = {fingerprint(bundle)}
+    for name in ("config.yaml", "vocabulary.json"):
+        (bundle / name).write_bytes((bundle / name).read_bytes() + b"\n")
+        before.add(fingerprint(bundle))
+    put("scores.weight", 1.5)(bundle)
+    assert len(before | {fingerprint(bundle)}) == 4
+
+
+def test_where_pretrained_vectors_were_does_not_matter(bundle):
+    """The config may name them elsewhere, for example on another machine."""
+    change_trained(lambda tree: tree["inputs"]["words"].update(vectors=["glove.txt"], dimensions=None))(bundle)
+    change_config("vectors: []", "vectors: [/home/a/glove.txt]")(bundle)
+    change_config("dimensions: 12", "dimensions: null")(bundle)
+    load_bundle(bundle)
+    change_config("a/glove.txt", "a/other.txt")(bundle)
+    with pytest.raises(BundleError, match=r"words\.vectors: \['other\.txt'\], trained with \['glove\.txt'\]"):
         load_bundle(bundle)
 
 

@@ -85,7 +85,9 @@ def form_vectors(network: Network, tables: Mapping[str, Table]) -> Tensor:
                 name: tuple(to_tensor(values, device) for values in table.select(rows))
                 for name, table in tables.items()
             }
-            parts.append(network.form_vectors(features))
+            vectors = network.form_vectors(features)
+            assert vectors is not None
+            parts.append(vectors)
     return torch.cat(parts)
 
 
@@ -99,14 +101,11 @@ def input_vectors(network: Network, features: Features, mask: np.ndarray, indice
         indices: Where these are among all tokens, (time, batch); 0 in padding.
     """
     device = device_of(network)
-    parts = []
-    if features.vectors is not None:
-        forms = to_tensor(np.where(mask, features.forms[indices], 0), device)
-        parts.append(torch.nn.functional.embedding(forms, features.vectors))
-    if features.tables:
-        values = {name: padded(table.values, indices, mask) for name, table in features.tables.items()}
-        parts += network.token_vectors({name: to_tensor(array, device) for name, array in values.items()})
-    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+    forms = to_tensor(np.where(mask, features.forms[indices], 0), device)
+    tables = {
+        name: to_tensor(padded(table.values, indices, mask), device) for name, table in features.tables.items()
+    }
+    return network.inputs_of(features.vectors, forms, tables)
 
 
 def predict(

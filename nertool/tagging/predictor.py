@@ -279,7 +279,7 @@ class _FormVectors:
         total = len(self.forms)
         if self._vectors is None or total > self._count:
             new = form_vectors(self._network, self.forms.drain())
-            with torch.inference_mode():
+            with threads(1), torch.inference_mode():
                 if self._vectors is None or total > len(self._vectors):
                     grown = new.new_zeros(2 * total, new.shape[1])
                     if self._vectors is not None:

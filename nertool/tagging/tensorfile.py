@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -101,13 +102,13 @@ def check_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         raise BundleError(f"{path}: corrupt (its content is not what was written); copy or download it again")
 
 
-def _open(path: Path, largest_header: int) -> tuple[safetensors.safe_open, dict[str, str]]:
+def _open(path: Path, largest_header: int) -> tuple[Any, dict[str, str]]:
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
         if size > largest_header:
             raise BundleError(f"{path}: corrupt (a header of {size:,} bytes, expected {largest_header:,} at most)")
-        file = safetensors.safe_open(path, "pt")
+        file: Any = safetensors.safe_open(path, "pt")
         return file, file.metadata() or {}
     except NertoolError:
         raise

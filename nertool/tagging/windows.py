@@ -37,7 +37,8 @@ class Pieces:
     @property
     def sizes(self) -> np.ndarray:
         """Tokens of each piece, (pieces,)."""
-        return self.ends - self.starts
+        sizes: np.ndarray = self.ends - self.starts
+        return sizes
 
 
 @dataclass(frozen=True)
