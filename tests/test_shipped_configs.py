@@ -1,4 +1,4 @@
-"""Every config that ships: it says how to run it, and trains on its corpus or on a few lines that look like it."""
+"""Every config that ships says how to run it, and trains on its corpus or on a few lines that look like it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from nertool.config.files import find
-from nertool.config.loading import find_config, load_config, locate_corpus
-from nertool.config.schema import Config
+from nertool.config.loading import find_config, load_config, locate_files, parse_config
+from nertool.config.schema import READ_BY_SPACY, Config
+from nertool.data.corpus import read_split
 from nertool.errors import ConfigError
-from nertool.formats.conll import read_conll
 from nertool.tagging.tagger import Tagger
-from nertool.training.run import Finished, Prepared, run
+from nertool.training.preparation import Prepared
+from nertool.training.run import Finished, run
 from nertool.training.trainer import Epoch, Step
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -42,7 +43,7 @@ shipped = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
 
 def first_sentences(source: Path, number: int) -> str:
-    """The beginning of a corpus, as it stands."""
+    """The first sentences of a corpus, as written."""
     lines: list[str] = []
     found = 0
     with source.open(encoding="utf-8") as stream:
@@ -55,7 +56,7 @@ def first_sentences(source: Path, number: int) -> str:
 
 
 def own_sentences(config: Config, number: int) -> str:
-    """Sentences in a config's columns, whose others are filled with X."""
+    """Sentences in the columns of a config; columns that are not read hold X."""
     corpus = config.corpus
     columns = corpus.columns or ("token", corpus.label)
     rows = TAGS if corpus.scheme == "plain" else CHARACTERS if config.language == "zh" else ENTITIES
@@ -69,8 +70,14 @@ def own_sentences(config: Config, number: int) -> str:
     return "\n".join([sentence] * number)
 
 
+def vectors_of(config: Config) -> tuple[str, ...]:
+    """The files of word vectors."""
+    vectors: tuple[str, ...] = config.inputs["words"].vectors
+    return vectors
+
+
 def small(path: Path, folder: Path, *, real: bool) -> Config:
-    """A shipped config over corpora and vectors cut to be quick; raises ConfigError where they are not here."""
+    """A shipped config over shortened corpora and vectors; raises ConfigError where they are not here."""
     whole = load_config(path)
     overrides = ["training.epochs=1", "training.threads=1"]
     for split, number in SENTENCES.items():
@@ -80,9 +87,9 @@ def small(path: Path, folder: Path, *, real: bool) -> Config:
             text = first_sentences(source, number) if source else own_sentences(whole, number)
             (folder / f"{split}.txt").write_text(text, encoding="utf-8")
             overrides.append(f"corpus.{split}={folder / split}.txt")
-    if whole.words.vectors:
+    if vectors_of(whole):
         cut = []
-        for number, name in enumerate(whole.words.vectors):
+        for number, name in enumerate(vectors_of(whole)):
             if real:
                 with find(name, [path.parent]).open(encoding="utf-8") as stream:
                     text = "".join(islice(stream, 2000))
@@ -90,8 +97,8 @@ def small(path: Path, folder: Path, *, real: bool) -> Config:
                 text = "oslo 0.1 0.2 0.3\nrain 0.4 0.5 0.6\n"
             cut.append(folder / f"vectors{number}.txt")
             cut[-1].write_text(text, encoding="utf-8")
-        overrides.append(f"words.vectors=[{', '.join(map(str, cut))}]")
-    return locate_corpus(load_config(path, overrides), path)
+        overrides.append(f"inputs.words.vectors=[{', '.join(map(str, cut))}]")
+    return locate_files(load_config(path, overrides), path)
 
 
 def test_there_are_those_that_the_documentation_names():
@@ -118,6 +125,17 @@ def test_its_name_is_enough(path, tmp_path, monkeypatch):
     assert load_config(path).corpus.test is not None
 
 
+def test_the_config_for_spacy_has_the_settings_of_its_model():
+    spacy = pytest.importorskip("spacy")
+    path = SHIPPED[0].parent / "spacy.cfg"
+    found = spacy.util.load_config(path, interpolate=True)["components"]["nertool"]["settings"]
+    wanted = load_config(path.with_name("conll03.yaml"))
+    config = parse_config({"corpus": {"train": READ_BY_SPACY}, **found})
+    assert (config.inputs, config.model) == (wanted.inputs, wanted.model)
+    patience = {"training": wanted.training.model_copy(update={"patience": config.training.patience})}
+    assert config.training == wanted.model_copy(update=patience).training
+
+
 @shipped
 def test_it_builds_and_trains(path, tmp_path):
     try:
@@ -127,13 +145,15 @@ def test_it_builds_and_trains(path, tmp_path):
     prepared, *records, finished = run(config, tmp_path / "run")
     assert isinstance(prepared, Prepared)
     assert prepared.corpus.train.strays < 5
-    assert (prepared.coverage is not None) == bool(config.words.vectors)
+    assert (prepared.coverage is not None) == bool(vectors_of(config))
     assert prepared.coverage is None or all(0 < share < 1 for share in prepared.coverage.values())
-    assert prepared.lexicon.scheme == ("plain" if config.corpus.scheme == "plain" else config.corpus.learn_scheme)
+    assert prepared.model.scheme == ("plain" if config.corpus.scheme == "plain" else config.corpus.learn_scheme)
     assert sum(isinstance(record, Step) for record in records) >= 2
     assert isinstance(finished, Finished) and isinstance(finished.best, Epoch)
     assert finished.best.loss > 0
-    assert finished.test is not None and finished.test.sentences == len(read_conll(config.corpus.test))
+    assert finished.test is not None and finished.test.sentences == len(
+        read_split(Path(config.corpus.test), config.corpus)
+    )
     # Raw text goes through the tokeniser of its language.
     text = "李华去北京。" if config.language == "zh" else "Mina Lind left Oslo in May."
     tagged = Tagger.load(tmp_path / "run").tag(text)
@@ -145,7 +165,6 @@ def test_lines_that_look_like_its_corpus_will_do_too(path, tmp_path):
     config = small(path, tmp_path, real=False)
     prepared = next(run(config, tmp_path / "run"))
     assert isinstance(prepared, Prepared)
-    assert all(" " not in token for tokens in prepared.corpus.train.tokens for token in tokens)
-    assert len(prepared.corpus.train.tokens[0]) == 6 + (
-        config.language == "en" and config.corpus.scheme != "plain"
-    )
+    sentences = prepared.corpus.train.sentences
+    assert all(" " not in token for sentence in sentences for token in sentence.tokens)
+    assert len(sentences[0]) == 6 + (config.language == "en" and config.corpus.scheme != "plain")
