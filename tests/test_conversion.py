@@ -537,7 +537,7 @@ class TestCommand:
         for arguments, message in (
             (("in.txt", "in.txt"), "it would be written over itself"),
             (("absent.txt", "out.jsonl"), "there is no file"),
-            (("in.txt", "out.jsonl", "--set", "corpus.colums=[a]"), "Did you mean 'columns'"),
+            (("in.txt", "out.jsonl", "--set", "corpus.colums=[a]"), "Did you mean corpus.columns"),
         ):
             source, target, *options = arguments
             done = run("convert", tmp_path / source, tmp_path / target, *options)

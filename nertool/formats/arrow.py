@@ -227,8 +227,10 @@ def _further_columns(table: Any, features: Any, options: ReadOptions) -> dict[st
 
 
 def _as_string(names: list[str] | None) -> Callable[[Any], str]:
-    lookup = {} if names is None else dict(enumerate(names))
-    return lambda value: lookup.get(value, "" if value is None else str(value))
+    lookup: dict[Any, str] = {None: ""}
+    if names is not None:
+        lookup |= {UNLABELLED: "", **dict(enumerate(names))}
+    return lambda value: lookup[value] if value in lookup else str(value)
 
 
 def _element(feature: Any) -> Any:
