@@ -23,20 +23,24 @@ from rich.console import Console
 from spacy import displacy
 
 import nertool.cli.main
-from nertool.config.loading import load_config, locate_corpus
+from nertool.config.loading import load_config, locate_files
+from nertool.config.schema import TrainingConfig
 from nertool.errors import CorpusError
 from nertool.evaluation.scores import Evaluation, Scores
-from nertool.formats.conll import read_conll
 from nertool.formats.opening import open_lines
+from nertool.formats.registry import ReadOptions, Report, find_format
 from nertool.tagging import tagger as tagger_module
-from nertool.tagging.bundle import load_bundle
-from nertool.tagging.tagger import Tagged, Tagger
-from nertool.text.schemes import Scheme
+from nertool.tagging.bundle import FILES, load_bundle
+from nertool.tagging.tagger import Tagger
+from nertool.text.document import Document
+from nertool.training import preparation
 from nertool.training import run as run_module
 from nertool.views.console import coloured, duration, marked, show_evaluation
-from nertool.views.model import show_model
+from nertool.views.model import _recipe, show_model
+from nertool.views.tagged import TaggingProgress
+from nertool.views.training import Watcher
 
-MODEL = ["config.yaml", "lexicon.json", "weights.safetensors"]
+MODEL = sorted(FILES)
 FORMATS = ["text", "conll", "jsonl", "html"]
 LINES = [
     "Ada Byron moved from Oslo to Malmö. Nobody came.",
@@ -93,7 +97,7 @@ def plain_run(trained_run: Path, tiny_train, tmp_path_factory) -> Path:
     (folder / "plain.yaml").write_text(
         re.sub(r"corpus: .*", "corpus: {train: train.txt, validation: train.txt}", text), encoding="utf-8"
     )
-    config = locate_corpus(load_config(folder / "plain.yaml", ["training.epochs=8"]), folder / "plain.yaml")
+    config = locate_files(load_config(folder / "plain.yaml", ["training.epochs=8"]), folder / "plain.yaml")
     list(run_module.run(config, folder / "run"))
     return folder / "run"
 
@@ -104,7 +108,7 @@ def looking_run(trained_run: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("looking")
     path = trained_run.parent / "corpus" / "tiny.yaml"
     settings = ["training.epochs=2", "model.attention={kind: multi_head, dimensions: 8, heads: 2}"]
-    list(run_module.run(locate_corpus(load_config(path, settings), path), folder / "run"))
+    list(run_module.run(locate_files(load_config(path, settings), path), folder / "run"))
     return folder / "run"
 
 
@@ -141,9 +145,7 @@ def process(*arguments: object, **options) -> subprocess.Popen[str]:
         "from nertool.cli.main import main; main(prog_name='nertool')"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", **options
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **options)
 
 
 def records_of(path: Path) -> list[dict]:
@@ -166,7 +168,8 @@ class TestStart:
         code = (
             "import sys\n"
             "from nertool.cli.main import main\n"
-            "for arguments in [], ['train'], ['compare'], ['evaluate'], ['tag'], ['attention'], ['info']:\n"
+            "for name in ['', *sorted(main.commands)]:\n"
+            "    arguments = [name] if name else []\n"
             "    try:\n"
             "        main([*arguments, '--help'])\n"
             "    except SystemExit as end:\n"
@@ -174,7 +177,7 @@ class TestStart:
             "heavy = {'torch', 'spacy', 'pydantic', 'numpy', 'yaml', 'rich', 'seqeval', 'safetensors'}\n"
             "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
         assert (done.returncode, done.stderr) == (0, "")
         for name in (
             "train",
@@ -185,10 +188,16 @@ class TestStart:
             "info",
             "--set",
             "--input-format",
-            "[default: runs/<config name>]",
+            "[default: a new one in runs]",
             "[default: runs/compare-<config name>]",
         ):
             assert name in done.stdout
+
+    @pytest.mark.parametrize("name", ["", *sorted(nertool.cli.main.main.commands)])
+    def test_each_help_page_has_an_example(self, name):
+        page = succeed(*([name] if name else []), "--help")
+        assert re.search(r"^ +nertool " + name, page, re.M)
+        assert "\b" not in page and "\\b" not in page
 
     def test_version(self):
         assert nertool.__version__ in succeed("--version")
@@ -258,12 +267,47 @@ class TestTrain:
         assert output.endswith("The model is in some/where\n")
         assert "\x1b" not in output
 
-        # The next run, in the default folder, is the latest one.
+        # The next run, in a folder of its own, is the latest one.
         succeed("train", tiny_yaml, "--set", "training.epochs=1")
         assert Path("runs/latest").readlink() == Path("tiny")
         assert load_bundle(Path("runs/tiny")).config.training.seed == 1
         assert "seed 1, 1 epochs" in succeed("info")
         assert "seed 7, 3 epochs" in succeed("info", "some/where")
+
+    def test_each_run_gets_a_folder_of_its_own(self, here, tiny_yaml):
+        arguments = ["train", tiny_yaml, "--set", "training.epochs=1"]
+        for number, name in enumerate(["tiny", "tiny-2", "tiny-3"], 1):
+            assert succeed(*arguments, "--seed", number).endswith(f"The model is in runs/{name}\n")
+            assert Path("runs/latest").readlink() == Path(name)
+            assert load_bundle(Path("runs") / name).config.training.seed == number
+        # What exists already is never touched.
+        shutil.rmtree("runs/tiny-2")
+        written("runs/tiny-2", "a file")
+        assert "runs/tiny-4" in succeed(*arguments)
+        assert names("runs") == ["latest", "tiny", "tiny-2", "tiny-3", "tiny-4"]
+
+    def test_resume_goes_on_in_the_newest_run_that_was_stopped(self, here, tiny_yaml, monkeypatch):
+        watched = Watcher._epoch
+
+        def stopping(self, record):
+            watched(self, record)
+            if record.number == 3:
+                raise KeyboardInterrupt
+
+        arguments = ["train", tiny_yaml, "--set", "training.epochs=4"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Watcher, "_epoch", stopping)
+            for seed in (1, 2):
+                assert invoke(*arguments, "--seed", seed).exit_code == 130
+        assert len(records_of(Path("runs/tiny-2/metrics.jsonl"))) == 3
+        output = succeed(*arguments, "--seed", 2, "--resume")
+        assert "resumed after epoch 2" in output and output.endswith("The model is in runs/tiny-2\n")
+        assert "checkpoint.safetensors" not in names("runs/tiny-2")
+        # The first run was stopped too, and is the newest one with a checkpoint now.
+        assert succeed(*arguments, "--seed", 1, "--resume").endswith("The model is in runs/tiny\n")
+        result = invoke(*arguments, "--resume")
+        assert "no run of tiny.yaml was stopped: a new one begins" in result.stderr
+        assert result.stdout.endswith("The model is in runs/tiny-3\n")
 
     @pytest.mark.parametrize(
         ("arguments", "parts"),
@@ -284,7 +328,10 @@ class TestTrain:
             (["tiny.yaml", "--set", "corpus.scheme=BMES"], ["train.txt, line 2: 'I-PER' is no label of BMES"]),
             (["tiny.yaml", "--set", "corpus.test=latin.txt"], ["latin.txt, line 3: byte 0xf6", "iconv"]),
             (["tiny.yaml", "--set", "corpus.test=empty.txt"], ["empty.txt: there is no sentence in it"]),
-            (["tiny.yaml", "--set", "words.vectors=[train.txt]"], ["train.txt", "number"]),
+            (
+                ["tiny.yaml", "--set", "inputs.words={vectors: [train.txt], dimensions: null}"],
+                ["train.txt", "number"],
+            ),
             (["tiny.yaml", "--set", "corpus.validation=~nobody-at-all/x"], ["no file ~nobody-at-all/x"]),
             (["broken.yaml"], ["broken.yaml: not valid YAML", "line 2"]),
             (["latin.yaml"], ["latin.yaml: not a UTF-8 text file"]),
@@ -315,7 +362,7 @@ class TestTrain:
         Path("runs/latest").mkdir(parents=True)
         result = invoke("train", tiny_yaml, "--set", "training.epochs=1")
         assert result.exit_code == 0
-        assert "runs/latest cannot be made to point to it; name it: --model runs/tiny" in result.stderr
+        assert "runs/latest cannot be made to point to this run; name it: --model runs/tiny" in result.stderr
         assert names("runs") == ["latest", "tiny"]
 
     def test_the_folder_of_latest_itself(self, here, tiny_yaml):
@@ -362,7 +409,7 @@ class TestInterrupt:
         assert names("runs/tiny") == sorted([*MODEL, "metrics.jsonl", "checkpoint.safetensors"])
         assert Path("runs/latest").samefile("runs/tiny")
         load_bundle(Path("runs/tiny"))
-        assert "not finished; see metrics.jsonl" in succeed("info")
+        assert "not finished; metrics.jsonl has the epochs so far" in succeed("info")
         assert "Oslo" in succeed("tag", "-", input="Oslo\n")
 
     def test_before_the_first_epoch_nothing_is_saved(self, here, tiny_yaml):
@@ -370,24 +417,20 @@ class TestInterrupt:
         path.write_text((path.read_text(encoding="utf-8") + "\n") * 2000, encoding="utf-8")
         running = process("train", tiny_yaml, "--set", "training.batch_size=1")
         self.lines(running, lambda line: line.startswith("epoch "))
-        while not Path("runs/tiny").exists():  # it is made when training begins
-            assert running.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.1)
+        time.sleep(0.2)
         running.send_signal(signal.SIGINT)
         _, error = running.communicate(timeout=60)
         assert (running.returncode, error.strip()) == (
             130,
             "Stopped before the first epoch ended: nothing was saved.",
         )
-        assert names("runs") == ["tiny"]
-        assert names("runs/tiny") == []
+        assert names() == [], "not even an empty folder"
 
     def test_while_files_are_read_nothing_is_saved(self, here, tiny_yaml, monkeypatch):
-        def interrupted(config):
+        def interrupted(config, **options):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(run_module, "read_corpus", interrupted)
+        monkeypatch.setattr(preparation, "read_corpus", interrupted)
         result = invoke("train", tiny_yaml)
         assert result.exit_code == 130
         assert result.stderr.strip() == "Stopped before the first epoch ended: nothing was saved."
@@ -417,6 +460,17 @@ class TestEvaluate:
         )
         assert (found["sentences"], found["tokens"], found["strays"]) == (2, 3, 1)
         assert sum(found["unseen_labels"].values()) == 1
+
+    def test_other_formats_and_names_that_say_nothing(self, model, trained_run):
+        data = trained_run.parent / "corpus" / "test.txt"
+        wanted = json.loads(succeed("evaluate", data, "--json"))
+        succeed("convert", data, "test.jsonl")
+        shutil.copy("test.jsonl", "test.unknown")
+        for arguments in (["test.jsonl"], ["test.jsonl", "--from", "jsonl"], ["test.unknown", "--from", "jsonl"]):
+            found = json.loads(succeed("evaluate", *arguments, "--json"))
+            assert (found["f1"], found["tokens"]) == (wanted["f1"], wanted["tokens"])
+        assert "error: " in invoke("evaluate", "test.jsonl", "--from", "conll").stderr
+        assert invoke("evaluate", "test.jsonl", "--from", "html").exit_code == 2
 
     def test_as_a_table(self, model, trained_run, here):
         data = shutil.copy(trained_run.parent / "corpus" / "train.txt", here / "gold.txt")
@@ -504,14 +558,21 @@ def squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-def expected(tagger: Tagger, kind: str) -> list[Tagged]:
+def read_conll(path: str | Path) -> list[Document]:
+    """The sentences of a file in columns."""
+    documents = find_format("conll").read(Path(path), ReadOptions(), Report())
+    return [sentence for document in documents for sentence in document.sentences()]
+
+
+def expected(tagger: Tagger, kind: str) -> list[Document]:
     """What the tagger itself says of an input."""
     lines = INPUTS[kind].split("\n")[:-1]
     if kind == "text":
         return list(tagger.tag_texts(lines))
     if kind == "tokens":
         return list(tagger.tag_tokens(line.split() for line in lines))
-    return list(tagger.tag_tokens([["Ada", "Byron", "moved", "."], ["Babbage", "<&>"], ["Oslo"]]))
+    first = Document(("Ada", "Byron", "moved", ".", "Babbage", "<&>"), sentence_starts=(0, 4), id="1")
+    return list(tagger.tag_documents([first, Document(("Oslo",), id="2")]))
 
 
 class TestTag:
@@ -521,10 +582,11 @@ class TestTag:
         output = succeed("tag", "input", "--format", "jsonl", "--input-format", kind)
         rows = [json.loads(line) for line in output.removesuffix("\n").split("\n")]
         wanted = expected(tagger, kind)
-        assert len(rows) == len(wanted) == {"text": 6, "tokens": 5, "conll": 3}[kind]
+        assert len(rows) == len(wanted) == {"text": 6, "tokens": 5, "conll": 2}[kind]
         for row, tagged in zip(rows, wanted, strict=True):
-            assert list(row) == ["text", "tokens", "labels", "entities"]
-            assert (row["text"], row["tokens"], row["labels"]) == (tagged.text, tagged.tokens, tagged.labels)
+            assert list(row)[:4] == ["text", "tokens", "labels", "entities"]
+            assert (row["text"], row["tokens"]) == (tagged.text, list(tagged.tokens))
+            assert row["labels"] == list(tagged.labels)
             assert len(row["entities"]) == len(tagged.entities)
             for found, entity in zip(row["entities"], tagged.entities, strict=True):
                 assert list(found) == ["start", "end", "label", "text", "score"]
@@ -541,17 +603,16 @@ class TestTag:
     def test_conll_can_be_read_back(self, model, tagger, kind):
         written("input", INPUTS[kind])
         written("found.conll", succeed("tag", "input", "--format", "conll", "--input-format", kind))
-        found = read_conll("found.conll", scheme=Scheme.IOB2, stray="refuse")
-        tokens, labels = [], []
-        for tagged in expected(tagger, kind):
-            for start, end in zip([0, *tagged.sentences], tagged.sentences, strict=False):
-                tokens.append(tagged.tokens[start:end])
-                labels.append(tagged.labels[start:end])
-        assert (found.tokens, found.labels) == (tokens, labels)
-        assert found.documents == ([0, 0, 1] if kind == "conll" else [0] * len(tokens))
-        # And tagged once more.
-        again = succeed("tag", "found.conll", "--format", "conll", "--input-format", "conll")
-        assert again == Path("found.conll").read_text(encoding="utf-8")
+        sentences = [each for tagged in expected(tagger, kind) for each in tagged.sentences() if each.tokens]
+        found = read_conll("found.conll")
+        assert [(each.tokens, each.labels) for each in found] == [(each.tokens, each.labels) for each in sentences]
+        if kind == "conll":
+            assert [each.id for each in found] == ["1", "1", "2"]
+        # And tagged once more: what was there before is kept, and the predicted labels come last.
+        again = succeed("tag", "found.conll", "--to", "conll", "--from", "conll")
+        lines = Path("found.conll").read_text(encoding="utf-8").split("\n")
+        wanted = [f"{line} {line.split()[-1]}" if line and "DOCSTART" not in line else line for line in lines]
+        assert again.replace("\t", " ").split("\n") == wanted
 
     @pytest.mark.parametrize("kind", INPUTS)
     def test_text(self, model, tagger, kind):
@@ -560,9 +621,8 @@ class TestTag:
         assert output == succeed("tag", "input", "--input-format", kind, "--format", "text")
         lines = output.removesuffix("\n").split("\n")
         wanted = expected(tagger, kind)
-        assert [re.sub(r"\[([^]|]+)\|(?:PER|LOC|ORG)\]", r"\1", line) for line in lines] == [
-            t.text for t in wanted
-        ]
+        texts = [line for tagged in wanted for line in tagged.text.split("\n")]
+        assert [re.sub(r"\[([^]|]+)\|(?:PER|LOC|ORG)\]", r"\1", line) for line in lines] == [*texts]
         assert re.findall(r"\[([^]|]+)\|(PER|LOC|ORG)\]", output) == [
             (entity.text, entity.label) for tagged in wanted for entity in tagged.entities
         ]
@@ -593,6 +653,35 @@ class TestTag:
             return re.sub(r"\s*(<[^>]*>)\s*", r"\1", text)
 
         assert bare(output) == bare(theirs)
+
+    def test_formats_in_and_out(self, model):
+        text = "Babbage lived in London ."
+        written("input.jsonl", json.dumps({"text": text}) + "\n")
+        wanted = "[Babbage|PER] lived in [London|LOC] .\n"
+        assert succeed("tag", "input.jsonl") == wanted, "by the name"
+        assert succeed("tag", "-", "--from", "jsonl", input=Path("input.jsonl").read_bytes()) == wanted
+        assert succeed("tag", "input.jsonl", "--from", "text").startswith('{"text"'), "as it is told to"
+        for source, target in (("input.jsonl", "found.spacy"), ("found.spacy", "found.parquet")):
+            assert succeed("tag", source, "--to", target.partition(".")[2], "--output", target) == ""
+            assert succeed("tag", target) == wanted, target
+
+    def test_columns_are_kept_and_the_prediction_comes_last(self, model):
+        written("input.conll", "Babbage NNP I-NP\nlived VBD I-VP\n\nLondon NNP I-NP\n")
+        assert succeed("tag", "input.conll", "--to", "conll") == (
+            "Babbage NNP I-NP B-PER\nlived VBD I-VP O\n\nLondon NNP I-NP B-LOC\n\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["input.txt", "--to", "spacy"], "spacy is not text: name a file for it with --output"),
+            (["-", "--from", "spacy"], "spacy cannot be read from standard input; name a file"),
+            (["gone.spacy"], "gone.spacy: there is no such file"),
+        ],
+    )
+    def test_formats_that_do_not_fit(self, model, arguments, message):
+        written("input.txt", "Oslo\n")
+        assert message in refuse("tag", *arguments, input="")
 
     def test_standard_input_gzip_and_marks_of_byte_order_make_no_difference(self, model):
         content = INPUTS["text"].encode()
@@ -639,8 +728,7 @@ class TestTag:
             pairs = [list(zip(row["tokens"], row["labels"], strict=True)) for row in rows]
         elif form == "conll":
             written("found", output)
-            found = read_conll("found", scheme=Scheme.PLAIN)
-            pairs = [list(zip(*each, strict=True)) for each in zip(found.tokens, found.labels, strict=True)]
+            pairs = [list(zip(each.tokens, each.labels, strict=True)) for each in read_conll("found")]
             pairs.insert(1, [])
         else:
             pairs = [[tuple(token.split("|")) for token in line.split()] for line in output.split("\n")[:-1]]
@@ -661,9 +749,9 @@ class TestTag:
         running = process("tag", "big.txt")
         assert running.stdout is not None and running.stderr is not None
         if Path("/dev/full").exists():
-            with Path("/dev/full").open("w") as full:
+            with Path("/dev/full").open("wb") as full:
                 command = [sys.executable, "-m", "nertool.cli.main", "info"]
-                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, encoding="utf-8")
             assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
         assert "Oslo" in running.stdout.readline()
         running.stdout.close()
@@ -710,7 +798,7 @@ class TestTag:
         plain = json.loads(succeed("tag", "-", *options, "--model", plain_run, input=text))
         assert set(plain["marginals"][1]) <= {"NAME", "NUM", "WORD"}
         for option in (["--marginals"], ["--n-best", "2"]):
-            assert f"{option[0]} has its place in JSON alone" in refuse("tag", "-", *option, input=text)
+            assert f"{option[0]} needs JSON Lines" in refuse("tag", "-", *option, input=text)
 
     def test_a_language_that_the_tokeniser_does_not_know(self, model):
         path = model / "config.yaml"
@@ -732,7 +820,7 @@ class TestOutput:
     def test_the_input_may_be_replaced(self, model):
         written("input.txt", "Babbage lived in London .\n")
         succeed("tag", "input.txt", "--output", "input.txt")
-        assert Path("input.txt").read_text() == "[Babbage|PER] lived in [London|LOC] .\n"
+        assert Path("input.txt").read_text(encoding="utf-8") == "[Babbage|PER] lived in [London|LOC] .\n"
 
     @pytest.mark.parametrize("form", FORMATS)
     @pytest.mark.parametrize("old", [None, "old\n"])
@@ -745,7 +833,7 @@ class TestOutput:
         assert message.startswith("input.txt, line 3: byte 0xf6")
         assert names() == [*(["found"] if old else []), "input.txt", "runs"]
         if old is not None:
-            assert Path("found").read_text() == old
+            assert Path("found").read_text(encoding="utf-8") == old
 
     @pytest.mark.parametrize(
         ("output", "reason"),
@@ -774,18 +862,45 @@ class TestOutput:
         Path("link").symlink_to("there/found")
         succeed("tag", "-", "--output", "link", input="Nobody\n")
         assert Path("link").is_symlink()
-        assert Path("there/found").read_text() == "Nobody\n"
+        assert Path("there/found").read_text(encoding="utf-8") == "Nobody\n"
         assert names("there") == ["found"]
 
     def test_a_pipe_is_written_to(self, model):
         os.mkfifo("pipe")
         got: list[str] = []
-        reader = threading.Thread(target=lambda: got.append(Path("pipe").read_text()), daemon=True)
+        reader = threading.Thread(target=lambda: got.append(Path("pipe").read_text(encoding="utf-8")), daemon=True)
         reader.start()
         succeed("tag", "-", "--output", "pipe", input="Nobody\n")
         reader.join(timeout=30)
         assert got == ["Nobody\n"]
         assert Path("pipe").is_fifo()
+
+
+class TestProgress:
+    def drawn(self, source: Path | None, tagger: Tagger, lines: list[str]) -> str:
+        target = StringIO()
+        progress = TaggingProgress(source, Console(file=target, force_terminal=True, width=100))
+        progress._shown -= 1  # the first text is drawn at once
+        documents = list(progress.documents(tagger.tag_texts(progress.lines(iter(lines)))))
+        assert [document.text for document in documents] == lines
+        return target.getvalue()
+
+    def test_bytes_of_a_file_and_else_a_count(self, tagger, tmp_path):
+        lines = ["Babbage lived in Malmö ."] * 3
+        path = tmp_path / "input.txt"
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        assert "left: 0:00" in self.drawn(path, tagger, lines)
+        packed = tmp_path / "input.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        for source in (packed, None):
+            drawn = self.drawn(source, tagger, lines)
+            assert "1 text" in drawn and "left" not in drawn
+
+    def test_nothing_without_a_terminal(self, tagger):
+        target = StringIO()
+        progress = TaggingProgress(None, Console(file=target, force_terminal=False))
+        assert len(list(progress.documents(tagger.tag_texts(progress.lines(iter(["Oslo"])))))) == 1
+        assert target.getvalue() == ""
 
 
 class TestAttention:
@@ -853,7 +968,12 @@ class TestInfo:
         assert "seed 1, 30 epochs in " in output and "validation F1 100.00" in output
         assert "B-PER, E-LOC" in output or "IOBES" in output
         assert "expected calibration error: validation " in output
-        for part in ("lstm, 12 units, layers: 1, two directions", "crf", "8 filters of width 3", "12 dimensions"):
+        for part in (
+            "lstm, hidden 12, layers 1, bidirectional yes",
+            "crf, constraints decoding",
+            "12 dimensions",
+            "adam, weight decay 0; learning rate 0.02; schedule inverse, decay 0.05, warmup 0; batches of 4",
+        ):
             assert part in output
         assert str(trained_run.parent / "corpus" / "train.txt") in output
         assert f"nertool {nertool.__version__}" in output
@@ -871,7 +991,7 @@ class TestInfo:
     )
     def test_results_that_are_damaged(self, model, content):
         (model / "results.json").write_bytes(content.encode("latin-1"))
-        assert "results.json: damaged" in refuse("info")
+        assert "results.json: corrupt" in refuse("info")
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -886,8 +1006,9 @@ class TestInfo:
     )
     def test_results_of_the_wrong_kind(self, model, key, value):
         path = model / "results.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-        assert "results.json: damaged" in refuse("info")
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**tree, key: value}), encoding="utf-8")
+        assert "results.json: corrupt" in refuse("info")
 
     def test_brackets_in_names_are_only_brackets(self, model, trained_run):
         shutil.copytree(trained_run, "[/b] [red]")
@@ -958,17 +1079,17 @@ class TestOnPaper:
         tagged = tagger.tag("Babbage lived in [b] London .")
         target = StringIO()
         Console(file=target, force_terminal=True, color_system="truecolor", width=20, highlight=False).print(
-            coloured(tagged, False), soft_wrap=True
+            coloured(tagged), soft_wrap=True
         )
         shown = target.getvalue()
         assert "\x1b[" in shown
         assert re.sub(r"\x1b\[[\d;]*m", "", shown) == "Babbage PER lived in [b] London LOC .\n"
-        assert marked(tagged, False) == "[Babbage|PER] lived in [b] [London|LOC] ."
+        assert marked(tagged) == "[Babbage|PER] lived in [b] [London|LOC] ."
 
     def test_word_classes_on_a_terminal(self, plain_run):
         (tagged,) = Tagger.load(plain_run).tag_tokens([["Lind", "moved"]])
-        assert coloured(tagged, True).plain.split() == ["Lind", "NAME", "moved", "WORD"]
-        assert marked(tagged, True) == "Lind|NAME moved|WORD"
+        assert coloured(tagged).plain.split() == ["Lind", "NAME", "moved", "WORD"]
+        assert marked(tagged) == "Lind|NAME moved|WORD"
 
     def test_a_page_in_a_language_that_runs_from_right_to_left(self, model):
         path = model / "config.yaml"
@@ -994,7 +1115,21 @@ class TestOnPaper:
     def test_durations(self, seconds, text):
         assert duration(seconds) == text
 
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            ({}, "sgd, momentum 0.9, weight decay 0; learning rate 0.015; schedule inverse, decay 0.05, warmup 0"),
+            ({"schedule": {"kind": "step", "warmup": 1.5}}, "step, reduce every 5, reduce by 0.5, warmup 1.5"),
+            ({"schedule": "one_cycle"}, "schedule one_cycle; batches of 10"),
+            ({"optimizer": "adamw"}, "adamw, weight decay 0; "),
+            ({"clip_by": "value"}, "clip 5 by value"),
+        ],
+        ids=str,
+    )
+    def test_a_recipe_names_what_is_in_force(self, settings, told):
+        assert told in _recipe(TrainingConfig(**settings))
+
     def test_a_narrow_console_cuts_nothing_from_a_model(self, trained_run):
         target = StringIO()
         show_model(trained_run, Console(file=target, width=30))
-        assert ", ".join(load_bundle(trained_run).lexicon.labels) in target.getvalue()
+        assert ", ".join(load_bundle(trained_run).labels) in target.getvalue()

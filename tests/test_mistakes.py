@@ -20,17 +20,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import nertool.cli.main
+from nertool.data.corpus import Split
 from nertool.evaluation.mistakes import BINS, Findings, find_mistakes, reliability
 from nertool.evaluation.pairing import Judged, Outcome, pair
 from nertool.evaluation.scores import calibration_error, evaluate, sentence_counts, strict_entities
-from nertool.formats.labels import LabelledSentences
 from nertool.tagging.bundle import load_bundle
-from nertool.tagging.labeller import Labeller
+from nertool.tagging.predictor import Predictor
+from nertool.text.document import Document, Origin
 from nertool.text.schemes import Scheme, Span, convert, spans
 from nertool.views.mistakes import _point, show_findings, write_page
 from nertool.views.wording import clean, confusion_table, outcome_table, pieces
 
-RIGHT, WRONG_TYPE, WRONG_BORDER, WRONG_BOTH, MISSED, INVENTED = Outcome
+RIGHT, WRONG_TYPE, WRONG_BOUNDARY, WRONG_BOTH, MISSED, INVENTED = Outcome
 
 
 def find(
@@ -44,17 +45,17 @@ def find(
     top: int = 10,
 ) -> Findings:
     """Findings about labels, with a score that is the same everywhere or a function of sentence, start and end."""
-    split = LabelledSentences(
-        [list(row) for row in tokens] if tokens else [[f"t{n}" for n in range(len(row))] for row in gold],
-        [list(row) for row in gold],
-        [0] * len(gold),
-        scheme,
-        scheme,
-        0,
-        Path("data"),
-        starts=[1 + sum(len(row) + 1 for row in gold[:n]) for n in range(len(gold))],
-        unit=unit,
-    )
+    lines = [1 + sum(len(row) + 1 for row in gold[:n]) for n in range(len(gold))]
+    documents = [
+        Document(
+            tuple(tokens[n]) if tokens else tuple(f"t{index}" for index in range(len(row))),
+            labels=tuple(row),
+            scheme=scheme,
+            origin=Origin("data", unit, (n + 1 if unit == "row" else lines[n],)),
+        )
+        for n, row in enumerate(gold)
+    ]
+    split = Split(documents, scheme, scheme, path=Path("data"), unit=unit)
     chance = score if callable(score) else lambda *_: score
     labelled: Any = SimpleNamespace(labels=[list(row) for row in predicted], probability=chance)
     return find_mistakes(split, labelled, top)
@@ -76,25 +77,25 @@ class TestPairs:
         [
             ("B-X I-X O", "B-X I-X O", [RIGHT]),
             ("B-X I-X O", "B-Y I-Y O", [WRONG_TYPE]),
-            ("B-X I-X O", "B-X O O", [WRONG_BORDER]),
-            ("B-X I-X O", "O B-X I-X", [WRONG_BORDER]),
+            ("B-X I-X O", "B-X O O", [WRONG_BOUNDARY]),
+            ("B-X I-X O", "O B-X I-X", [WRONG_BOUNDARY]),
             ("B-X I-X O", "O B-Y O", [WRONG_BOTH]),
             ("B-X I-X O", "O O O", [MISSED]),
             ("B-X I-X O", "O O B-X", [MISSED, INVENTED]),
             ("O O O", "O B-X O", [INVENTED]),
             ("O O O", "O O O", []),
             # Cut in two, joined of two: one partner each.
-            ("B-X I-X I-X", "B-X I-X B-X", [WRONG_BORDER, INVENTED]),
-            ("B-X I-X I-X", "B-X B-X I-X", [WRONG_BORDER, INVENTED]),
-            ("B-X B-X I-X", "B-X I-X I-X", [WRONG_BORDER, MISSED]),
+            ("B-X I-X I-X", "B-X I-X B-X", [WRONG_BOUNDARY, INVENTED]),
+            ("B-X I-X I-X", "B-X B-X I-X", [WRONG_BOUNDARY, INVENTED]),
+            ("B-X B-X I-X", "B-X I-X I-X", [WRONG_BOUNDARY, MISSED]),
             # The same type goes before the greater share, the same borders before all.
-            ("B-X I-X I-X", "B-Y I-Y B-X", [WRONG_BORDER, INVENTED]),
-            ("B-X B-Y I-Y", "B-X I-X I-X", [WRONG_BORDER, MISSED]),
+            ("B-X I-X I-X", "B-Y I-Y B-X", [WRONG_BOUNDARY, INVENTED]),
+            ("B-X B-Y I-Y", "B-X I-X I-X", [WRONG_BOUNDARY, MISSED]),
             ("B-X B-Y", "B-Y B-X", [WRONG_TYPE, WRONG_TYPE]),
             # Between equals the first.
-            ("B-X B-X", "B-X I-X", [WRONG_BORDER, MISSED]),
+            ("B-X B-X", "B-X I-X", [WRONG_BOUNDARY, MISSED]),
             # A chain, where each overlaps two.
-            ("B-X I-X B-Y I-Y", "O B-Y I-Y B-X", [MISSED, WRONG_BORDER, INVENTED]),
+            ("B-X I-X B-Y I-Y", "O B-Y I-Y B-X", [MISSED, WRONG_BOUNDARY, INVENTED]),
         ],
     )
     def test_by_hand(self, gold, predicted, wanted):
@@ -105,7 +106,7 @@ class TestPairs:
         gold = [Span(0, 2, "X"), Span(3, 4, "Y"), Span(6, 7, "X")]
         predicted = [Span(1, 2, "X"), Span(3, 4, "X"), Span(8, 9, "Y")]
         assert pair(gold, predicted) == [
-            Judged(WRONG_BORDER, gold[0], predicted[0]),
+            Judged(WRONG_BOUNDARY, gold[0], predicted[0]),
             Judged(WRONG_TYPE, gold[1], predicted[1]),
             Judged(MISSED, gold[2], None),
             Judged(INVENTED, None, predicted[2]),
@@ -113,10 +114,10 @@ class TestPairs:
 
     def test_the_greater_share_and_before_it_the_same_type(self):
         whole, short, long = Span(0, 3, "X"), Span(0, 1, "X"), Span(1, 3, "X")
-        assert pair([whole], [short, long])[0] == Judged(WRONG_BORDER, whole, long)
-        assert pair([short, long], [whole])[0] == Judged(WRONG_BORDER, long, whole)
+        assert pair([whole], [short, long])[0] == Judged(WRONG_BOUNDARY, whole, long)
+        assert pair([short, long], [whole])[0] == Judged(WRONG_BOUNDARY, long, whole)
         other = Span(1, 3, "Y")
-        assert pair([whole], [short, other])[0] == Judged(WRONG_BORDER, whole, short)
+        assert pair([whole], [short, other])[0] == Judged(WRONG_BOUNDARY, whole, short)
         assert pair([short, other], [whole])[1] == Judged(MISSED, other, None)
 
     def test_a_sentence_of_many(self):
@@ -150,7 +151,7 @@ class TestSums:
                 assert (wanted is None) == (outcome is INVENTED) and (found is None) == (outcome is MISSED)
                 if wanted and found:
                     assert wanted.start < found.end and found.start < wanted.end
-                    assert (wanted.type == found.type) == (outcome in (RIGHT, WRONG_BORDER))
+                    assert (wanted.type == found.type) == (outcome in (RIGHT, WRONG_BOUNDARY))
                     assert (wanted[:2] == found[:2]) == (outcome in (RIGHT, WRONG_TYPE))
             left = [each for outcome, each, _ in judged if outcome is MISSED]
             for outcome, _, found in judged:
@@ -167,7 +168,7 @@ class TestSums:
             assert row.support == findings.gold_count(name) == own.total() - own[INVENTED]
             assert own[RIGHT] == pytest.approx(row.recall * row.support)
             assert own[RIGHT] == pytest.approx(row.precision * findings.predicted_count(name))
-            assert findings.confusion[name, name] == own[RIGHT] + own[WRONG_BORDER]
+            assert findings.confusion[name, name] == own[RIGHT] + own[WRONG_BOUNDARY]
             assert findings.confusion[name, None] == own[MISSED]
             assert findings.confusion[None, name] == own[INVENTED]
         assert findings.confusion.total() == total.total()
@@ -198,19 +199,19 @@ class TestSums:
     def test_the_calibration_error_follows_from_the_bins(self, pairs):
         confidences, right = [each for each, _ in pairs], [each for _, each in pairs]
         bins = reliability(confidences, right)
-        assert len(bins) == BINS and sum(each.number for each in bins) == len(pairs)
+        assert len(bins) == BINS and sum(each.count for each in bins) == len(pairs)
         assert all(
             each.low - 1e-9 <= each.confidence <= each.high + 1e-9 and 0 <= each.right <= 1
             for each in bins
-            if each.number
+            if each.count
         )
-        gap = sum(each.number * abs(each.confidence - each.right) for each in bins)
+        gap = sum(each.count * abs(each.confidence - each.right) for each in bins)
         wanted = calibration_error(confidences, right)
         assert wanted is None if not pairs else wanted == pytest.approx(gap / len(pairs), abs=1e-9)
 
     def test_a_bin_by_hand(self):
         bins = reliability([0.05, 0.5, 0.52, 1.0], [False, True, False, True])
-        assert [each.number for each in bins] == [1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]
+        assert [each.count for each in bins] == [1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]
         assert bins[7][2:] == (2, pytest.approx(0.51), 0.5)
         assert bins[1] == (1 / 15, 2 / 15, 0, 0, 0)
         # Wilson's interval for 1 of 2, as published tables have it: 0.0945 to 0.9055.
@@ -226,7 +227,7 @@ class TestSurest:
         findings = find([*map(words, gold)], [*map(words, predicted)], lambda *place: chances[place])
         second, first = findings.surest[1], findings.surest[0]
         assert (first.line, first.score, first.mistakes[0].line) == (5, 0.7, 6)
-        assert first.mistakes == [((WRONG_BORDER, Span(1, 3, "Y"), Span(1, 2, "Y")), 0.7, 6)]
+        assert first.mistakes == [((WRONG_BOUNDARY, Span(1, 3, "Y"), Span(1, 2, "Y")), 0.7, 6)]
         # A missed entity has the probability of what the model says of its tokens.
         assert [(each.judged.outcome, each.score, each.line) for each in second.mistakes] == [
             (MISSED, 0.6, 3),
@@ -257,13 +258,13 @@ class TestSurest:
     def test_scores_are_those_of_the_model(self, trained_run: Path, tiny_test):
         model = load_bundle(trained_run)
         tokens = [row for row, _ in tiny_test]
-        found = Labeller(model).label(tokens, probabilities=True)
+        found = Predictor(model).predict([Document(tuple(row)) for row in tokens], probabilities=True)
         gold = [convert(row, Scheme.IOB2, Scheme.IOBES) for _, row in tiny_test]
         gold[0] = [label if label == "O" else label[:2] + "NEW" for label in gold[0]]
         findings = find(gold, found.labels, found.probability, tokens=tokens, scheme=Scheme.IOBES)
         assert findings.surest
         for sentence in findings.surest:
-            place = tokens.index(sentence.tokens)
+            place = tokens.index(list(sentence.tokens))
             for (_, wanted, shown), score, _ in sentence.mistakes:
                 span = shown or wanted
                 assert score == found.probability(place, span.start, span.end)
@@ -343,7 +344,7 @@ class TestPaper:
         text = printed(findings)
         assert "x.txt by [model]" in text and "F1 0.00" in text
         assert "[t0 t1|X] t2 [t3|X] [t4|Y] t5" in text and "[t0|X] t1 t2 [t3|Y] t4 [t5|Y]" in text
-        assert "0.900 wrong border: gold [t0 t1|X], model [t0|X] (line 1)" in text
+        assert "0.900 wrong boundary: gold [t0 t1|X], model [t0|X] (line 1)" in text
         # Too narrow for the table: a list.
         assert "Most frequent confusions" in printed(findings, 25)
 

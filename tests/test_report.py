@@ -233,7 +233,7 @@ def test_figures_are_those_worked_out_by_hand(tmp_path):
     assert markdown_rows(text, "All pairs")[2:] == [["kind=gru", "kind=rnn", "+13.00", "–", "–", "0.012", "0.050"]]
     assert "model.encoder.kind: gru, rnn, lstm; model.encoder.bidirectional: true" in page
     assert "1 pair of cells: 0 tests over seeds and 1 test over sentences" in page
-    assert "None can be below 0.0001." in page and "1:15" in page
+    assert "The smallest possible p-value is 0.0001." in page and "1:15" in page
     assert tree["cells"][0]["runs"][1]["test"] == 0.72 and tree["pairs"][0]["over_sentences"] == {"2": 0.0123}
     assert "counts" not in tree["cells"][0]["runs"][0]
 
@@ -253,7 +253,7 @@ def test_six_cells_have_a_matrix_with_marks_and_all_pairs(six, tmp_path):
         "Welch",
         "Yeh 2000",
         "Holm 1979",
-        "up to 2 trainings ran side by side",
+        "up to 2 trainings ran in parallel",
         "(259,350 in every cell)",
     ):
         assert name in page and name in text.replace("\\", "")

@@ -44,7 +44,7 @@ def main() -> None:
 )
 @click.argument("config")
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
-@click.option("--output", metavar="DIR", help="Run directory.  [default: a new one, runs/<config name>]")
+@click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
 @click.option("--resume", is_flag=True, help="Go on with the newest run of this config that was stopped.")
 @explains_errors

@@ -17,7 +17,7 @@ RUNS = Path("runs")
 def run_folder(name: str) -> Iterator[Path]:
     """Make a directory for a new run: runs/NAME, or runs/NAME-2, runs/NAME-3, ... where others exist.
 
-    It is made at once, so that no other process takes it, and removed at the end of the block if it is still empty.
+    It is made at once, so that no other process takes it, and removed after the block if it is still empty.
 
     Raises:
         NertoolError: It cannot be made.
