@@ -8,41 +8,61 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import encoded, small_model, whole
 from torch import Tensor, nn
 
-from nertool.config.schema import ModelConfig, TrainingConfig
-from nertool.model.network import Network, Sizes
+from nertool.config.schema import TrainingConfig
+from nertool.errors import NertoolError
 from nertool.training.optimization import Average, Optimization, RowSGD
 
 ROWS = 6
-SMALL = ModelConfig.model_validate(
-    {"characters": {"dimensions": 2, "filters": 2}, "encoder": {"hidden": 2}, "decoder": "crf"}
-)
 
 
-def small_network(train_words: bool = True) -> Network:
-    network = Network(Sizes(ROWS, 3, 4, 3), SMALL, train_words=train_words)
+class Small(nn.Module):
+    """Two dense layers and two tables with sparse gradients, by the contract that Optimization knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(ROWS, 3)
+        self.hidden = nn.Linear(3, 4)
+        self.places = nn.Embedding(ROWS, 2)
+        self.scores = nn.Linear(4, 3)
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        return [self.words.weight, self.places.weight]
+
+
+def small_network() -> Small:
     torch.manual_seed(1)
-    network.words.reset_parameters()
-    return network
+    return Small()
+
+
+def training(kind: str = "sgd", **given: object) -> TrainingConfig:
+    """Settings, those of the update rule among the others."""
+    rule = {name: given.pop(name) for name in ("momentum", "weight_decay") if name in given}
+    return TrainingConfig.model_validate({"optimizer": {"kind": kind, **rule}, **given})
+
+
+def is_sparse(network: Small, parameter: Tensor) -> bool:
+    return any(parameter is table for table in network.sparse_parameters())
 
 
 def sparse(rows: list[int], values: Tensor, size: int = ROWS) -> Tensor:
     return torch.sparse_coo_tensor(torch.tensor([rows]), values, (size, values.shape[1]), check_invariants=True)
 
 
-def give_gradients(network: Network, rows: list[int], scale: float = 1.0) -> None:
-    """Random gradients, with these rows of the word table; a row may be there twice, as autograd leaves it."""
+def give_gradients(network: Small, rows: list[int], scale: float = 1.0) -> None:
+    """Random gradients, with these rows of the tables; a row may be there twice, as autograd leaves it."""
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
-        if parameter is network.words.weight:
+        if is_sparse(network, parameter):
             parameter.grad = sparse(rows, scale * torch.randn(len(rows), parameter.shape[1]))
         else:
             parameter.grad = scale * torch.randn(parameter.shape)
 
 
-def dense_copy(network: Network) -> Network:
+def dense_copy(network: Small) -> Small:
     twin = copy.deepcopy(network)
     for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
         if parameter.grad is not None:
@@ -50,7 +70,7 @@ def dense_copy(network: Network) -> Network:
     return twin
 
 
-def copy_gradients(network: Network, twin: Network) -> None:
+def copy_gradients(network: Small, twin: Small) -> None:
     for name, parameter in network.named_parameters():
         if parameter.grad is not None:
             twin.get_parameter(name).grad = (
@@ -58,7 +78,7 @@ def copy_gradients(network: Network, twin: Network) -> None:
             )
 
 
-def assert_same_weights(network: Network, twin: Network) -> None:
+def assert_same_weights(network: Small, twin: Small) -> None:
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(parameter, twin.get_parameter(name), msg=lambda m, n=name: f"{n}: {m}")
 
@@ -114,7 +134,7 @@ class TestStep:
         # Rare words and hidden words share the row of unknown words, so a row may be in a gradient twice.
         network = small_network()
         twin = copy.deepcopy(network)
-        optimization = Optimization(network, TrainingConfig(learning_rate=0.1, momentum=momentum, clip=3.0))
+        optimization = Optimization(network, training(learning_rate=0.1, momentum=momentum, clip=3.0))
         oracle = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], 0.1, momentum)
         for _ in range(6):
             give_gradients(network, rows)
@@ -128,11 +148,11 @@ class TestStep:
     def test_adam_is_that_of_torch(self, rule):
         network = small_network()
         twin = copy.deepcopy(network)
-        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, clip=0.0, weight_decay=0.01)
+        settings = training(rule, learning_rate=0.1, clip=0.0, weight_decay=0.01)
         optimization = Optimization(network, settings)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule]
-        dense = [p for name, p in twin.named_parameters() if p.requires_grad and name != "words.weight"]
-        oracles = [kind(dense, 0.1, weight_decay=0.01), torch.optim.Adam([twin.words.weight], 0.1)]
+        dense = [parameter for parameter in twin.parameters() if not is_sparse(twin, parameter)]
+        oracles = [kind(dense, 0.1, weight_decay=0.01), torch.optim.Adam(twin.sparse_parameters(), 0.1)]
         for _ in range(5):
             give_gradients(network, [2, 1, 0, 5, 4, 3, 0])
             copy_gradients(network, twin)
@@ -142,54 +162,111 @@ class TestStep:
             assert_same_weights(network, twin)
 
     @pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
-    def test_untouched_word_vectors_stay_as_they_are_to_the_bit(self, rule):
+    def test_untouched_rows_stay_as_they_are_to_the_bit(self, rule):
         network = small_network()
-        before = network.words.weight.detach().clone()
-        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, weight_decay=0.1, averaging=0.9)
-        optimization = Optimization(network, settings)
+        before = [table.detach().clone() for table in network.sparse_parameters()]
+        optimization = Optimization(network, training(rule, learning_rate=0.1, weight_decay=0.1, averaging=0.9))
         for _ in range(3):
             give_gradients(network, [1, 4, 1])
             optimization.step()
-        after = network.words.weight.detach()
-        assert torch.equal(after[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
-        assert (after[[1, 4]] != before[[1, 4]]).all()
+        for table, old in zip(network.sparse_parameters(), before, strict=True):
+            assert torch.equal(table[[0, 2, 3, 5]], old[[0, 2, 3, 5]])
+            assert (table[[1, 4]] != old[[1, 4]]).all()
 
-    def test_weight_decay_spares_the_word_vectors(self):
+    def test_weight_decay_spares_the_tables(self):
         network = small_network()
         before = copy.deepcopy(network)
-        optimization = Optimization(network, TrainingConfig(learning_rate=0.1, weight_decay=0.5, momentum=0.0))
+        optimization = Optimization(network, training(learning_rate=0.1, weight_decay=0.5, momentum=0.0))
         give_gradients(network, [0, 1], scale=0.0)
         optimization.step()
         assert torch.equal(network.words.weight, before.words.weight)
+        assert torch.equal(network.places.weight, before.places.weight)
         torch.testing.assert_close(network.scores.weight, 0.95 * before.scores.weight)
 
-    def test_frozen_word_vectors_stay(self):
-        network = small_network(train_words=False)
-        before = network.words.weight.clone()
-        optimization = Optimization(network, TrainingConfig(averaging=0.5))
-        give_gradients(network, [])
+    def test_frozen_parameters_stay(self):
+        network = small_network()
+        frozen = [network.words.weight.requires_grad_(False), network.hidden.bias.requires_grad_(False)]
+        before = [parameter.clone() for parameter in frozen]
+        optimization = Optimization(network, training(averaging=0.5))
+        give_gradients(network, [2])
         optimization.step()
         assert optimization.average is not None
         optimization.average.swap()
-        assert torch.equal(network.words.weight, before)
+        assert all(map(torch.equal, frozen, before))
+
+    @pytest.mark.parametrize("rule", ["sgd", "adam"])
+    def test_a_restored_state_goes_on_to_the_same_weights(self, rule):
+        settings = training(rule, learning_rate=0.1, averaging=0.9)
+        network = small_network()
+        optimization = Optimization(network, settings)
+        for rows in ([1, 4], [4, 0, 4]):
+            give_gradients(network, rows)
+            optimization.step()
+        twin = copy.deepcopy(network)
+        other = Optimization(twin, settings)
+        other.restore({name: value.clone() for name, value in optimization.state().items()})
+        for rows in ([2, 4], [1]):
+            give_gradients(network, rows)
+            for parameter, same in zip(network.parameters(), twin.parameters(), strict=True):
+                same.grad = parameter.grad.clone()
+            optimization.step()
+            other.step()
+        for one in (optimization.average, other.average):
+            one.swap()
+        assert all(map(torch.equal, network.parameters(), twin.parameters()))
+
+    @pytest.mark.parametrize(
+        "move", [nn.Module.double, lambda network: network.to("meta")], ids=["double", "meta"]
+    )
+    def test_a_network_that_was_moved_is_refused(self, move):
+        network = small_network()
+        optimization = Optimization(network, training())
+        move(network)
+        with pytest.raises(NertoolError, match="make a new Optimization"):
+            optimization.step()
+
+    def test_replaced_parameters_are_refused(self):
+        network = small_network()
+        optimization = Optimization(network, training())
+        network.load_state_dict(small_network().state_dict(), assign=True)
+        give_gradients(network, [1])
+        with pytest.raises(NertoolError, match="make a new Optimization"):
+            optimization.step()
+
+    def test_the_tables_of_a_real_network_are_those_that_it_names(self):
+        model = small_model()
+        batch, network = whole(encoded(model, [3, 5])), model.network
+        before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        optimization = Optimization(network, training(learning_rate=0.1))
+        network.loss(batch).backward()
+        (table,) = network.sparse_parameters()
+        touched = table.grad.coalesce().indices()[0]
+        optimization.step()
+        assert 0 < len(touched) < len(table)
+        for name, parameter in network.named_parameters():
+            assert (parameter != before[name]).any(), name
+            if parameter is table:
+                changed = (parameter != before[name]).any(1).nonzero()[:, 0]
+                assert set(changed.tolist()) <= set(touched.tolist())
 
     def test_gradients_are_gone_after_the_step(self):
         network = small_network()
-        optimization = Optimization(network, TrainingConfig())
+        optimization = Optimization(network, training())
         give_gradients(network, [1])
         optimization.step()
         assert all(parameter.grad is None for parameter in network.parameters())
 
     @pytest.mark.parametrize("rule", ["sgd", "adam"])
     def test_a_rate_that_is_set_is_that_of_all_weights(self, rule):
-        settings = TrainingConfig(optimizer=rule, learning_rate=0.2, momentum=0.0)
+        settings = training(rule, learning_rate=0.2, **({"momentum": 0.0} if rule == "sgd" else {}))
         network = small_network()
         optimization = Optimization(network, settings)
         optimization.set_rate(0.1)
         before = copy.deepcopy(network)
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter) / 100
-        network.words.weight.grad = sparse([3], torch.ones(1, 3) / 100)
+        for table in network.sparse_parameters():
+            table.grad = sparse([3], torch.ones(1, table.shape[1]) / 100)
         optimization.step()
         step = 0.1 / 100 if rule == "sgd" else 0.1  # the first step of Adam is as long as its rate
         torch.testing.assert_close(before.scores.weight - network.scores.weight, torch.full((3, 4), step))
@@ -202,7 +279,7 @@ class TestClipping:
     def test_it_is_that_of_torch_on_dense_gradients(self, scale, rows):
         network = small_network()
         before = copy.deepcopy(network)
-        optimization = Optimization(network, TrainingConfig(learning_rate=1.0, momentum=0.0, clip=2.0))
+        optimization = Optimization(network, training(learning_rate=1.0, momentum=0.0, clip=2.0))
         give_gradients(network, rows, scale)
         twin = dense_copy(network)
         wanted = nn.utils.clip_grad_norm_(twin.parameters(), 2.0)
@@ -216,7 +293,7 @@ class TestClipping:
     def test_by_value_it_is_that_of_torch_too(self, scale, rows):
         network = small_network()
         before = copy.deepcopy(network)
-        settings = TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.5, clip_by="value")
+        settings = training(learning_rate=1.0, momentum=0.0, clip=0.5, clip_by="value")
         optimization = Optimization(network, settings)
         give_gradients(network, rows, scale)
         twin = dense_copy(network)
@@ -231,7 +308,7 @@ class TestClipping:
     def test_zero_means_no_limit(self, way):
         network = small_network()
         before = network.scores.weight.detach().clone()
-        settings = TrainingConfig(learning_rate=1.0, momentum=0.0, clip=0.0, clip_by=way)
+        settings = training(learning_rate=1.0, momentum=0.0, clip=0.0, clip_by=way)
         optimization = Optimization(network, settings)
         give_gradients(network, [2], 1000.0)
         gradient = network.scores.weight.grad
@@ -297,7 +374,7 @@ class TestAverage:
     @pytest.mark.parametrize("rule", ["sgd", "adam"])
     def test_an_optimization_averages_what_it_steps(self, rule):
         network = small_network()
-        settings = TrainingConfig(optimizer=rule, learning_rate=0.1, averaging=0.3)
+        settings = training(rule, learning_rate=0.1, averaging=0.3)
         optimization = Optimization(network, settings)
         means = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         for step in range(7):

@@ -1,4 +1,4 @@
-"""Update rules, gradient clipping and averaged weights, all of which leave untouched word vectors alone."""
+"""Update rules, clipping and averaged weights, all of which leave untouched rows of sparse tables alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RowSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Updates the rows that have a gradient."""
+        """Update the rows that have a gradient."""
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is None:
@@ -46,93 +46,87 @@ class RowSGD(torch.optim.Optimizer):
 
 
 class Optimization:
-    """Everything that happens between a gradient and new weights.
+    """Everything between a gradient and new weights, on the device that the network is on.
 
-    All parameters but the word table are moved into one row of memory, of which they become parts: a dozen
-    small updates become one.
+    All parameters but the sparse tables are moved into one block of memory, of which they become parts: many small
+    updates become one. So the network must be where it is to be trained before this is made, and stay there.
 
     Args:
         network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
-        config: Rule, first learning rate, clipping and averaging.
+        config: Update rule, first learning rate, clipping and averaging.
     """
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         self._config = config
+        sparse = {id(table) for table in network.sparse_parameters()}
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self._tables = [parameter for parameter in trained if parameter is network.words.weight]
-        self._dense = [parameter for parameter in trained if parameter is not network.words.weight]
+        self._tables = [parameter for parameter in trained if id(parameter) in sparse]
+        self._dense = [parameter for parameter in trained if id(parameter) not in sparse]
         self._flat = _flatten(self._dense)
-        rate, tables = config.learning_rate, self._tables
-        self._rules: list[torch.optim.Optimizer] = []
-        if config.optimizer == "sgd":
-            self._rules.append(
-                torch.optim.SGD([self._flat], rate, config.momentum, weight_decay=config.weight_decay, fused=True)
-            )
-        else:
-            kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            self._rules.append(kind([self._flat], rate, weight_decay=config.weight_decay, fused=True))
-        if tables:
-            self._rules.append(
-                RowSGD(tables, rate, config.momentum)
-                if config.optimizer == "sgd"
-                else torch.optim.SparseAdam(tables, rate)
-            )
-        self.average = Average([self._flat], tables, config.averaging) if config.averaging else None
+        self._addresses = self._current_addresses()
+        self._rules = _update_rules(self._flat, self._tables, config)
+        self.average = Average([self._flat], self._tables, config.averaging) if config.averaging else None
 
     def state(self) -> dict[str, Tensor]:
-        """All that the steps to come depend on besides weights and settings, by name; the tensors are shared."""
-        found: dict[str, Tensor] = {}
+        """Return all that future steps depend on besides weights and settings, by name; the tensors are shared."""
+        result: dict[str, Tensor] = {}
         for number, rule in enumerate(self._rules):
-            for place, values in rule.state_dict()["state"].items():
+            for index, values in rule.state_dict()["state"].items():
                 for name, value in values.items():
-                    found[f"rule.{number}.{place}.{name}"] = torch.as_tensor(value)
+                    result[f"rule.{number}.{index}.{name}"] = torch.as_tensor(value)
         if self.average is not None:
-            found |= {f"average.{name}": value for name, value in self.average.state().items()}
-        return found
+            result |= {f"average.{name}": value for name, value in self.average.state().items()}
+        return result
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Goes on from a state of the same network under the same settings.
+        """Go on from a state of the same network under the same settings.
 
         Raises:
-            KeyError, RuntimeError, ValueError: It is a state of others.
+            KeyError, RuntimeError, ValueError: The state is that of another network or of other settings.
         """
         rules: list[dict[int, dict[str, Any]]] = [{} for _ in self._rules]
         for key, value in state.items():
             kind, *path = key.split(".")
             if kind == "rule":
-                number, place, name = path
+                number, index, name = path
                 # SparseAdam counts its steps in a plain number, the others in a tensor.
                 plain = isinstance(self._rules[int(number)], torch.optim.SparseAdam) and name == "step"
-                rules[int(number)].setdefault(int(place), {})[name] = int(value) if plain else value.clone()
+                rules[int(number)].setdefault(int(index), {})[name] = int(value) if plain else value.clone()
         for rule, values in zip(self._rules, rules, strict=True):
             rule.load_state_dict({**rule.state_dict(), "state": values})
         if self.average is not None:
             self.average.restore({key.removeprefix("average."): value for key, value in state.items()})
 
     def set_rate(self, rate: float) -> None:
-        """Sets the learning rate of the steps to come."""
+        """Set the learning rate of future steps."""
         for rule in self._rules:
             for group in rule.param_groups:
                 group["lr"] = rate
 
     def step(self) -> float:
-        """Clips the gradients, updates the weights, and returns the norm before clipping.
+        """Clip the gradients, update the weights, and return the norm before clipping.
 
         Raises:
-            NertoolError: A gradient is not finite; the weights are as they were.
+            NertoolError: A gradient is not finite, or the network was moved; the weights are as they were.
         """
+        if self._addresses != self._current_addresses() or all(each.grad is None for each in self._dense):
+            raise NertoolError(
+                "the parameters of the network are no longer those that are trained: it was moved or converted "
+                "(`.to()`), its parameters were replaced, or no gradient was computed; make a new Optimization "
+                "once the network is on its device"
+            )
         for table in self._tables:
             if table.grad is not None:
-                # Forms without a word of their own share the unknown row, which then stands there repeatedly.
+                # Forms without a word of their own share the unknown row, which is then there several times.
                 table.grad = table.grad.coalesce()
-        # A parameter that had no part in the loss has no gradient; its place is filled with zeros.
+        # A parameter that had no part in the loss has no gradient; its part is filled with zeros.
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._dense]
         self._flat.grad = torch.cat([part.reshape(-1) for part in parts])
         gradients = [self._flat.grad, *(table.grad._values() for table in self._tables if table.grad is not None)]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
-        if not torch.isfinite(norm):
+        norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients])))
+        if not math.isfinite(norm):
             raise NertoolError(
-                f"training diverged: the norm of a gradient is {float(norm)}; "
+                f"training diverged: the norm of a gradient is {norm}; "
                 "try a smaller training.learning_rate or training.clip"
             )
         clip = self._config.clip
@@ -149,30 +143,52 @@ class Optimization:
             self.average.after_step()
         for parameter in (*self._dense, *self._tables):
             parameter.grad = None
-        return float(norm)
+        return norm
+
+    def _current_addresses(self) -> list[int]:
+        return [parameter.data_ptr() for parameter in (*self._dense, *self._tables)]
+
+
+def _update_rules(flat: Tensor, tables: Sequence[Tensor], config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Make the rule for the dense parameters, and one for the tables if there are any."""
+    settings: Any = config.optimizer
+    rate, fused = config.learning_rate, flat.device.type in ("cpu", "cuda")
+    dense: torch.optim.Optimizer
+    rows: torch.optim.Optimizer | None = None
+    if settings.kind == "sgd":
+        momentum = settings.momentum
+        dense = torch.optim.SGD([flat], rate, momentum, weight_decay=settings.weight_decay, fused=fused)
+        if tables:
+            rows = RowSGD(tables, rate, momentum)
+    else:
+        kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+        dense = kind([flat], rate, weight_decay=settings.weight_decay, fused=fused)
+        if tables:
+            rows = torch.optim.SparseAdam(tables, rate)
+    return [dense] if rows is None else [dense, rows]
 
 
 def _flatten(parameters: Sequence[Tensor]) -> Tensor:
-    """Moves parameters into one row of memory and returns that row, itself a parameter."""
-    row = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    """Move parameters into one block of memory and return the block, itself a parameter, (elements,)."""
+    block = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     start = 0
     for parameter in parameters:
-        parameter.data = row[start : start + parameter.numel()].view(parameter.shape)
+        parameter.data = block[start : start + parameter.numel()].view(parameter.shape)
         start += parameter.numel()
-    return torch.nn.Parameter(row)
+    return torch.nn.Parameter(block)
 
 
 class Average:
-    """Exponential moving average of the weights (Polyak averaging), exact for word vectors too.
+    """Exponential moving average of the weights (Polyak averaging), exact for sparse tables too.
 
-    A row that no batch touches stays where it is while its average goes on towards it; that is made up for
-    in closed form when the row is touched again, or when the average is read.
+    A row that no batch touches stays where it is while its average goes on towards it; that is made up for in
+    closed form when the row is touched again, or when the average is read.
 
     Args:
         dense: Parameters that every step changes.
         tables: Parameters of which a step changes the rows in their sparse gradient.
-        decay: Share of the average that a step keeps. Step t keeps (1 + t) / (10 + t) while that is less, so
-            that the first weights, which are random, are soon forgotten.
+        decay: Share of the average that a step keeps. Step t keeps (1 + t) / (10 + t) while that is less, so that
+            the first weights, which are random, are soon forgotten.
     """
 
     def __init__(self, dense: Sequence[Tensor], tables: Sequence[Tensor], decay: float) -> None:
@@ -182,16 +198,24 @@ class Average:
         self._dense, self._tables = list(dense), list(tables)
         self._means = [parameter.detach().clone() for parameter in dense]
         self._row_means = [table.detach().clone() for table in tables]
-        self._row_logs = [torch.zeros(len(table), dtype=torch.float64) for table in tables]
+        self._row_logs = [
+            # mps has no double precision
+            torch.zeros(len(table), dtype=torch.float32 if table.is_mps else torch.float64, device=table.device)
+            for table in tables
+        ]
 
     def state(self) -> dict[str, Tensor]:
-        """The averages and what they remember, by name; the tensors are shared."""
+        """Return the averages and what they remember, by name; the tensors are shared."""
         lists = {"means": self._means, "row_means": self._row_means, "row_logs": self._row_logs}
-        found = {f"{name}-{n}": value for name, values in lists.items() for n, value in enumerate(values)}
-        return {**found, "past": torch.tensor([self._steps, self._log_kept], dtype=torch.float64)}
+        result = {f"{name}-{n}": value for name, values in lists.items() for n, value in enumerate(values)}
+        return {**result, "past": torch.tensor([self._steps, self._log_kept], dtype=torch.float64)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Goes on from a state of the same parameters; raises KeyError or RuntimeError for another."""
+        """Go on from a state of the same parameters.
+
+        Raises:
+            KeyError, RuntimeError: The state is that of other parameters.
+        """
         for name, value in self.state().items():
             value.copy_(state[name])
         steps, self._log_kept = state["past"].tolist()
@@ -199,14 +223,14 @@ class Average:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Brings the averages of the rows that are about to change up to date."""
+        """Bring the averages of the rows that are about to change up to date."""
         for table, means, logs in zip(self._tables, self._row_means, self._row_logs, strict=True):
             if table.grad is not None:
                 self._catch_up(table, means, logs, table.grad._indices()[0])
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Takes the new weights into the average."""
+        """Take the new weights into the average."""
         kept = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
         self._log_kept += math.log(kept)
@@ -214,9 +238,9 @@ class Average:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the weights with their averages; a second call exchanges them back."""
+        """Exchange the weights with their averages; a second call exchanges them back."""
         for table, means, logs in zip(self._tables, self._row_means, self._row_logs, strict=True):
-            self._catch_up(table, means, logs, torch.arange(len(table)))
+            self._catch_up(table, means, logs, torch.arange(len(table), device=table.device))
         for parameter, mean in zip((*self._dense, *self._tables), (*self._means, *self._row_means), strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(mean)
