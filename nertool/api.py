@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     AnyConfig = str | Path | Mapping[str, Any] | Config
     AnyModel = str | Path | Tagger | Model
-
-_RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -101,34 +99,30 @@ def train(
     Raises:
         NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
     """
-    from nertool.training.run import Finished, run
+    from nertool.training.folders import run_folder
+    from nertool.training.run import run
 
     settings, name = _load_config(config)
     if output is None and resume:
         raise NertoolError("resume: name the run directory of the training that was stopped as output")
-    folder = _new_folder(name) if output is None else Path(output)
     last: list[Any] = []
 
-    def records() -> Iterator[Any]:
+    def records(folder: Path) -> Iterator[Any]:
         with closing(run(settings, folder, resume=resume)) as running:
             for record in running:
                 last[:] = [record]
                 yield record
 
-    try:
+    with run_folder(name) if output is None else nullcontext(Path(output)) as folder:
         if progress:
             from rich.console import Console
 
             from nertool.views.training import Watcher
 
-            Watcher(Console(), folder).watch(records())
+            Watcher(Console(), folder).watch(records(folder))
         else:
-            deque(records(), maxlen=0)
-    finally:
-        if output is None and not any(folder.iterdir()):
-            folder.rmdir()
+            deque(records(folder), maxlen=0)
     (finished,) = last
-    assert isinstance(finished, Finished)
     scores = {"validation": finished.best.validation}
     if finished.test is not None:
         scores["test"] = finished.test
@@ -179,7 +173,7 @@ def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
     >>> import nertool
     >>> document = next(nertool.read("corpora/demo/test.txt"))
     >>> document.tokens[0], document.labels[0], str(document.scheme)
-    ('Weather', 'O', 'IOB2')
+    ('Deshmukh', 'B-ORG', 'IOB2')
     >>> sum(len(document.entities) for document in nertool.read("corpora/demo/test.txt")) > 100
     True
 
@@ -216,7 +210,7 @@ def read_corpus(config: AnyConfig) -> Corpus:
     >>> list(corpus.splits), corpus.train.label_scheme
     (['train', 'validation', 'test'], <Scheme.IOBES: 'IOBES'>)
     >>> corpus.test.sentences[0].labels[0]
-    'O'
+    'B-ORG'
 
     Args:
         config: As for `train`.
@@ -268,18 +262,3 @@ def _labelled_sentences(documents: Iterable[Document], model: Model) -> tuple[li
             raise CorpusError(f"the labels do not fit the model: {problem}") from None
         sentences.append(sentence)
     return sentences, gold
-
-
-def _new_folder(name: str) -> Path:
-    """Make a run directory that was not there."""
-    number = 1
-    while True:
-        folder = _RUNS / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as problem:
-            raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
-        else:
-            return folder

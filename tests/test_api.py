@@ -131,7 +131,8 @@ def test_evaluating_files_and_documents_with_folders_and_taggers(trained_run):
 
 def test_reading_any_format(tmp_path, trained_run):
     lines = tmp_path / "a.jsonl"
-    lines.write_text('{"text": "Ada left Oslo.", "entities": [[0, 3, "PER"], [9, 13, "LOC"]]}\n', encoding="utf-8")
+    entities = [{"start": 0, "end": 3, "label": "PER"}, {"start": 9, "end": 13, "label": "LOC"}]
+    lines.write_text(json.dumps({"text": "Ada left Oslo.", "entities": entities}) + "\n", encoding="utf-8")
     (document,) = nertool.read(lines)
     assert [(each.text, each.label) for each in document.entities] == [("Ada", "PER"), ("Oslo", "LOC")]
     other = lines.rename(tmp_path / "a.data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -178,8 +179,8 @@ def test_tagging_twice_changes_nothing(trained_run, overwrite):
     doc.set_ents([Span(doc, first.start, first.end, label=first.label, kb_id="Q7259"), *rest])
     assert found(nlp.get_pipe("nertool")(doc)) == before
     assert doc.ents[0].kb_id_ == doc.spans["nertool"][0].kb_id_ == "Q7259"
-    # A Doc without its span groups.
-    bare = next(DocBin(docs=[doc], store_user_data=False, span_data_attrs=[]).get_docs(nlp.vocab))
+    # A Doc that has lost its span groups, as in a file.
+    bare = doc.copy()
     bare.spans.clear()
     assert found(nlp.get_pipe("nertool")(bare)) == before
 
@@ -570,7 +571,10 @@ def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
 def test_settings_are_checked_when_the_component_is_added():
     nlp = spacy.blank("en")
     for settings_, message in (
-        ({"inputs": {"words": {"dimension": 3}}}, r"words\.dimension: no such setting.*Did you mean 'dimensions'"),
+        (
+            {"inputs": {"words": {"dimension": 3}}},
+            r"words\.dimension: no such setting.*Did you mean inputs\.words\.dimensions",
+        ),
         (
             {"inputs": {"c": {"kind": "column", "column": "chunk"}}},
             r"inputs\.c: the column 'chunk' is no attribute",
@@ -652,7 +656,7 @@ def test_a_column_comes_from_the_tokens(tiny_train, tmp_path):
     data = tagged_with_pos(nlp, tiny_train)
     train(nlp, data)
     pipe = nlp.get_pipe("nertool")
-    assert pipe.model.inputs["pos"].values == ["PROPN", "X"]
+    assert pipe.model.inputs["pos"].values == ["X", "PROPN"]
     for words, tags in tiny_train:
         doc = Doc(nlp.vocab, words=words, pos=["PROPN" if tag != "O" else "X" for tag in tags])
         gold = Doc(nlp.vocab, words=words, ents=tags)
@@ -756,5 +760,6 @@ def test_info_says_that_spacy_trained_it(tmp_path, monkeypatch, tiny_train):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["info", "nertool/model"])
     assert done.exit_code == 0, done.output
-    assert "trained on  a corpus that spaCy read\n" in done.output and "training    by spaCy" in done.output
+    assert re.search(r"trained on +a corpus that spaCy read\n", done.output)
+    assert re.search(r"training +by spaCy", done.output)
     assert "not finished" not in done.output

@@ -487,7 +487,7 @@ class TestInputs:
             "corpus.columns=[token, pos, chunk, ner]", "corpus.label=ner", "inputs.pos={kind: column, column: pos}"
         )
         prepared, *_, finished = run(config, tmp_path / "run")
-        assert prepared.model.inputs["pos"].values == ["NNP", "X"]
+        assert prepared.model.inputs["pos"].values == ["X", "NNP"]
         assert isinstance(finished, Finished) and finished.best.validation.micro.f1 > 0.9
         assert score(tmp_path / "run", config, "test") == finished.test
         # The network reads the column: other tags, other entities.
@@ -498,7 +498,9 @@ class TestInputs:
         assert named != label([Document(words, columns={"pos": ("X", "X", "X")})]).labels
 
     def test_a_split_without_the_column_is_refused(self, tiny_config: Make, tiny_yaml, tiny_train, tmp_path):
-        (tiny_yaml.parent / "test.jsonl").write_text('{"text": "Oslo .", "entities": [[0, 4, "LOC"]]}\n')
+        (tiny_yaml.parent / "test.jsonl").write_text(
+            '{"text": "Oslo .", "entities": [{"start": 0, "end": 4, "label": "LOC"}]}\n'
+        )
         self.corpora(tiny_yaml.parent, tiny_train)
         config = tiny_config(
             "corpus.columns=[token, pos, chunk, ner]",
