@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from nertool.config.schema import CorpusConfig
+from nertool.data.corpus import Split, read_split
 from nertool.data.vectors import look_up, read_vectors
-from nertool.formats.conll import iterate_sentences, read_conll
+from nertool.formats.registry import ReadOptions, Report, detect_format
 from nertool.text.schemes import Scheme
 
 
@@ -53,13 +56,18 @@ FILES = [
 ]
 
 
+def read(path: Path, target: Scheme | None = None, **settings: Any) -> Split:
+    return read_split(path, CorpusConfig(train="unused", **settings), target)
+
+
 @pytest.mark.parametrize("row", FILES, ids=lambda row: row[0])
 def test_counts(row):
     name, scheme, sentences, tokens, documents, entities, strays = row
     folder = name.split("/")[0]
     path, columns, strip = find(name), COLUMNS[folder], STRIP.get(folder)
     target = None if scheme == "plain" else Scheme.IOBES
-    corpus = read_conll(path, columns=columns, label=columns[-1], target=target, strip=strip)
+    corpus = read(path, target, columns=columns, label=columns[-1], strip=strip)
+    assert detect_format(path).name == "conll"
     assert corpus.scheme == scheme
     assert (len(corpus), corpus.token_count, corpus.document_count) == (sentences, tokens, documents)
     assert corpus.entity_counts().total() == entities
@@ -67,17 +75,19 @@ def test_counts(row):
 
 
 def test_conll2003_types_and_streaming_reads_the_same():
-    train = read_conll(find("conll03/train.txt"))
+    train = read(find("conll03/train.txt"))
     assert train.entity_counts() == {"LOC": 7140, "MISC": 3438, "ORG": 6321, "PER": 6600}
-    test = read_conll(find("conll03/test.txt"))
+    test = read(find("conll03/test.txt"))
     assert test.entity_counts() == {"LOC": 1668, "MISC": 702, "ORG": 1661, "PER": 1617}
-    assert list(iterate_sentences(test.path)) == test.tokens
+    documents = detect_format(test.path).read(test.path, ReadOptions(labelled=False), Report())
+    streamed = [sentence.tokens for document in documents for sentence in document.sentences()]
+    assert streamed == [sentence.tokens for sentence in test.sentences]
 
 
 def test_weibo_digits_are_stripped():
-    corpus = read_conll(find("weibo_zh/dev.txt"), strip=STRIP["weibo_zh"])
+    corpus = read(find("weibo_zh/dev.txt"), strip=STRIP["weibo_zh"])
     # Emoji that were broken before us are two replacement characters.
-    odd = {token for sentence in corpus.tokens for token in sentence if len(token) != 1}
+    odd = {token for sentence in corpus.sentences for token in sentence.tokens if len(token) != 1}
     assert odd == {"\ufffd\ufffd"}
 
 
@@ -90,6 +100,6 @@ def test_glove_and_its_coverage():
         assert vectors.words[line] == row[0]
         assert vectors.matrix[line].tolist() == [np.float32(value) for value in row[1:]]
     for split, percent in (("train", 97.8), ("valid", 98.0), ("test", 97.2)):
-        words = [word for tokens in read_conll(find(f"conll03/{split}.txt")).tokens for word in tokens]
+        words = [word for document in read(find(f"conll03/{split}.txt")).documents for word in document.tokens]
         known = sum(look_up(word, vectors.index) is not None for word in words)
         assert round(100 * known / len(words), 1) == percent, split
