@@ -1,158 +1,214 @@
-"""Words, characters and labels as numbers, and batches of them, against look-ups one by one."""
+"""Forms as numbers, and batches of them, against look-ups one by one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import small_config
 
-from nertool.data.batching import EncodedCorpus, Forms, case_of, reading_order, training_order
-from nertool.data.vectors import Vectors
-from nertool.data.vocabulary import (
-    BORDER,
-    UNKNOWN_CHARACTER,
-    UNKNOWN_ROW,
-    Lexicon,
-    build_lexicon,
-    initial_rows,
+from nertool.data.encoding import (
+    EncodedCorpus,
+    Forms,
+    Table,
+    concatenate,
+    reading_order,
+    training_order,
 )
-from nertool.text.schemes import Scheme
+from nertool.data.vectors import look_up
+from nertool.model.batch import Layout
+from nertool.model.inputs import Input
+from nertool.model.inputs.case import Case, case_of
+from nertool.model.inputs.characters import (
+    BOUNDARY,
+    UNKNOWN_CHARACTER,
+    Characters,
+    ConvolvedCharacters,
+    RecurrentCharacters,
+)
+from nertool.model.inputs.column import Column
+from nertool.model.inputs.words import UNKNOWN_ROW, Words
+from nertool.text.document import UNKNOWN, Document
 
 LABELS = ["O", "B-X", "I-X"]
+NUMBERS = {label: number for number, label in enumerate(LABELS)}
 tokens = st.text("abAB01é -", min_size=1, max_size=12)
 corpora = st.lists(st.lists(tokens, min_size=1, max_size=8), min_size=1, max_size=12)
 
 
-def lexicon() -> Lexicon:
-    return Lexicon(["ab", "a0", "AB", "b", "é"], ["a", "b", "A", "0"], LABELS, Scheme.IOB2)
+def spelling(width: int = 3, maximum: int = 9, *, distinct: bool = True) -> Characters:
+    own = {"width": width} if distinct else {"network": "lstm"}
+    entry = small_config({"characters": {**own, "maximum": maximum}}).inputs["characters"]
+    return (ConvolvedCharacters if distinct else RecurrentCharacters)("characters", entry, ["a", "b", "A", "0"])
 
 
-def naive_windows(form: str, known: Lexicon, width: int, maximum: int, distinct: bool = True) -> list[list[int]]:
-    """The characters around each character, border where there are none, in the order met; each once or all."""
-    kinds = [known.kinds.get(character, UNKNOWN_CHARACTER) for character in form[:maximum]] or [BORDER]
+def encoders(spelled: Characters | None = None) -> dict[str, Input]:
+    entries = small_config({"case": {}, "tags": {"kind": "column", "column": "pos"}}).inputs
+    return {
+        "words": Words("words", entries["words"], ["ab", "a0", "AB", "b", "é"], 5),
+        "characters": spelled or spelling(),
+        "case": Case("case", entries["case"]),
+        "tags": Column("tags", entries["tags"], ["N", "V"]),
+    }
+
+
+def row_of(form: str) -> int:
+    found = look_up(form, {"ab": 1, "a0": 2, "AB": 3, "b": 4, "é": 5})
+    return UNKNOWN_ROW if found is None else found
+
+
+def naive_windows(
+    form: str, width: int = 3, maximum: int = 9, distinct: bool = True, numbers: str = "abA0"
+) -> list[list[int]]:
+    """Return the characters around each character, boundary where there are none, in order; each once or all."""
+    own = [2 + numbers.index(c) if c in numbers else UNKNOWN_CHARACTER for c in form[:maximum]] or [BOUNDARY]
     half = width // 2
-    places = range(len(kinds))
-    found: list[list[int]] = []
-    for place in places:
-        window = [kinds[at] if at in places else BORDER for at in range(place - half, place + half + 1)]
-        if not distinct or window not in found:
-            found.append(window)
-    return found
+    inside = range(len(own))
+    windows: list[list[int]] = []
+    for middle in inside:
+        window = [own[at] if at in inside else BOUNDARY for at in range(middle - half, middle + half + 1)]
+        if not distinct or window not in windows:
+            windows.append(window)
+    return windows
 
 
-def spellings(windows: np.ndarray, lengths: np.ndarray) -> list[list[list[int]]]:
-    """The windows of each form by itself."""
-    return [part.tolist() for part in np.split(windows, np.cumsum(lengths)[:-1])]
+def spellings(windows: np.ndarray, counts: np.ndarray) -> list[list[list[int]]]:
+    """Return the windows of each form by itself."""
+    return [part.tolist() for part in np.split(windows, np.cumsum(counts)[:-1])]
 
 
 class TestForms:
     @given(st.lists(tokens, max_size=30), st.sampled_from([1, 3, 5]), st.integers(1, 12), st.booleans())
-    def test_rows_and_windows_are_those_of_a_look_up_of_each_form(self, words, width, maximum, distinct):
-        known = lexicon()
-        forms = Forms(known, width, maximum, distinct=distinct)
+    def test_features_are_those_of_a_look_up_of_each_form(self, words, width, maximum, distinct):
+        width = width if distinct else 1
+        forms = Forms(encoders(spelling(width, maximum, distinct=distinct)))
         numbers = [forms[word] for word in words]
         assert numbers == [forms[word] for word in words]
         names = list(forms)
         assert [names[number] for number in numbers] == words
         assert len(forms) == len({"", *words})
         tables = forms.drain()
-        assert tables.rows.tolist() == [known.row(name) for name in names]
-        assert tables.cases.tolist() == [case_of(name) for name in names]
-        found = spellings(*tables.select(np.arange(len(names))))
-        assert found == [naive_windows(name, known, width, maximum, distinct) for name in names]
+        assert list(tables) == ["words", "characters", "case"], "of context-free inputs alone"
+        assert {len(table) for table in tables.values()} == {len(names)}
+        assert tables["words"].values.tolist() == list(map(row_of, names))
+        assert tables["case"].values.tolist() == list(map(case_of, names))
+        result = spellings(*tables["characters"].select(np.arange(len(names))))
+        assert result == [naive_windows(name, width, maximum, distinct) for name in names]
 
     @given(st.lists(tokens, min_size=1, max_size=20), st.randoms())
     def test_forms_can_be_selected_in_any_order_and_twice(self, words, random):
-        known = lexicon()
-        forms = Forms(known, 3, 20)
+        forms = Forms(encoders())
         numbers = [forms[word] for word in words] * 2
         random.shuffle(numbers)
         names = list(forms)
-        windows, lengths = forms.drain().select(np.array(numbers))
-        assert spellings(windows, lengths) == [naive_windows(names[n], known, 3, 20) for n in numbers]
+        tables = forms.drain()
+        windows, counts = tables["characters"].select(np.array(numbers))
+        assert spellings(windows, counts) == [naive_windows(names[n]) for n in numbers]
+        (rows,) = tables["words"].select(np.array(numbers))
+        assert rows.tolist() == [row_of(names[n]) for n in numbers]
 
-    def test_form_zero_pads(self):
-        forms = Forms(lexicon(), 3, 20)
+    def test_form_zero_is_padding(self):
+        forms = Forms(encoders())
         assert forms[""] == 0
         tables = forms.drain()
-        windows, lengths = tables.select(np.array([0]))
-        assert tables.rows.tolist() == [UNKNOWN_ROW]
-        assert windows.tolist() == [[BORDER, BORDER, BORDER]]
-        assert lengths.tolist() == [1]
+        windows, counts = tables["characters"].select(np.array([0]))
+        assert tables["words"].values.tolist() == [UNKNOWN_ROW]
+        assert (windows.tolist(), counts.tolist()) == ([[BOUNDARY] * 3], [1])
 
     def test_draining_again_gives_the_forms_added_since(self):
-        known = lexicon()
-        forms = Forms(known, 3, 20)
+        forms = Forms(encoders())
         forms["ab"], forms["zz"]
         first = forms.drain()
-        assert len(first.rows) == 3
         assert (forms["ab"], forms["b"], forms["a0x"]) == (1, 3, 4)
         second = forms.drain()
-        assert second.rows.tolist() == [known.row("b"), UNKNOWN_ROW]
-        assert second.cases.tolist() == [1, 1]
-        found = spellings(*second.select(np.arange(2)))
-        assert found == [naive_windows(form, known, 3, 20) for form in ("b", "a0x")]
-        assert len(forms.drain().rows) == 0
-
-
-@pytest.mark.parametrize(
-    ("forms", "case"),
-    [
-        (["", "1984", ",", "東京", "3-1", "\ud800"], 0),
-        (["house", "e-mail", "1st", "ß", "élan", "x"], 1),
-        (["NATO", "U.S.", "B2B", "ÉTÉ", "A4", "II"], 2),
-        (["Paris", "I", "É", "Élan", "Jean-luc", "Ab1"], 3),
-        (["iPhone", "McDonald", "PhD", "Jean-Luc", "eBay", "1Password", "'Tis"], 4),
-    ],
-)
-def test_how_a_form_uses_capitals(forms, case):
-    assert {form: case_of(form) for form in forms} == dict.fromkeys(forms, case)
+        assert second["words"].values.tolist() == [row_of("b"), UNKNOWN_ROW]
+        windows = spellings(*second["characters"].select(np.arange(2)))
+        assert windows == [naive_windows("b"), naive_windows("a0x")]
+        assert {len(table) for table in forms.drain().values()} == {0}
+        for name, table in first.items():
+            both = concatenate([table, second[name]])
+            assert len(both) == 5
+            again = Forms(encoders())
+            for form in ("ab", "zz", "b", "a0x"):
+                again[form]
+            wanted = again.drain()[name].select(np.arange(5))
+            assert all(map(np.array_equal, both.select(np.arange(5)), wanted))
 
 
 class TestEncodedCorpus:
     @given(corpora, st.data())
     def test_a_batch_holds_what_a_look_up_token_by_token_finds(self, sentences, data):
-        known = lexicon()
         labels = [
-            data.draw(st.lists(st.sampled_from(LABELS), min_size=len(s), max_size=len(s))) for s in sentences
+            data.draw(st.lists(st.sampled_from([*LABELS, "B-NEW", UNKNOWN]), min_size=len(s), max_size=len(s)))
+            for s in sentences
         ]
-        corpus = EncodedCorpus(Forms(known, 3, 9), sentences, labels, {label: n for n, label in enumerate(LABELS)})
+        tags = [data.draw(st.lists(st.sampled_from("NVX"), min_size=len(s), max_size=len(s))) for s in sentences]
+        documents = [
+            Document(tuple(own), labels=tuple(row), columns={"pos": tuple(pos)})
+            for own, row, pos in zip(sentences, labels, tags, strict=True)
+        ]
+        corpus = EncodedCorpus(encoders(), documents, NUMBERS)
         assert len(corpus) == len(sentences)
         assert corpus.token_count == sum(map(len, sentences))
         chosen = data.draw(st.permutations(range(len(sentences))))[: data.draw(st.integers(1, len(sentences)))]
         batch = corpus.batch(np.array(chosen))
-        assert batch.sentences.tolist() == list(chosen)
-        assert batch.mask.shape == (max(len(sentences[place]) for place in chosen), len(chosen))
-        assert batch.mask.sum(0).tolist() == [len(sentences[place]) for place in chosen]
-        assert batch.token_count == sum(len(sentences[place]) for place in chosen)
-        found = spellings(batch.windows, batch.window_counts)
+        assert batch.lengths.tolist() == [len(sentences[place]) for place in chosen]
+        assert batch.forms.shape == (batch.lengths.max(), len(chosen))
+        assert batch.token_count == batch.lengths.sum()
+        rows, cases = (batch.form_features[name][0] for name in ("words", "case"))
+        windows = spellings(*batch.form_features["characters"])
+        known = {**NUMBERS, UNKNOWN: -1}
         for column, place in enumerate(chosen):
-            for step in range(len(batch.mask)):
+            for step in range(len(batch.forms)):
                 inside = step < len(sentences[place])
                 form = sentences[place][step] if inside else ""
                 number = batch.forms[step, column]
-                assert batch.mask[step, column] == inside
-                assert batch.rows[number] == known.row(form)
-                assert batch.cases[number] == case_of(form)
-                assert found[number] == naive_windows(form, known, 3, 9)
-                assert batch.labels[step, column] == (LABELS.index(labels[place][step]) if inside else 0)
+                assert rows[number] == row_of(form)
+                assert cases[number] == case_of(form)
+                assert windows[number] == naive_windows(form)
+                assert batch.labels[step, column] == (known.get(labels[place][step], 0) if inside else 0)
+                tag = {"N": 1, "V": 2}.get(tags[place][step], 0) if inside else 0
+                assert batch.token_features["tags"][step, column] == tag
         # Nothing is computed twice, and nothing that no token needs.
-        distinct = {token for place in chosen for token in sentences[place]} | (
-            {""} if not batch.mask.all() else set()
-        )
-        assert len(batch.rows) == len(distinct)
+        distinct = {token for place in chosen for token in sentences[place]}
+        distinct |= {""} if len(set(batch.lengths.tolist())) > 1 else set()
+        assert len(rows) == len(distinct)
         assert batch.labels.dtype == np.int64
 
-    def test_labels_may_be_unknown_or_absent(self):
-        known = lexicon()
-        numbers = {label: n for n, label in enumerate(LABELS)}
-        corpus = EncodedCorpus(Forms(known, 3, 9), [["a", "b"]], [["I-X", "B-NEW"]], numbers)
-        assert corpus.batch(np.array([0])).labels.tolist() == [[2], [0]]
-        assert EncodedCorpus(Forms(known, 3, 9), [["a", "b"]]).batch(np.array([0])).labels is None
+    def test_labels_may_be_absent(self):
+        corpus = EncodedCorpus(encoders(), [Document(("a", "b"), columns={"pos": ("N", "V")})])
+        assert corpus.batch(np.array([0])).labels is None
+
+    def test_features_of_tokens_may_have_several_values(self):
+        class Pairs:
+            context_free = False
+
+            def encode_documents(self, documents):
+                count = sum(map(len, documents))
+                return Table(np.arange(1, 2 * count + 1).reshape(count, 2))
+
+        corpus = EncodedCorpus({"pairs": Pairs()}, [Document(("a", "b")), Document(("c",))])
+        features = corpus.batch(np.array([1, 0])).token_features["pairs"]
+        assert features.tolist() == [[[5, 6], [1, 2]], [[0, 0], [3, 4]]]
+
+
+class TestLayout:
+    @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
+    def test_sentences_are_reversed_within_their_own_length(self, lengths):
+        layout = Layout.of(np.array(lengths))
+        assert layout.lengths.tolist() == lengths
+        assert layout.mask.sum(0).tolist() == lengths
+        assert layout.ragged == (len(set(lengths)) > 1)
+        by_mask = Layout.of_mask(layout.mask)
+        assert by_mask.ragged
+        assert by_mask.lengths.tolist() == lengths
+        for order in (layout.order, by_mask.order) if layout.ragged else (by_mask.order,):
+            for column, length in enumerate(lengths):
+                rest = list(range(length, max(lengths)))
+                assert order[:, column].tolist() == [*reversed(range(length)), *rest]
 
 
 class TestTrainingOrder:
@@ -209,60 +265,15 @@ class TestReadingOrder:
         assert len(mixed) <= 3
 
 
-class TestLexicon:
-    SENTENCES = (["The", "cat", "saw", "Ada"], ["the", "cat", "in", "1987"])
-    TAGS = (["O", "O", "O", "B-PER"], ["O", "O", "O", "O"])
-
-    def vectors(self, words: list[str], dimensions: int = 2, base: float = 10.0) -> Vectors:
-        matrix = base + np.arange(len(words) * dimensions, dtype=np.float32).reshape(len(words), dimensions)
-        return Vectors(words, matrix, Path("own.txt"))
-
-    def test_it_holds_the_training_words_the_most_frequent_first(self):
-        built = build_lexicon(self.SENTENCES, self.TAGS, Scheme.IOB2)
-        assert built.words == ["cat", "1987", "Ada", "The", "in", "saw", "the"]
-        assert built.characters == sorted(set("ThecatsawAdathein1987"))
-        assert built.labels == ["O", "B-PER"]
-        assert (built.row_count, built.kind_count) == (8, len(built.characters) + 2)
-        assert [built.row(word) for word in built.words] == list(range(1, 8))
-
-    def test_other_words_fall_back_to_lower_case_then_to_zeros_then_to_unknown(self):
-        known = Lexicon(["cat", "the", "00", "a0b"], [], ["O"], Scheme.IOB2)
-        rows = {word: known.row(word) for word in ("cat", "CAT", "The", "17", "A9B", "dog", "")}
-        assert rows == {"cat": 1, "CAT": 1, "The": 2, "17": 3, "A9B": 4, "dog": UNKNOWN_ROW, "": UNKNOWN_ROW}
-
-    def test_rare_words_are_left_out_unless_they_have_a_vector(self):
-        built = build_lexicon(self.SENTENCES, self.TAGS, Scheme.IOB2, [self.vectors(["ada", "dog"])], 2)
-        # "Ada" is found in the vectors in lower case.
-        assert built.words == ["cat", "Ada", "ada", "dog"]
-
-    def test_words_of_the_vectors_that_training_never_saw_are_added_up_to_a_number(self):
-        files = [self.vectors(["dog", "cat", "emu"]), self.vectors(["fox", "dog", "gnu"])]
-
-        def extra(number: int) -> list[str]:
-            return build_lexicon(self.SENTENCES, self.TAGS, Scheme.IOB2, files, 1, number).words[7:]
-
-        assert extra(100) == ["dog", "emu", "fox", "gnu"]
-        assert extra(3) == ["dog", "emu", "fox"]
-        assert extra(0) == []
-
-    def test_words_of_the_vectors_bring_no_characters(self):
-        built = build_lexicon(self.SENTENCES, self.TAGS, Scheme.IOB2, [self.vectors(["żółw"])])
-        assert "ż" not in built.characters
-
-    def test_the_table_has_pretrained_vectors_and_random_ones_elsewhere(self):
-        files = [self.vectors(["cat", "dog"]), self.vectors(["ada", "cat"], 3, base=50.0)]
-        built = build_lexicon(self.SENTENCES, self.TAGS, Scheme.IOB2, files)
-        random = np.random.default_rng(1).normal(size=(built.row_count, 5)).astype(np.float32)
-        table = initial_rows(built, files, random)
-        np.testing.assert_array_equal(table[built.row("cat")], [10, 11, 53, 54, 55])
-        for word, parts in {"dog": ([12, 13], None), "Ada": (None, [50, 51, 52]), "saw": (None, None)}.items():
-            row = built.row(word)
-            np.testing.assert_array_equal(table[row, :2], parts[0] or random[row, :2])
-            np.testing.assert_array_equal(table[row, 2:], parts[1] or random[row, 2:])
-        np.testing.assert_array_equal(table[UNKNOWN_ROW], random[UNKNOWN_ROW])
-        assert table.dtype == np.float32
-
-    @pytest.mark.parametrize("labels", [["O", "B-PER"], ["VERB", "NOUN"]])
-    def test_outside_comes_first_where_there_is_one(self, labels):
-        built = build_lexicon([["a", "b"]], [labels], Scheme.PLAIN)
-        assert built.labels == (["O", "B-PER"] if "O" in labels else ["NOUN", "VERB"])
+@pytest.mark.parametrize(
+    ("forms", "case"),
+    [
+        (["", "1984", ",", "東京", "3-1", "\ud800"], 0),
+        (["house", "e-mail", "1st", "ß", "élan", "x"], 1),
+        (["NATO", "U.S.", "B2B", "ÉTÉ", "A4", "II"], 2),
+        (["Paris", "I", "É", "Élan", "Jean-luc", "Ab1"], 3),
+        (["iPhone", "McDonald", "PhD", "Jean-Luc", "eBay", "1Password", "'Tis"], 4),
+    ],
+)
+def test_how_a_form_uses_capitals(forms, case):
+    assert {form: case_of(form) for form in forms} == dict.fromkeys(forms, case)

@@ -90,8 +90,8 @@ def read_vectors(path: str | Path) -> Vectors:
             numbers of rows and dimensions) or word2vec binary, each plain or gzip.
 
     Raises:
-        CorpusError: The file cannot be read, is empty or truncated, or has a row with the wrong number of values, with
-            something else than finite numbers, or with a word that is not UTF-8.
+        CorpusError: The file cannot be read, is empty or truncated, or has a row with the wrong number of
+            values, with something else than finite numbers, or with a word that is not UTF-8.
     """
     path = Path(path)
     with open_bytes(path, _WHAT) as stream:

@@ -178,6 +178,8 @@ class Gazetteer(Input):
     def _normalized(self, texts: list[str]) -> list[str]:
         if self.config.lowercase:
             texts = list(map(str.lower, texts))
+        if "" in texts:  # spaCy refuses empty tokens
+            texts = [text or _SEPARATOR for text in texts]
         try:
             "".join(texts).encode()
         except UnicodeEncodeError:  # halves of surrogate pairs, which spaCy cannot hold
