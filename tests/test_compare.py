@@ -298,7 +298,7 @@ class TestResults:
         config = tiny_config()
         write_run(a_run(), config, fingerprint(config), tmp_path)
         path = tmp_path / "run.json"
-        found = damage(json.loads(path.read_text()))
+        found = damage(json.loads(path.read_text(encoding="utf-8")))
         path.write_text(found if isinstance(found, str) else json.dumps(found))
         assert read_run(tmp_path, config) is None
 
@@ -415,7 +415,7 @@ class TestProcesses:
         files = [job.folder / "pid" for job in jobs]
         while not (files[0].exists() and files[1].exists()):
             assert isinstance(next(records), Running)
-        numbers = [int(path.read_text()) for path in files[:2]]
+        numbers = [int(path.read_text(encoding="utf-8")) for path in files[:2]]
         assert all(map(alive, numbers))
         if how == "closed":
             records.close()
@@ -469,7 +469,7 @@ class TestProcesses:
         main(folder, os.getppid())
         found = read_run(folder, config)
         assert found is not None and len(found.curve) == len(found.losses) == 4
-        lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         assert (found.curve, found.losses) == ([line["f1"] for line in lines], [line["loss"] for line in lines])
         assert found.gradients is not None
         assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
@@ -502,7 +502,11 @@ class TestProcesses:
         running.kill()
         running.wait()
         log = folder / "log.txt"
-        wait_for(lambda: log.read_text() == "error: the comparison that started this training has ended\n")
+        wait_for(
+            lambda: (
+                log.read_text(encoding="utf-8") == "error: the comparison that started this training has ended\n"
+            )
+        )
         assert not (folder / "run.json").exists()
 
 
@@ -529,7 +533,7 @@ class TestWatcher:
         ]
         watcher, output = self.shown(jobs, records)
         assert output.splitlines() == [
-            "1 training had ended before and will not be done again.",
+            "1 training ended earlier and will not be repeated.",
             "kind=none           seed 1  validation 50.00  test 40.00  best epoch 2/3  1:15",
             "[red]x[/] [/b] :x:  seed 1  failed: no [/b] \\ (a/[b]/log.txt)",
             "a [31m              seed 1  validation 50.00  best epoch 2/3  1:15",
@@ -541,7 +545,7 @@ class TestWatcher:
         for terminal in (False, True):
             records = [Ended(job, a_run(), True) for job in jobs]
             watcher, output = self.shown(jobs, records, force_terminal=terminal)
-            assert "2 trainings had ended before and will not be done again." in output
+            assert "2 trainings ended earlier and will not be repeated." in output
             assert len(watcher.results) == 2
 
     def test_the_time_left_is_never_negative(self, tiny_yaml):
@@ -649,7 +653,7 @@ class TestCommand:
             assert {path.name for path in job.folder.iterdir()} == {
                 *("config.yaml", VOCABULARY, WEIGHTS, "metrics.jsonl", "results.json", "run.json", "log.txt")
             }
-            assert (job.folder / "log.txt").read_text() == ""
+            assert (job.folder / "log.txt").read_text(encoding="utf-8") == ""
         lines = grid.output.splitlines()
         ended = sorted(line for line in lines if re.match(r"kind=(rnn |none)  seed [12]  validation ", line))
         assert [line[:17] for line in ended] == [f"kind={k}  seed {s}" for k in ("none", "rnn ") for s in (1, 2)]
@@ -663,8 +667,11 @@ class TestCommand:
         for job in grid.jobs:
             run = grid.runs[job.folder]
             assert isinstance(run, Run)
-            results = json.loads((job.folder / "results.json").read_text())
-            metrics = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+            results = json.loads((job.folder / "results.json").read_text(encoding="utf-8"))
+            metrics = [
+                json.loads(line)
+                for line in (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             assert run.seed == results["seed"] == job.seed
             assert (run.validation, run.test) == (results["validation"]["f1"], results["test"]["f1"])
             assert run.best_epoch == results["best_epoch"]
@@ -700,12 +707,14 @@ class TestCommand:
             assert (tmp_path / "run" / name).read_bytes() == (job.folder / name).read_bytes()
 
     def test_the_second_time_nothing_is_trained_and_the_report_is_the_same(self, grid, inside):
-        timeless = re.compile(r"(?m)^.*(?:Took|\"seconds\": [\d.]+,\n    \"versions).*$")
+        timeless = re.compile(r"(?m)^.*(?:\*\*Time:\*\*|\"seconds\": [\d.]+,\n    \"versions).*$")
         before = {name: (grid.folder / f"report.{name}").read_text(encoding="utf-8") for name in ("md", "json")}
         output = succeed(*grid.command)
-        assert output.startswith("4 trainings had ended before and will not be done again.\n")
+        assert output.startswith("4 trainings ended earlier and will not be repeated.\n")
         assert output.partition("Comparison of")[2] == grid.output.partition("Comparison of")[2]
-        report, old = (json.loads(text) for text in ((grid.folder / "report.json").read_text(), before["json"]))
+        report, old = (
+            json.loads(text) for text in ((grid.folder / "report.json").read_text("utf-8"), before["json"])
+        )
         assert {**report, "seconds": 0} == {**old, "seconds": 0}
         now = (grid.folder / "report.md").read_text(encoding="utf-8")
         assert timeless.sub("", now) == timeless.sub("", before["md"])
@@ -740,9 +749,9 @@ class TestCommand:
         line = result.stdout.splitlines()[0]
         assert re.match("tiny  seed 1  failed: .*training diverged: ", line)
         assert line.endswith("(grid/tiny/seed-1/log.txt)")
-        assert "training diverged" in Path("grid/tiny/seed-1/log.txt").read_text()
+        assert "training diverged" in Path("grid/tiny/seed-1/log.txt").read_text(encoding="utf-8")
         assert "training diverged" in Path("grid/report.html").read_text(encoding="utf-8")
-        (cell,) = json.loads(Path("grid/report.json").read_text())["cells"]
+        (cell,) = json.loads(Path("grid/report.json").read_text(encoding="utf-8"))["cells"]
         assert (len(cell["runs"]), len(cell["failures"])) == (0, 1)
 
     @posix
@@ -779,7 +788,7 @@ class TestCommand:
         _, error = running.communicate(timeout=60)
         assert running.returncode == 130
         assert error == "\nStopped. 1 of 2 trainings have ended; the same command goes on with the others.\n"
-        assert not alive(int(number.read_text()))
+        assert not alive(int(number.read_text(encoding="utf-8")))
         assert read_run(jobs[0].folder, jobs[0].config) == a_run()
         assert not (tmp_path / "grid" / "report.json").exists()
 
