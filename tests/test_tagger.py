@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import select
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations, count, product
@@ -18,15 +25,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertool.config.loading import load_config, locate_corpus
-from nertool.data.batching import EncodedCorpus, Forms
-from nertool.errors import BundleError, ConfigError, NertoolError
-from nertool.tagging import labeller, prediction
+from nertool.config.loading import load_config, locate_files
+from nertool.data.encoding import EncodedCorpus
+from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
+from nertool.model.batch import Batch
+from nertool.model.inputs import Column
+from nertool.model.model import Model
+from nertool.tagging import prediction, predictor
 from nertool.tagging import tagger as tagger_module
-from nertool.tagging.bundle import Model, load_bundle
-from nertool.tagging.tagger import Tagged, Tagger
-from nertool.text import tokenization as tokenisation
-from nertool.text.schemes import Scheme, spans
+from nertool.tagging.bundle import load_bundle
+from nertool.tagging.labels import LabelTables
+from nertool.tagging.predictor import Predictor
+from nertool.tagging.tagger import Tagger
+from nertool.text import tokenization
+from nertool.text.document import Document, Origin
+from nertool.text.schemes import Scheme, convert, spans, stray_positions
 from nertool.training.run import run
 
 # Known words, words of none, and what makes offsets go wrong: marks that combine, characters of two UTF-16
@@ -90,7 +103,7 @@ def looking(trained_run, tmp_path_factory) -> Tagger:
     path = trained_run.parent / "corpus" / "tiny.yaml"
     settings = ["training.epochs=1", "model.attention={kind: multi_head, dimensions: 8, heads: 4}"]
     folder = tmp_path_factory.mktemp("looking")
-    list(run(locate_corpus(load_config(path, settings), path), folder))
+    list(run(locate_files(load_config(path, settings), path), folder))
     return Tagger.load(folder)
 
 
@@ -99,21 +112,29 @@ def model(tagger) -> Model:
     return tagger.model
 
 
+def documents(*sentences: list[str]) -> list[Document]:
+    return [Document(tuple(tokens)) for tokens in sentences]
+
+
 def in_language(model: Model, language: str) -> Model:
     return replace(model, config=model.config.model_copy(update={"language": language}))
 
 
-def check(found: Tagged, text: str, scheme: Scheme = Scheme.IOB2) -> None:
+def ends(document: Document) -> list[int]:
+    return [end for _, end in document.bounds]
+
+
+def check(found: Document, text: str, scheme: Scheme = Scheme.IOB2) -> None:
     """Everything that holds for any text that was tagged."""
     assert found.text == text
     assert len(found.tokens) == len(found.offsets) == len(found.labels)
-    assert found.tokens == [text[start:end] for start, end in found.offsets]
-    assert found.sentences == sorted(set(found.sentences))
-    assert found.sentences[-1:] == ([len(found.tokens)] if found.tokens else [])
-    assert all(end > 0 for end in found.sentences)
+    assert list(found.tokens) == [text[start:end] for start, end in found.offsets]
+    assert found.sentence_starts == tuple(sorted(set(found.sentence_starts)))
+    assert found.sentence_starts[:1] == ((0,) if found.tokens else ())
+    assert all(start < len(found.tokens) for start in found.sentence_starts)
     # Entities are what the labels say, sentence by sentence.
     expected = []
-    for first, last in zip([0, *found.sentences], found.sentences, strict=False):
+    for first, last in found.bounds:
         for span in spans(found.labels[first:last], scheme):
             start, end = found.offsets[first + span.start][0], found.offsets[first + span.end - 1][1]
             expected.append((start, end, span.type))
@@ -125,14 +146,10 @@ def check(found: Tagged, text: str, scheme: Scheme = Scheme.IOB2) -> None:
     assert json.loads(json.dumps(found.to_json()))["text"] == text
 
 
-def same(found: Tagged, wanted: Tagged) -> None:
+def same(found: Document, wanted: Document) -> None:
     """Equal, but for rounding in the scores."""
-    assert replace(found, entities=[]) == replace(wanted, entities=[])
-    assert [replace(entity, score=0) for entity in found.entities] == [
-        replace(entity, score=0) for entity in wanted.entities
-    ]
-    scores = [entity.score for entity in found.entities]
-    assert scores == pytest.approx([entity.score for entity in wanted.entities], abs=1e-5)
+    assert replace(found, scores=None) == replace(wanted, scores=None)
+    assert found.scores == pytest.approx(wanted.scores, abs=1e-5)
 
 
 @contextmanager
@@ -164,21 +181,21 @@ class TestOffsets:
     def test_any_tokens(self, tagger, tokens):
         (found,) = tagger.tag_tokens([tokens])
         check(found, " ".join(tokens))
-        assert found.tokens == tokens
-        assert found.sentences == ([len(tokens)] if tokens else [])
+        assert found.tokens == tuple(tokens)
+        assert found.sentence_starts == ((0,) if tokens else ())
 
     def test_every_sample_has_what_it_takes_to_fail(self, tagger):
         found = list(tagger.tag_texts(SAMPLES))
         for each, text in zip(found, SAMPLES, strict=True):
             check(each, text)
         assert sum(len(each.entities) for each in found) > 10
-        assert any(len(each.sentences) > 1 for each in found)
+        assert any(len(each.sentence_starts) > 1 for each in found)
 
     def test_training_sentences_come_back_with_their_entities(self, tagger, tiny_train):
         for (tokens, labels), found in zip(
             tiny_train, tagger.tag_tokens(tokens for tokens, _ in tiny_train), strict=True
         ):
-            assert (found.tokens, found.labels) == (tokens, labels)
+            assert (found.tokens, found.labels) == (tuple(tokens), tuple(labels))
 
     def test_a_character_of_two_units_counts_as_one(self, tagger):
         found = tagger.tag("🎈🎈 Babbage lived in London .")
@@ -188,15 +205,15 @@ class TestOffsets:
 
     def test_sentences_end_where_the_rules_say(self, tagger):
         found = tagger.tag("Nobody came. Rain fell!  She met him?\nYes")
-        assert [found.tokens[end - 1] for end in found.sentences] == [".", "!", "?", "Yes"]
+        assert [found.tokens[end - 1] for end in ends(found)] == [".", "!", "?", "Yes"]
 
     @pytest.mark.parametrize("text", ["", " ", "\n", " \t\r\n\u3000\u2028 "])
     def test_nothing_in_gives_nothing_out(self, tagger, text):
-        assert tagger.tag(text) == Tagged(text, [], [], [], [], [])
+        assert tagger.tag(text) == Document((), text, labels=(), scheme=Scheme.IOB2, scores=())
 
     def test_no_texts_and_no_tokens(self, tagger):
         assert list(tagger.tag_texts([])) == list(tagger.tag_tokens([])) == []
-        assert list(tagger.tag_tokens([[]])) == [Tagged("", [], [], [], [], [])]
+        assert list(tagger.tag_tokens([[]])) == [Document((), labels=(), scheme=Scheme.IOB2, scores=())]
 
     def test_a_token_of_ten_thousand_characters(self, tagger):
         text = "Oslo " + "y" * 10_000 + " Oslo"
@@ -208,14 +225,12 @@ class TestOffsets:
 class TestScores:
     def brute_force(self, model: Model, tokens: list[str], start: int, end: int, labels: list[int]) -> float:
         """Share of the mass of all label paths that carries these labels from start to end."""
-        network, settings = model.network, model.config.model.characters
-        corpus = EncodedCorpus(Forms(model.lexicon, settings.width, settings.maximum), [tokens])
+        network = model.network
+        corpus = EncodedCorpus(model.inputs, [Document(tuple(tokens))])
         with torch.inference_mode():
-            emissions = network(corpus.batch(np.array([0])))[:, 0].double().numpy()
+            emissions = network(Batch.of(corpus.batch(np.array([0]))))[:, 0].double().numpy()
         decoder = network.decoder
-        first = (decoder.start_transitions + decoder.start_penalty).detach().double().numpy()
-        step = (decoder.transitions + decoder.transitions_penalty).detach().double().numpy()
-        last = (decoder.end_transitions + decoder.end_penalty).detach().double().numpy()
+        first, step, last = (values.detach().double().numpy() for values in decoder.scores(constrained=True))
         paths = np.indices((len(first),) * len(tokens)).reshape(len(tokens), -1).T  # (paths, time)
         score = first[paths[:, 0]] + last[paths[:, -1]] + emissions[np.arange(len(tokens)), paths].sum(1)
         score += step[paths[:, :-1], paths[:, 1:]].sum(1)
@@ -225,8 +240,8 @@ class TestScores:
     @pytest.mark.parametrize("text", ["Oslo", "Mina Lind", "Ada beat Oslo", "Babbage lived in London ."])
     def test_they_are_the_share_of_all_label_paths(self, tagger, model, text):
         tokens = text.split()
-        labelled = labeller.Labeller(model).label([["Nobody", "came"], tokens], probabilities=True)
-        numbers = [model.lexicon.labels.index(label) for label in labelled.labels[1]]
+        labelled = Predictor(model).predict(documents(["Nobody", "came"], tokens), probabilities=True)
+        numbers = [model.labels.index(label) for label in labelled.labels[1]]
         wanted = {}
         for start, end in combinations(range(len(tokens) + 1), 2):
             wanted[start, end] = self.brute_force(model, tokens, start, end, numbers[start:end])
@@ -268,11 +283,11 @@ class TestStream:
 
 class TestCompany:
     @pytest.fixture
-    def alone(self, model) -> list[Tagged]:
+    def alone(self, model) -> list[Document]:
         """Each sample tagged by a tagger that met nothing else."""
         fresh = [Tagger(model) for _ in SAMPLES]
         for each in fresh[1:]:
-            each._cut = fresh[0]._cut
+            each._tokenizer = fresh[0]._tokenizer
         return [each.tag(text) for each, text in zip(fresh, SAMPLES, strict=True)]
 
     @pytest.mark.parametrize(
@@ -291,7 +306,7 @@ class TestCompany:
         homes = {
             "TOKENS_AT_ONCE": tagger_module,
             "TOKENS_PER_BATCH": prediction,
-            "FORMS_KEPT": labeller,
+            "FORMS_KEPT": predictor,
         }
         for name, value in sizes.items():
             monkeypatch.setattr(homes[name], name, value)
@@ -310,7 +325,7 @@ class TestCompany:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             patch.setattr(tagger_module, "TOKENS_AT_ONCE", at_once)
             patch.setattr(prediction, "TOKENS_PER_BATCH", per_batch)
-            patch.setattr(labeller, "FORMS_KEPT", kept)
+            patch.setattr(predictor, "FORMS_KEPT", kept)
             for found, each in zip(tagger.tag_texts(batch), wanted, strict=True):
                 same(found, each)
 
@@ -326,7 +341,7 @@ class TestCompany:
             return made[-1]
 
         monkeypatch.setattr(spacy, "blank", spy)
-        monkeypatch.setattr(tokenisation, "STRINGS_KEPT", 60)
+        monkeypatch.setattr(tokenization, "STRINGS_KEPT", 60)
         tagger = Tagger(model)
         for found, each in zip(tagger.tag_texts(texts), wanted, strict=True):
             same(found, each)
@@ -336,15 +351,17 @@ class TestCompany:
 
     def test_texts_and_tokens_agree(self, tagger):
         (given,) = tagger.tag_tokens([SAMPLES[1].split(" ")])
-        same(given, tagger.tag(SAMPLES[1]))
+        wanted = tagger.tag(SAMPLES[1])
+        assert (given.text, given.offsets) == (wanted.text, wanted.offsets)
+        same(replace(given, source_text=wanted.text, source_offsets=wanted.offsets), wanted)
 
 
 class TestThreads:
     def test_one_tagger_for_several_threads(self, model, tagger, monkeypatch):
-        monkeypatch.setattr(labeller, "FORMS_KEPT", 8)
+        monkeypatch.setattr(predictor, "FORMS_KEPT", 8)
         wanted = [tagger.tag(text) for text in SAMPLES]
         together = threading.Barrier(4)
-        found: dict[int, list[Tagged]] = {}
+        found: dict[int, list[Document]] = {}
 
         def work(number: int) -> None:
             together.wait()
@@ -385,7 +402,7 @@ class TestThreads:
 
         def work(wait: float) -> None:
             time.sleep(wait)
-            sentences.append(len(shared.tag("Nobody came . Rain fell .").sentences))
+            sentences.append(len(shared.tag("Nobody came . Rain fell .").sentence_starts))
 
         workers = [threading.Thread(target=work, args=(0.02 * number,)) for number in range(4)]
         for worker in workers:
@@ -399,8 +416,8 @@ class TestAttention:
     @given(texts)
     def test_any_text(self, looking, text):
         tagged, found = looking.tag(text), looking.attention(text)
-        assert [token for tokens, _ in found for token in tokens] == tagged.tokens
-        assert list(np.cumsum([len(tokens) for tokens, _ in found])) == tagged.sentences
+        assert tuple(token for tokens, _ in found for token in tokens) == tagged.tokens
+        assert list(np.cumsum([len(tokens) for tokens, _ in found])) == ends(tagged)
         for tokens, weights in found:
             assert weights.shape == (4, len(tokens), len(tokens))
             assert (weights >= 0).all()
@@ -413,14 +430,14 @@ class TestAttention:
         assert layer is not None
         forward = type(layer).forward
 
-        def watched(self, states, mask):
-            seen.append(self.weights(states, mask).detach().numpy())
-            return forward(self, states, mask)
+        def watched(self, states, layout):
+            seen.append(self.weights(states, layout).detach().numpy())
+            return forward(self, states, layout)
 
         monkeypatch.setattr(type(layer), "forward", watched)
         tokens = ["Mina", "Lind", "left", "New", "Haven", ",", "said", "Zyx", "."]
-        corpus = EncodedCorpus(looking.model.new_forms(), [tokens, tokens[:4]])
-        network.best_labels(corpus.batch(np.arange(2)))
+        corpus = EncodedCorpus(looking.model.inputs, documents(tokens, tokens[:4]))
+        network(Batch.of(corpus.batch(np.arange(2))))
         ((found_tokens, found),) = looking.attention(" ".join(tokens))
         assert found_tokens == tokens
         np.testing.assert_allclose(found, seen[0][0], rtol=1e-4, atol=1e-6)
@@ -438,7 +455,7 @@ class TestLanguages:
     def test_unknown_ones(self, model, language):
         tagger = Tagger(in_language(model, language))
         for _ in range(2):
-            with pytest.raises(ConfigError, match=f"language '{language}': spaCy cannot tokenise it"):
+            with pytest.raises(ConfigError, match=f"language '{language}': spaCy cannot tokenize it"):
                 tagger.tag("Ada Byron")
         (found,) = tagger.tag_tokens([["Babbage", "lived", "in", "London", "."]])
         assert [entity.text for entity in found.entities] == ["Babbage", "London"]
@@ -457,19 +474,19 @@ class TestLanguages:
         (tmp_path / "zh.yaml").write_text(
             "language: zh\n"
             "corpus: {train: zh.txt, validation: zh.txt, columns: [token, ner], label: ner}\n"
-            "words: {dimensions: 12}\n"
-            "model: {characters: {kind: none}, encoder: {hidden: 12}, dropout: 0.0}\n"
+            "inputs: {words: {dimensions: 12}, characters: {kind: none}}\n"
+            "model: {encoder: {kind: lstm, hidden: 12}, dropout: 0.0}\n"
             "training: {epochs: 25, batch_size: 3, optimizer: adam, learning_rate: 0.03, threads: 1}\n",
             encoding="utf-8",
         )
-        config = locate_corpus(load_config(tmp_path / "zh.yaml"), tmp_path / "zh.yaml")
+        config = locate_files(load_config(tmp_path / "zh.yaml"), tmp_path / "zh.yaml")
         *_, finished = run(config, tmp_path / "run")
         assert finished.best.validation.micro.f1 == 1.0
         text = "王小明住在北京。昨天下雨。 李华去上海了。"
         found = Tagger.load(tmp_path / "run").tag(text)
         check(found, text)
-        assert found.tokens == [character for character in text if character != " "]
-        assert found.sentences == [8, 13, 20]
+        assert found.tokens == tuple(character for character in text if character != " ")
+        assert ends(found) == [8, 13, 20]
         assert [(entity.text, entity.label) for entity in found.entities] == [
             ("王小明", "PER"),
             ("北京", "LOC"),
@@ -500,21 +517,21 @@ def test_a_folder_that_is_no_model(tmp_path: Path):
 
 @pytest.fixture
 def warm(trained_run: Path) -> Model:
-    """A model of its own, at a temperature at which the best reading does not have it all."""
+    """A model of its own, at a temperature that leaves the best label sequence less than all probability."""
     model = load_bundle(trained_run)
     model.network.decoder.temperature.fill_(5.0)
     return model
 
 
-class TestReadings:
+class TestAlternatives:
     def test_they_are_the_best_of_all_label_sequences(self, warm: Model):
         tokens = ["Ada", "met", "Lind"]
         tagger = Tagger(warm, n_best=4)
-        found = labeller.Labeller(warm).label([[], tokens, ["Oslo"]], n_best=4)
+        found = Predictor(warm).predict(documents([], tokens, ["Oslo"]), n_best=4)
         shares: dict[tuple[str, ...], float] = {}
-        for path in product(range(len(warm.lexicon.labels)), repeat=len(tokens)):
+        for path in product(range(len(warm.labels)), repeat=len(tokens)):
             share = TestScores().brute_force(warm, tokens, 0, len(tokens), list(path))
-            shares[tuple(warm.lexicon.labels[label] for label in path)] = share
+            shares[tuple(warm.labels[label] for label in path)] = share
         wanted = sorted(shares, key=lambda labels: -shares[labels])[:4]
         assert [tuple(labels) for labels, _ in found.alternatives[1]] == wanted
         for labels, probability in found.alternatives[1]:
@@ -524,12 +541,12 @@ class TestReadings:
         assert [each.probability for each in tagged.alternatives[0]] == [
             pytest.approx(shares[labels], abs=1e-6) for labels in wanted
         ]
-        assert tagged.alternatives[0][0].labels == tagged.labels
+        assert tuple(tagged.alternatives[0][0].labels) == tagged.labels
 
     def test_offsets_are_those_of_the_whole_text(self, warm: Model):
         text = "Nobody came. Mina Lind left New Haven."
         tagged = Tagger(warm, n_best=3).tag(text)
-        assert len(tagged.alternatives) == len(tagged.sentences) == 2
+        assert len(tagged.alternatives) == len(tagged.sentence_starts) == 2
         best = [entity for sentence in tagged.alternatives for entity in sentence[0].entities]
         assert best == [(entity.start, entity.end, entity.label) for entity in tagged.entities]
         assert {text[start:end] for start, end, _ in best} == {"Mina Lind", "New Haven"}
@@ -544,8 +561,8 @@ class TestReadings:
 class TestMarginals:
     @pytest.mark.parametrize("text", ["Oslo", "Mina Lind", "Ada met Lind"])
     def test_they_are_the_shares_of_all_label_sequences(self, warm: Model, text: str):
-        tokens, learnt = text.split(), warm.lexicon.labels
-        found = labeller.Labeller(warm).label([["Rain"], tokens], marginals=True).marginals(1)
+        tokens, learnt = text.split(), warm.labels
+        found = Predictor(warm).predict(documents(["Rain"], tokens), marginals=True).marginals(1)
         shown: list[dict[str, float]] = []
         for place in range(len(tokens)):
             shares = [
@@ -568,31 +585,31 @@ class TestMarginals:
         tagged = tagger.tag(text)
         assert len(tagged.marginals) == len(tagged.tokens)
         for token, each in zip(tagged.tokens, tagged.marginals, strict=True):
-            assert 1 - 0.001 * len(warm.lexicon.labels) < sum(each.values()) <= 1 + 1e-5, token
+            assert 1 - 0.001 * len(warm.labels) < sum(each.values()) <= 1 + 1e-5, token
         # An entity that is left out for its score is still there among the marginals.
         assert set(tagged.labels) == {"O"}
         assert all(
             label in each for label, each in zip(Tagger(warm).tag(text).labels, tagged.marginals, strict=True)
         )
         tree = json.loads(json.dumps(tagged.to_json()))
-        assert [dict(each) for each in tree["marginals"]] == tagged.marginals
+        assert tree["marginals"] == list(tagged.marginals)
         assert "marginals" not in Tagger(warm).tag("Oslo").to_json()
-        assert tagger.tag(" ").marginals == []
+        assert tagger.tag(" ").marginals == ()
 
     def test_names_of_other_schemes(self):
         labels = ["O", "B-X-Y", "I-X-Y", "L-X-Y", "U-X-Y", "I-Z"]
-        names, table = tagger_module._shown_labels(labels, Scheme.BILOU)
+        names, table = LabelTables(labels, Scheme.BILOU).shown_shares()
         assert names == ["O", "B-X-Y", "I-X-Y", "I-Z"]
         assert (np.array([0.1, 0.2, 0.3, 0.05, 0.25, 0.1]) @ table).tolist() == pytest.approx(
             [0.1, 0.45, 0.35, 0.1]
         )
         for scheme, learnt in [(Scheme.PLAIN, ["S-1", "NN", "$"]), (Scheme.IOB1, ["O", "I-X", "B-X"])]:
-            names, table = tagger_module._shown_labels(learnt, scheme)
+            names, table = LabelTables(learnt, scheme).shown_shares()
             assert names == learnt and (table == np.eye(3)).all()
 
     def test_not_asked_for(self, model: Model):
         with pytest.raises(ValueError, match="not asked for"):
-            labeller.Labeller(model).label([["Oslo"]]).marginals(0)
+            Predictor(model).predict(documents(["Oslo"])).marginals(0)
 
 
 def test_entities_below_the_least_score_are_left_out(warm: Model):
@@ -604,4 +621,259 @@ def test_entities_below_the_least_score_are_left_out(warm: Model):
     (kept,) = some.entities
     assert kept.score == scores[1] and kept in whole.entities
     assert sum(label != "O" for label in some.labels) == len(kept.text.split())
-    assert Tagger(warm, min_score=1.0).tag(text).labels == ["O"] * len(whole.tokens)
+    assert Tagger(warm, min_score=1.0).tag(text).labels == ("O",) * len(whole.tokens)
+
+
+LABELS = {
+    Scheme.IOB1: ["O", "I-PER", "B-PER", "I-LOC", "B-LOC"],
+    Scheme.IOB2: ["B-PER", "O", "I-LOC", "I-PER", "B-LOC"],
+    Scheme.IOBES: ["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in ("a-b", "LOC"))],
+    Scheme.BILOU: ["O", *(f"{prefix}-{kind}" for prefix in "BILU" for kind in ("PER", "LOC"))],
+    Scheme.BMES: ["O", *(f"{prefix}-{kind}" for prefix in "BMES" for kind in ("PER", "LOC"))],
+    Scheme.PLAIN: ["O", "NN", "S-1", "B-2"],
+}
+
+
+class TestLabelTables:
+    """The same answers for many sentences at once as `schemes` gives for one."""
+
+    @given(st.data(), st.sampled_from(list(LABELS)))
+    def test_entities_repair_and_conversion(self, data, scheme):
+        labels = LABELS[scheme]
+        rows = data.draw(st.lists(st.lists(st.integers(0, len(labels) - 1), max_size=8), max_size=5))
+        tables = LabelTables(labels, scheme)
+        offsets = np.cumsum([0, *map(len, rows)])
+        flat = np.array([number for row in rows for number in row], np.int16)
+        found = tables.entities(flat, offsets)
+        names = [[labels[number] for number in row] for row in rows]
+        pairs = zip(names, offsets.tolist(), strict=False)
+        wanted = [(at + span.start, at + span.end) for row, at in pairs for span in spans(row, scheme)]
+        assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == wanted
+        invalid = [number for number, row in enumerate(names) if stray_positions(row, scheme)]
+        assert tables.invalid(flat, offsets).tolist() == invalid
+        shown = tables.shown_names[tables.shown(flat, found)].tolist()
+        assert shown == [label for row in names for label in convert(row, scheme, tables.shown_scheme)]
+
+
+def test_what_is_scored_is_what_is_put_out(trained_run: Path, tiny_test):
+    """Without constraints the best labels may be invalid; predictions are their repair, as the tagger's are."""
+    model = load_bundle(trained_run)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # a decoder without constraints, and labels as good as drawn
+        for name in ("start", "transitions", "end"):
+            getattr(model.network.decoder, f"{name}_penalty").zero_()
+        torch.nn.init.normal_(model.network.scores.weight, std=3.0, generator=random)
+    sentences = documents(*(tokens for tokens, _ in tiny_test))
+    found = Predictor(model).predict(sentences, probabilities=True, n_best=2)
+    raw = [model.labels[number] for number in found.tables.labels.tolist()]
+    assert raw != [label for row in found.labels for label in row]
+    for number, (row, tagged) in enumerate(zip(found.labels, Tagger(model).tag_documents(sentences), strict=True)):
+        assert not stray_positions(row, model.scheme)
+        assert spans(row, model.scheme) == list(tagged.spans)
+        assert found.alternatives[number][0][0] == row
+        scores = [found.probability(number, span.start, span.end) for span in tagged.spans]
+        assert tagged.scores == pytest.approx(scores, abs=1e-6)
+
+
+class TestDocuments:
+    def test_all_but_labels_and_scores_stays(self, tagger):
+        given = Document(
+            ("Ada", "left", "Oslo", ".", "Rain", "fell", "."),
+            "Ada  left Oslo.\nRain fell.",
+            ((0, 3), (5, 9), (10, 14), (14, 15), (16, 20), (21, 25), (25, 26)),
+            (0, 4),
+            ("O", "B-X", "O", "O", "O", "O", "O"),
+            Scheme.IOB2,
+            columns={"pos": ("NNP", "VBD", "NNP", ".", "NN", "VBD", ".")},
+            id="7",
+            origin=Origin("file", "line", (3, 8)),
+        )
+        (found,) = tagger.tag_documents([given])
+        assert replace(found, labels=given.labels, scores=None) == given
+        assert ("Oslo", 10, 14) in [(entity.text, entity.start, entity.end) for entity in found.entities]
+        sentences = list(tagger.tag_documents(given.sentences()))
+        assert tuple(label for sentence in sentences for label in sentence.labels) == found.labels
+        assert found.scores == pytest.approx([score for each in sentences for score in each.scores], abs=1e-5)
+
+    def test_a_document_shows_itself_in_notebooks(self, tagger):
+        html = tagger("<b>Ada</b> & Oslo")._repr_html_()
+        assert "&lt;b&gt;" in html and "<b>" not in html and " &amp; " in html
+        assert html.count("<mark") == len(tagger("<b>Ada</b> & Oslo").entities) > 0
+        tags = Document(("a<", "b"), labels=("X&", "Y"), scheme=Scheme.PLAIN)._repr_html_()
+        assert tags.count("<mark") == 2 and "a&lt;" in tags and "X&amp;" in tags
+        assert "<mark" not in Document(("a", "b"))._repr_html_()
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (
+                lambda t: t.tag(["Ada"]),
+                r"tag takes one text, a string, and got a value of type list; use tag_texts",
+            ),
+            (lambda t: t(None), r"tag takes one text, a string, and got None"),
+            (lambda t: t.tag_texts("Ada left."), r"tag_texts takes several texts .*; use tag\(text\)"),
+            (lambda t: t.pipe("Ada left."), r"tag_texts takes several texts"),
+            (lambda t: t.tag_texts(None), r"tag_texts takes texts .* and got None"),
+            (lambda t: list(t.tag_texts(["Ada", None])), r"expected a text, a string, and got None"),
+            (lambda t: t.tag_tokens("Ada left."), r"tag_tokens takes sentences of tokens, .*; use tag\(text\)"),
+            (lambda t: t.tag_tokens(7), r"tag_tokens takes sentences of tokens .* and got a value of type int"),
+            (
+                lambda t: list(t.tag_tokens(["Ada", "left"])),
+                r"expected a sentence, a sequence of tokens .*type str",
+            ),
+            (lambda t: list(t.tag_tokens([None])), r"expected a sentence, .* and got None"),
+            (lambda t: list(t.tag_tokens([["Ada", None]])), r"token 2 of a sentence is None"),
+            (lambda t: t.tag_documents(Document(("Ada",))), r"takes several documents and got one"),
+            (lambda t: list(t.tag_documents(["Ada"])), r"expected a Document and got a value of type str"),
+        ],
+    )
+    def test_other_types_are_refused(self, tagger, call, message):
+        with pytest.raises(TypeError, match=message):
+            call(tagger)
+
+    def test_sequences_of_all_kinds_are_accepted(self, tagger):
+        wanted = tagger.tag("Ada left Oslo").labels
+        for tokens in (["Ada", "left", "Oslo"], ("Ada", "left", "Oslo"), np.array(["Ada", "left", "Oslo"])):
+            (found,) = tagger.tag_tokens(each for each in [tokens])
+            assert found.labels == wanted
+
+
+@pytest.fixture(scope="module")
+def reading(trained_run, tmp_path_factory) -> Tagger:
+    """One that reads a column, learned from a corpus that has it."""
+    folder = tmp_path_factory.mktemp("columns")
+    lines = (trained_run.parent / "corpus" / "train.txt").read_text(encoding="utf-8").splitlines()
+    rows = (line.split() for line in lines)
+    text = "\n".join(f"{row[0]} {'UP' if row[0][0].isupper() else 'low'} {row[1]}" if row else "" for row in rows)
+    (folder / "train.txt").write_text(text + "\n", encoding="utf-8")
+    (folder / "pos.yaml").write_text(
+        "corpus: {train: train.txt, validation: train.txt, columns: [token, pos, label]}\n"
+        "inputs: {words: {dimensions: 12}, pos: {kind: column, column: pos}}\n"
+        "model: {encoder: {kind: lstm, hidden: 12}, dropout: 0.1}\n"
+        "training: {epochs: 15, batch_size: 4, optimizer: adam, learning_rate: 0.02, threads: 1}\n",
+        encoding="utf-8",
+    )
+    config = locate_files(load_config(folder / "pos.yaml"), folder / "pos.yaml")
+    list(run(config, folder / "run"))
+    return Tagger.load(folder / "run")
+
+
+class TestColumns:
+    def test_they_are_read_whatever_the_company_and_the_windows(self, reading, monkeypatch):
+        assert any(isinstance(each, Column) for each in reading.model.inputs.values())
+        words = ("Ada", "met", "Lind", "in", "Oslo", ".")
+        given = [
+            Document(words[:n], columns={"pos": tuple("UP" if word[0].isupper() else "low" for word in words[:n])})
+            for n in (6, 1, 4, 5)
+        ]
+        wanted = [next(reading.tag_documents([document])) for document in given]
+        for document, each in zip(reading.tag_documents(given), wanted, strict=True):
+            same(document, each)
+        lowered = [replace(document, columns={"pos": ("low",) * len(document)}) for document in given]
+        scores = Predictor(reading.model).predict(given, marginals=True).tables.marginals
+        assert (
+            np.abs(scores - Predictor(reading.model).predict(lowered, marginals=True).tables.marginals).max()
+            > 0.01
+        )
+        from nertool.tagging import windows
+
+        for module in (windows, predictor):
+            monkeypatch.setattr(module, "LONGEST", 4)
+        monkeypatch.setattr(windows, "OVERLAP", 2)
+        monkeypatch.setattr(windows, "_SEAM", 0)
+        monkeypatch.setattr(predictor, "TOKENS_AT_ONCE", 5)
+        (long,) = reading.tag_documents(given[:1])
+        assert long.cut_sentences == 1 and len(long.labels) == 6
+
+    def test_without_them_there_is_an_error_before_anything_is_tagged(self, reading):
+        with pytest.raises(CorpusError, match="pos"):
+            reading.tag("Ada met Lind.")
+        with pytest.raises(CorpusError, match="pos"):
+            next(reading.tag_tokens([["Ada", "met"]]))
+
+
+def in_child(work: Callable[[], object]) -> object:
+    """What a forked child answers, or None where it does not within a minute."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(sending, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(sending)
+    ready, _, _ = select.select([receiving], [], [], 60)
+    answer = os.read(receiving, 10**6) if ready else b""
+    os.close(receiving)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer else None
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("from_folder", [True, False])
+    def test_pickled_it_gives_the_same(self, trained_run, from_folder):
+        tagger = Tagger.load(trained_run, n_best=2, marginals=True, min_score=0.5)
+        if not from_folder:
+            model = load_bundle(trained_run)
+            model.network.decoder.temperature.fill_(3.0)
+            tagger = Tagger(model, n_best=2, marginals=True, min_score=0.5)
+        content = pickle.dumps(tagger)
+        assert (len(content) < 1000) == from_folder
+        copy = pickle.loads(content)
+        for text in SAMPLES:
+            assert copy.tag(text) == tagger.tag(text)
+
+    def test_unpickling_notices_another_model(self, trained_run, tmp_path):
+        shutil.copytree(trained_run, tmp_path / "run")
+        content = pickle.dumps(Tagger.load(tmp_path / "run"))
+        config = tmp_path / "run" / "config.yaml"
+        config.write_text(config.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        with pytest.raises(BundleError, match="the model was replaced after the tagger loaded it"):
+            pickle.loads(content)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_forked_it_gives_the_same(self, trained_run):
+        """In a process of its own, whose torch has threads: those of the parent do not exist in the child."""
+        program = (
+            "import json, sys; from test_tagger import SAMPLES, Tagger, in_child\n"
+            "def work(): return [list(found.labels) for found in tagger.tag_texts(SAMPLES * 40)]\n"
+            "tagger = Tagger.load(sys.argv[1], n_best=2, marginals=True)\n"
+            "wanted = work()\n"
+            "held = tagger._predictor._process.lock; held.acquire()  # as by a thread that is tagging now\n"
+            "def load(): return [list(each.labels) for each in Tagger.load(sys.argv[1]).tag_texts(SAMPLES)]\n"
+            "print(in_child(work) == wanted, in_child(load) == wanted[: len(SAMPLES)])\n"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", program, str(trained_run)],
+            env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+            capture_output=True,
+            text=True,
+        )
+        assert process.stdout == "True True\n", process.stderr
+
+    def test_an_interrupt_leaves_nothing_that_disagrees(self, model, monkeypatch):
+        tagger = Tagger(model)
+        wanted = [tagger.tag(text) for text in SAMPLES]
+        monkeypatch.setattr(predictor, "form_vectors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        for text in ("Unseen1 words1", "Unseen2 words2"):
+            with pytest.raises(KeyboardInterrupt):
+                tagger.tag(text)
+        monkeypatch.undo()
+        for text, each in zip(SAMPLES, wanted, strict=True):
+            same(tagger.tag(text), each)
+
+
+def test_it_changes_no_state_of_the_process(model):
+    def state() -> tuple[object, ...]:
+        return torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.get_rng_state().tolist()
+
+    with working(3):
+        before = state()
+        list(Tagger(model, n_best=2, marginals=True).tag_texts(SAMPLES * 20))
+        assert state() == before
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]

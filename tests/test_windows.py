@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 
 from nertool.cli.main import main
 from nertool.errors import NertoolError
-from nertool.tagging import labeller, windows
-from nertool.tagging.bundle import Model, load_bundle
-from nertool.tagging.labeller import Labelled, Labeller
+from nertool.model.model import Model, build_network
+from nertool.tagging import predictor, windows
+from nertool.tagging.bundle import load_bundle
+from nertool.tagging.predictor import Predictions, Predictor
 from nertool.tagging.tagger import Tagger
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme, spans, stray_positions
 
 
@@ -32,18 +34,22 @@ def model(trained_run: Path) -> Model:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows so small that a few words are a sentence without end."""
-    for module in (windows, labeller):
+    for module in (windows, predictor):
         monkeypatch.setattr(module, "LONGEST", 24)
     monkeypatch.setattr(windows, "OVERLAP", 12)
     monkeypatch.setattr(windows, "_SEAM", 3)
 
 
-def whole(model: Model, sentences: list[list[str]]) -> Labelled:
+def predict(model: Model, sentences: list[list[str]], **options: object) -> Predictions:
+    return Predictor(model).predict([Document(tuple(tokens)) for tokens in sentences], **options)
+
+
+def whole(model: Model, sentences: list[list[str]]) -> Predictions:
     """As labelled without any limit."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (windows, labeller):
+        for module in (windows, predictor):
             patch.setattr(module, "LONGEST", 10**9)
-        return Labeller(model).label(sentences, probabilities=True, marginals=True)
+        return predict(model, sentences, probabilities=True, marginals=True)
 
 
 @given(st.lists(st.integers(0, 200) | st.integers(0, 5000), max_size=12))
@@ -69,11 +75,11 @@ def test_pieces_cover_every_token_and_overlap(lengths):
 def test_a_long_sentence_has_the_labels_and_scores_of_the_whole(model, tiny_train):
     tokens = [token for _ in range(30) for words, _ in tiny_train for token in words]
     assert len(tokens) > 5 * windows.LONGEST
-    wanted, found = whole(model, [tokens]), Labeller(model).label([tokens], probabilities=True, marginals=True)
+    wanted, found = whole(model, [tokens]), predict(model, [tokens], probabilities=True, marginals=True)
     assert found.cut.tolist() == [True] and wanted.cut.tolist() == [False]
     (labels,) = found.labels
     assert labels == wanted.labels[0]
-    entities = spans(labels, model.lexicon.scheme)
+    entities = spans(labels, model.scheme)
     assert len(entities) > 50
     for start, end, _ in entities:
         assert found.probability(0, start, end) == pytest.approx(wanted.probability(0, start, end), abs=0.01)
@@ -90,20 +96,19 @@ WORDS = ["Ada", "Byron", "Granite", "Bank", "New", "Haven", "Oslo", ".", "of", "
     st.sampled_from([0.0, 3.0]),
 )
 @settings(max_examples=60)
-def test_joined_sentences_are_legal_and_spans_have_probabilities(model, sentences, seed, noise):
-    loud = Model(model.config, model.lexicon, load_noisy(model, seed, noise))
+def test_joined_sentences_are_valid_and_spans_have_probabilities(model, sentences, seed, noise):
+    loud = replace(model, network=load_noisy(model, seed, noise))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (windows, labeller):
+        for module in (windows, predictor):
             patch.setattr(module, "LONGEST", 16)
         patch.setattr(windows, "OVERLAP", 8)
         patch.setattr(windows, "_SEAM", 3)
-        found = Labeller(loud).label(sentences, probabilities=True, n_best=2)
-    scheme = model.lexicon.scheme
+        found = predict(loud, sentences, probabilities=True, n_best=2)
+    scheme = model.scheme
     for number, (tokens, labels) in enumerate(zip(sentences, found.labels, strict=True)):
         assert len(tokens) == len(labels)
         assert found.cut[number] == (len(tokens) > 16)
-        if not found.cut[number] or not noise:
-            assert not stray_positions(labels, scheme)
+        assert not stray_positions(labels, scheme)
         for start, end, _ in spans(labels, scheme):
             assert 0.0 <= found.probability(number, start, end) <= 1.0
         best, share = found.alternatives[number][0]
@@ -113,14 +118,12 @@ def test_joined_sentences_are_legal_and_spans_have_probabilities(model, sentence
 
 def load_noisy(model: Model, seed: int, noise: float) -> torch.nn.Module:
     """The network, or one whose labels are as good as drawn."""
-    from nertool.tagging.bundle import build_network
-
-    network = build_network(model.config, model.lexicon, model.network.words.weight.shape[1])
+    network = build_network(model.config, model.labels, model.scheme, model.inputs)
     network.load_state_dict(model.network.state_dict())
-    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     if noise:
-        torch.nn.init.normal_(network.scores.weight, std=noise)
-        torch.nn.init.normal_(network.words.weight, std=noise)
+        torch.nn.init.normal_(network.scores.weight, std=noise, generator=generator)
+        torch.nn.init.normal_(network.input("words").weight, std=noise, generator=generator)
     return network.eval()
 
 
@@ -170,39 +173,39 @@ class TestSeams:
 class TestLimits:
     def test_up_to_the_limit_every_bit_is_as_without_one(self, model):
         tokens = [WORDS[n % 7] for n in range(windows.LONGEST)]
-        wanted, found = whole(model, [tokens]), Labeller(model).label([tokens], probabilities=True)
+        wanted, found = whole(model, [tokens]), predict(model, [tokens], probabilities=True)
         assert not found.cut.any() and found.labels == wanted.labels
         for name in ("first", "path", "last"):
-            assert np.array_equal(getattr(found.prediction, name), getattr(wanted.prediction, name))
+            assert np.array_equal(getattr(found.tables, name), getattr(wanted.tables, name))
 
     def test_short_ones_beside_a_long_one(self, model, small, tiny_test):
         short = [tokens for tokens, _ in tiny_test]
         long = [token for tokens in short for token in tokens] * 5
         wanted = whole(model, short)
-        found = Labeller(model).label([short[0], [], long, *short[1:]], probabilities=True)
+        found = predict(model, [short[0], [], long, *short[1:]], probabilities=True)
         assert found.cut.tolist() == [False, False, True, False, False, False]
         assert [found.labels[0], *found.labels[3:]] == wanted.labels and found.labels[1] == []
         for number, place in enumerate((0, 3, 4, 5)):
-            for start, end, _ in spans(wanted.labels[number], model.lexicon.scheme):
+            for start, end, _ in spans(wanted.labels[number], model.scheme):
                 score = found.probability(place, start, end)
                 assert score == pytest.approx(wanted.probability(number, start, end), abs=1e-6)
 
     def test_parts_change_nothing(self, model, small, tiny_train, monkeypatch):
         sentences = [tokens for tokens, _ in tiny_train] * 3 + [[]] + [tiny_train[0][0] * 20]
-        wanted = Labeller(model).label(sentences, probabilities=True, n_best=3, marginals=True)
-        monkeypatch.setattr(labeller, "TOKENS_AT_ONCE", 30)
-        monkeypatch.setattr(labeller, "FORMS_KEPT", 10)
-        found = Labeller(model).label(sentences, probabilities=True, n_best=3, marginals=True)
+        wanted = predict(model, sentences, probabilities=True, n_best=3, marginals=True)
+        monkeypatch.setattr(predictor, "TOKENS_AT_ONCE", 30)
+        monkeypatch.setattr(predictor, "FORMS_KEPT", 10)
+        found = predict(model, sentences, probabilities=True, n_best=3, marginals=True)
         assert found.labels == wanted.labels
-        np.testing.assert_allclose(found.prediction.marginals, wanted.prediction.marginals, atol=1e-5)
+        np.testing.assert_allclose(found.tables.marginals, wanted.tables.marginals, atol=1e-5)
         for own, other in zip(found.alternatives, wanted.alternatives, strict=True):
             assert [labels for labels, _ in own] == [labels for labels, _ in other]
             assert [share for _, share in own] == pytest.approx([share for _, share in other], abs=1e-5)
 
     def test_plain_tags(self, model, small):
-        plain = Model(model.config, replace(model.lexicon, scheme=Scheme.PLAIN), model.network)
+        plain = replace(model, scheme=Scheme.PLAIN)
         tokens = WORDS * 12
-        found = Labeller(plain).label([tokens], n_best=2)
+        found = predict(plain, [tokens], n_best=2)
         assert len(found.labels[0]) == len(tokens)
         assert [labels for labels, _ in found.alternatives[0]] == found.labels
 
@@ -210,7 +213,7 @@ class TestLimits:
         tagger = Tagger(model)
         text = "Ada met Lind in Oslo , " * 30 + ". Rain fell ."
         tagged = tagger.tag(text)
-        assert tagged.cut_sentences == 1 and len(tagged.sentences) == 2
+        assert tagged.cut_sentences == 1 and len(tagged.sentence_starts) == 2
         assert tagged.to_json()["cut_sentences"] == 1
         assert {entity.text for entity in tagged.entities} >= {"Lind", "Oslo"}
         assert all(text[entity.start : entity.end] == entity.text for entity in tagged.entities)
@@ -218,16 +221,12 @@ class TestLimits:
             assert short.cut_sentences == 0 and "cut_sentences" not in short.to_json()
 
     def test_attention_is_not_shown_for_them(self, model, small):
-        class Looking(Labeller):
-            pass
-
-        labels = Looking(model)
-        labels._model.network.attention = object()
+        model.network.attention = torch.nn.Identity()
         try:
             with pytest.raises(NertoolError, match="100 tokens is too long"):
-                labels.attention(["x"] * 100)
+                Predictor(model).attention(Document(("x",) * 100))
         finally:
-            labels._model.network.attention = None
+            model.network.attention = None
 
 
 def endless(count: int) -> Iterator[str]:
@@ -238,8 +237,8 @@ def endless(count: int) -> Iterator[str]:
 def test_fifty_thousand_tokens(model):
     tokens = [token if token != "." else "," for token in endless(50_000)]
     (tagged,) = Tagger(model).tag_tokens([tokens])
-    assert tagged.tokens == tokens and len(tagged.labels) == 50_000
-    assert tagged.cut_sentences == 1 and tagged.sentences == [50_000]
+    assert tagged.tokens == tuple(tokens) and len(tagged.labels) == 50_000
+    assert tagged.cut_sentences == 1 and tagged.bounds == [(0, 50_000)]
     assert not stray_positions(tagged.labels, Scheme.IOB2)
     assert len(tagged.entities) > 5000
 
@@ -248,7 +247,7 @@ def test_the_commands_say_so(trained_run: Path, tmp_path: Path):
     long = ["Oslo", "and"] * 300
     (tmp_path / "text").write_text(" ".join(long) + "\nRain fell .\n", encoding="utf-8")
     (tmp_path / "gold").write_text("".join(f"{token} O\n" for token in long), encoding="utf-8")
-    said = "sentences of more than 512 tokens, labelled in windows that overlap: 1"
+    said = "sentences of more than 512 tokens, tagged in windows that overlap: 1"
     tagged = CliRunner().invoke(main, ["tag", str(tmp_path / "text"), "--model", str(trained_run)])
     assert tagged.exit_code == 0 and tagged.stderr.strip() == said
     assert tagged.stdout.count("Oslo|LOC]") > 200 and tagged.stdout.endswith("Rain fell .\n")
