@@ -1,4 +1,4 @@
-"""Throws damaged files and odd text at everything that reads, and counts how many were thrown.
+"""Feed corrupt files and odd text to everything that reads, and count how many were fed.
 
     python tests/fuzz.py --seconds 60
 
@@ -27,16 +27,13 @@ from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import read_split
 from nertool.data.vectors import read_vectors
 from nertool.errors import NertoolError
-from nertool.formats.conll import iterate_sentences, read_conll
 from nertool.formats.convert import convert_file
-from nertool.formats.docbin import TaggedText, write_docbin
-from nertool.formats.labels import LabelledSentences
-from nertool.formats.sharing import write_parquet
-from nertool.formats.texts import Settings
-from nertool.tagging.bundle import FILES, load_bundle
+from nertool.formats.registry import ReadOptions, Report, WriteOptions, find_format
+from nertool.tagging.bundle import CONFIG, FILES, VOCABULARY, WEIGHTS, load_bundle
 from nertool.tagging.tagger import Tagger
-from nertool.text.schemes import Scheme
-from nertool.text.tokenization import Rules
+from nertool.text.document import Document
+from nertool.text.schemes import Scheme, Span
+from nertool.text.tokenization import SpacyTokenizer
 
 PARTS = [
     b"\n",
@@ -94,7 +91,7 @@ PARTS += [
 
 
 class Edit(NamedTuple):
-    """A change of bytes: at a place, from 0 to 1, so many are replaced by others."""
+    """A change of bytes: at a position, from 0 to 1, `length` of them are replaced by others."""
 
     place: float
     length: int
@@ -102,7 +99,7 @@ class Edit(NamedTuple):
 
 
 def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
-    """The content after some changes."""
+    """Return the content after some changes."""
     for edit in edits:
         at = int(edit.place * (len(content) + 1))
         content = content[:at] + edit.new + content[at + edit.length :]
@@ -110,7 +107,7 @@ def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
 
 
 class Target(NamedTuple):
-    """What reads.
+    """Something that reads.
 
     Attributes:
         seeds: Content that it understands.
@@ -122,29 +119,27 @@ class Target(NamedTuple):
 
 
 def targets(run: Path) -> dict[str, Target]:
-    """All readers, by name.
+    """Return all readers by name.
 
     Args:
         run: A model; it is not changed.
     """
-    columns = b"-DOCSTART- O\n\nAda B-PER\nByron I-PER\nin O\nOslo B-LOC\n. O\n\nRain O\nfell ?\n"
+    lines = b"-DOCSTART- O\n\nAda B-PER\nByron I-PER\nin O\nOslo B-LOC\n. O\n\nRain O\nfell ?\n"
     vectors = b"the 0.1 -2 3e-5\nof 1 2 3\nNew York 1 1 1\n"
     rows = b"".join(word + b" " + struct.pack("<3f", 1, 2, 3) + b"\n" for word in (b"a", "é".encode()))
-    split = LabelledSentences(
-        [["Ada", "Byron"], ["Oslo"]], [["B-PER", "I-PER"], ["O"]], [0, 0], Scheme.IOB2, Scheme.IOB2, 0, run
-    )
     model = {name: (run / name).read_bytes() for name in FILES}
     tagger = Tagger.load(run)
-    corpus = CorpusConfig(train="x")
-    settings = Settings(corpus, Rules("xx"))
+    options = ReadOptions(tokenizer=SpacyTokenizer("xx"))
+    entity, columns = [Span(0, 2, "PER")], {"pos": ("A", "B", "C", "D")}
+    document = Document.from_spans(
+        ["Ada", "Byron", "in", "Oslo"], entity, unknown=[3], scores=[0.9], columns=columns
+    )
+    tables: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_parquet(split, folder / "a.parquet", Scheme.IOB2)
-        parquet = (folder / "a.parquet").read_bytes()
-        with (folder / "a.spacy").open("wb") as file:
-            offsets = [(0, 3), (4, 9), (10, 12), (13, 17)]
-            write_docbin(file, [TaggedText("Ada Byron in Oslo", offsets, [4], [(0, 9, "PER", 0.9)], None)])
-        docbin = (folder / "a.spacy").read_bytes()
+        for kind in ("parquet", "arrow", "spacy"):
+            path = Path(name, f"a.{kind}")
+            find_format(kind).write(path, [document, document], WriteOptions(), Report())
+            tables[kind] = path.read_bytes()
 
     def file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
         def run_it(content: bytes, folder: Path) -> object:
@@ -153,15 +148,18 @@ def targets(run: Path) -> dict[str, Target]:
 
         return run_it
 
-    def conll(path: Path) -> None:
-        for options in (
-            {},
-            {"columns": ["token", "label"], "partial": True},
-            {"stray": "refuse", "target": Scheme.IOBES},
-        ):
+    def split(path: Path, reader: str | None = None) -> None:
+        for settings in ({"columns": ("token", "label")}, {"stray": "refuse", "format": reader}):
+            for target in (None, Scheme.IOBES):
+                with suppress(NertoolError):
+                    read_split(path, CorpusConfig(train="x", **settings), target, partial=target is None)
+        read_split(path, CorpusConfig(train="x", format=reader), partial=True)
+
+    def tokens(path: Path) -> None:
+        for kind in ("conll", "tokens", "text"):
             with suppress(NertoolError):
-                read_conll(path, **options)
-        list(iterate_sentences(path))
+                list(find_format(kind).read(path, ReadOptions(labelled=False), Report()))
+        split(path)
 
     def config(path: Path) -> None:
         text = path.read_bytes().decode(errors="replace")
@@ -182,7 +180,7 @@ def targets(run: Path) -> dict[str, Target]:
         given = content.decode("utf-8", "surrogatepass") if is_utf8(content) else content.decode("latin-1")
         found = tagger.tag(given)
         assert found.text == given
-        assert [given[a:b] for a, b in found.offsets] == found.tokens
+        assert tuple(given[a:b] for a, b in found.offsets) == found.tokens
         assert "".join("".join(found.tokens).split()) == "".join(given.split())
         assert all(given[each.start : each.end] == each.text and 0 <= each.score <= 1 for each in found.entities)
         json.dumps(found.to_json())
@@ -192,27 +190,28 @@ def targets(run: Path) -> dict[str, Target]:
             (folder / source).write_bytes(content)
             if more:
                 (folder / source).with_suffix(".txt").write_bytes(more)
-            return convert_file(folder / source, folder / target, settings, Scheme.IOB2)
+            return convert_file(folder / source, folder / target, options)
 
         return read
 
     standoff = b"T1\tPER 0 9\tAda Byron\nT2\tLOC 13 17;18 20\tOslo\nR1\tx\n"
     jsonl = b'{"text": "Ada in Oslo", "entities": [{"start": 0, "end": 3, "label": "PER"}], "document": 1}\n'
     jsonl += b'{"text": "a b", "tokens": ["a", "b"], "sentences": [1, 2], "entities": null}\n'
+    labels = b'{"text": "a b", "tokens": ["a", "b"], "labels": ["B-X", null], "columns": {"pos": ["x", "y"]}}\n'
     return {
-        "columns": Target([columns, columns.replace(b" ", b"\t"), gzip.compress(columns)], file("a.txt", conll)),
+        "columns": Target([lines, lines.replace(b" ", b"\t"), gzip.compress(lines)], file("a.txt", tokens)),
         "vectors": Target(
             [vectors, b"3 3\n" + vectors, b"2 3\n" + rows, gzip.compress(vectors)], file("v", read_vectors)
         ),
-        "config": Target(
-            [model["config.yaml"], b"corpus: {train: x}\nmodel:\n  dropout: 0.5\n"], file("c.yaml", config)
-        ),
-        "bundle: config": Target([model["config.yaml"]], bundle("config.yaml")),
-        "bundle: lexicon": Target([model["lexicon.json"]], bundle("lexicon.json")),
-        "bundle: weights": Target([model["weights.safetensors"]], bundle("weights.safetensors")),
-        "parquet": Target([parquet], file("a.parquet", lambda path: read_split(path, corpus))),
-        "docbin": Target([docbin], file("a.spacy", lambda path: read_split(path, corpus))),
-        "JSON Lines": Target([jsonl], convert("a.jsonl", "b.txt")),
+        "config": Target([model[CONFIG], b"corpus: {train: x}\nmodel:\n  dropout: 0.5\n"], file("c.yaml", config)),
+        "bundle: config": Target([model[CONFIG]], bundle(CONFIG)),
+        "bundle: vocabulary": Target([model[VOCABULARY]], bundle(VOCABULARY)),
+        "bundle: weights": Target([model[WEIGHTS]], bundle(WEIGHTS)),
+        "parquet": Target([tables["parquet"]], file("a.parquet", lambda path: split(path, "parquet"))),
+        "arrow": Target([tables["arrow"]], file("a.arrow", lambda path: split(path, "arrow"))),
+        "docbin": Target([tables["spacy"]], file("a.spacy", lambda path: split(path, "spacy"))),
+        "JSON Lines": Target([jsonl, labels], convert("a.jsonl", "b.txt")),
+        "JSON Lines: to tables": Target([jsonl + labels], convert("a.jsonl", "b.parquet")),
         "brat": Target([standoff], convert("a.ann", "b.jsonl", "Ada Byron in Oslo é\nRain .\n".encode())),
         "text": Target(
             ["Ada Byron in Oslo. 🎈 e\u0301 שלום \u2028".encode(), b"(" * 400, "長".encode() * 300], text
@@ -221,7 +220,7 @@ def targets(run: Path) -> dict[str, Target]:
 
 
 def is_utf8(content: bytes) -> bool:
-    """Whether it is, lone surrogates allowed."""
+    """Say whether bytes are UTF-8, lone surrogates allowed."""
     try:
         content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -230,7 +229,7 @@ def is_utf8(content: bytes) -> bool:
 
 
 def throw(target: Target, content: bytes) -> bool:
-    """Whether the content was understood; anything but an error of nertool's own leaves."""
+    """Say whether the content was understood; errors that are not nertool's own are raised."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             target.read(content, Path(folder))
@@ -241,7 +240,7 @@ def throw(target: Target, content: bytes) -> bool:
 
 
 def drawn(draw: random.Random, target: Target) -> bytes:
-    """Damaged content."""
+    """Return corrupt content."""
     content = draw.choice(target.seeds)
     edits = []
     for _ in range(draw.choice((1, 1, 2, 3, 8))):
@@ -263,7 +262,7 @@ def drawn(draw: random.Random, target: Target) -> bytes:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("runs/latest"), metavar="DIR")
     parser.add_argument("--seconds", type=float, default=60, help="for each target  [default: 60]")

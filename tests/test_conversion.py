@@ -316,7 +316,8 @@ class TestJsonLines:
         (first, second), report = read(tmp_path / "a.jsonl")
         assert (replace(first, origin=None), replace(second, origin=None)) == (document, unlabelled)
         assert report == Report() and first.origin.place(1) == "row 1"
-        assert json.loads((tmp_path / "a.jsonl").read_text().split("\n")[0])["document"] == 7
+        tree = json.loads((tmp_path / "a.jsonl").read_text().split("\n")[0])
+        assert tree["document"] == 7 and tree["labels"] == ["B-PER", None, "B-LOC"] and tree["sentences"] == [2, 3]
 
     def test_tokens_and_labels_without_a_text(self, tmp_path):
         (tmp_path / "a.jsonl").write_text('{"tokens": ["Ada", "sang"], "labels": ["S-PER", "O"]}\n')

@@ -1,4 +1,4 @@
-"""A moment of what `tests/fuzz.py` does for as long as one likes: only nertool's own errors leave what reads."""
+"""A short run of `tests/fuzz.py`: whatever is read, only errors of nertool's own are raised."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nertool.errors import CorpusError
-from nertool.formats.conll import write_conll
+from nertool.formats.registry import Report, WriteOptions, find_format
+from nertool.text.document import Document
 
-NAMES = ["columns", "vectors", "config", "parquet", "docbin", "JSON Lines", "brat", "text"]
-NAMES += ["bundle: config", "bundle: lexicon", "bundle: weights"]
+NAMES = [
+    "columns",
+    "vectors",
+    "config",
+    "parquet",
+    "arrow",
+    "docbin",
+    "JSON Lines",
+    "JSON Lines: to tables",
+    "brat",
+]
+NAMES += ["text", "bundle: config", "bundle: vocabulary", "bundle: weights"]
 
 edits = st.lists(
     st.builds(
@@ -40,7 +51,7 @@ def test_seeds_are_understood(targets, name):
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_damaged_is_understood_or_refused(targets, name, data):
+def test_corrupt_content_is_understood_or_refused(targets, name, data):
     target = targets[name]
     seed = data.draw(st.sampled_from(range(len(target.seeds))))
     fuzz.throw(target, fuzz.edited(target.seeds[seed], data.draw(edits)))
@@ -53,6 +64,9 @@ def test_any_bytes_are_understood_or_refused(targets, name, content):
     fuzz.throw(targets[name], content)
 
 
-def test_half_a_character_cannot_be_written(tmp_path):
-    with pytest.raises(CorpusError, match=r"'\\ud800' cannot be written: surrogates not allowed"):
-        write_conll(tmp_path / "out", [(["a\ud800"], ["O"])])
+@pytest.mark.parametrize("kind", ["conll", "jsonl", "brat", "spacy", "parquet"])
+def test_half_a_character_cannot_be_written(tmp_path, kind):
+    document = Document.from_spans(["a\ud800"], [])
+    with pytest.raises(CorpusError, match="cannot be written"):
+        find_format(kind).write(tmp_path / "out", [document], WriteOptions(), Report())
+    assert not (tmp_path / "out").is_file()

@@ -147,7 +147,10 @@ def _arrow_table(stream: Any) -> Any:
 
 
 def _dataset(documents: Iterable[Document], path: Path, options: WriteOptions) -> Any:
-    dataset = to_dataset_dict({"train": documents}, options.scheme)["train"]
+    try:
+        dataset = to_dataset_dict({"train": documents}, options.scheme)["train"]
+    except UnicodeEncodeError as problem:
+        raise CorpusError(f"cannot be written: {problem.reason}", path) from None
     if not len(dataset):
         raise CorpusError("there is no sentence to write", path)
     return dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -105,13 +106,18 @@ def _resolved(
     """Detect the scheme of labels where the format leaves that open, which takes all documents at once."""
     first = next(documents, None)
     if first is None:
-        return iter(())
+        return
     rest = chain((first,), documents)
+    settings = partial(resolve, path=source, stray=stray, partial=True, keep_unlabelled=True)
     if first.scheme is not None:
-        return rest
-    kept, facts = resolve(rest, source, scheme=options.scheme, stray=stray, partial=True, keep_unlabelled=True)
+        for document in rest:
+            if document.labels is not None and document.scheme is None:  # one among others that know theirs
+                yield from settings([document], scheme=first.scheme)[0]
+            else:
+                yield document
+        return
+    kept, facts = settings(rest, scheme=options.scheme)
     if facts.strays:
-        report.notes.append(
-            f"{source}: {facts.strays} labels that {facts.scheme} does not allow there were repaired"
-        )
-    return iter(kept)
+        repaired = f"{facts.strays:,} labels that {facts.scheme} does not allow there were repaired"
+        report.notes.append(f"{source}: {repaired}")
+    yield from kept

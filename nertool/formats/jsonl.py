@@ -285,15 +285,19 @@ def _looks_like(tree: object) -> str:
 
 
 def _tree(document: Document) -> dict[str, Any]:
-    text, labels = document.text, document.labels
-    tree: dict[str, Any] = {"text": text, "tokens": [text[start:end] for start, end in document.offsets]}
-    if labels is not None and not document.has_tags:
-        found = [
-            {name: value for name, value in vars(each).items() if value is not None} for each in document.entities
-        ]
-        tree["entities"] = found
-    if labels is not None and (document.has_tags or UNKNOWN in labels):
+    tree = document.to_json()
+    labels = document.labels
+    # Of labels that somebody gave, the entities say it all, unless some are missing.
+    if labels is None or (UNKNOWN not in labels and not document.has_tags and document.scores is None):
+        del tree["labels"]
+    elif UNKNOWN in labels:
         tree["labels"] = [label or None for label in labels]
+    if labels is None:
+        del tree["entities"]
+    elif document.scores is None:
+        for entity in (entities := [dict(entity) for entity in tree["entities"]]):
+            del entity["score"]
+        tree["entities"] = entities
     if len(document.sentence_starts) > 1:
         tree["sentences"] = [end for _, end in document.bounds]
     if (name := document.id) is not None:
