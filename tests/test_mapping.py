@@ -3,6 +3,9 @@ from __future__ import annotations
 import shutil
 
 import datasets
+import numpy as np
+import pandas
+import pyarrow
 import pytest
 from datasets import Dataset, Features, Sequence, Value
 from datasets.fingerprint import Hasher
@@ -13,6 +16,10 @@ from nertool.integrations.mapper import Mapper
 from nertool.tagging.tagger import Tagger
 
 TEXTS = ["Ada Byron moved to London .", "", "Rain fell on Malmö . Babbage wrote ."]
+
+
+KNOWN = ["Ada", "Byron", "wrote", "to", "Babbage", "about", "the", "engine", "."]
+KNOWN_LABELS = ["B-PER", "I-PER", "O", "O", "B-PER", "O", "O", "O", "O"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,7 @@ def test_tokens(trained_run, sentences, tiny_train):
 def test_texts(trained_run):
     mapped = Dataset.from_dict({"body": TEXTS}).map(nertool.Mapper(trained_run, text="body"), batched=True)
     for row, expected in zip(mapped, Tagger.load(trained_run).tag_texts(TEXTS), strict=True):
-        assert (row["tokens"], row["labels"]) == (expected.tokens, expected.labels)
+        assert (row["tokens"], row["labels"]) == (list(expected.tokens), list(expected.labels))
         for entity in row["entities"]:
             assert row["body"][entity["start"] : entity["end"]] == entity["text"]
 
@@ -53,13 +60,115 @@ def test_streaming(trained_run):
 
 
 @pytest.mark.parametrize("kind", ["numpy", "pandas", "arrow"])
-def test_other_formats_give_their_columns_or_say_so(trained_run, sentences, kind):
-    shaped = sentences.with_format(kind)
-    if kind == "numpy":
-        assert len(shaped.map(Mapper(trained_run), batched=True)) == len(sentences)
-    else:
-        with pytest.raises(CorpusError, match="expected a mapping"):
-            shaped.map(Mapper(trained_run), batched=True)
+def test_other_formats_of_datasets_give_the_same(trained_run, sentences, kind):
+    mapper = Mapper(trained_run)
+    options = {"features": mapper.features(sentences.features), "batched": True, "batch_size": 5}
+    mapped = sentences.with_format(kind).map(mapper, **options)
+    wanted = sentences.map(mapper, **options)
+    assert mapped.with_format(None)["labels"] == wanted["labels"]
+    assert mapped.with_format(None)["entities"] == wanted["entities"]
+
+
+@pytest.fixture(scope="module")
+def wanted(trained_run):
+    return Mapper(trained_run, text="text")({"text": TEXTS})
+
+
+class TestTables:
+    def test_a_frame_gives_a_frame(self, trained_run, wanted):
+        frame = pandas.DataFrame({"text": TEXTS, "n": [1, 2, 3]}, index=[7, 5, 6])
+        found = Mapper(trained_run, text="text")(frame)
+        assert list(frame.columns) == ["text", "n"], "the frame given must stay as it is"
+        assert list(found.columns) == ["text", "n", "tokens", "labels", "entities"]
+        assert list(found.index) == [7, 5, 6] and list(found["n"]) == [1, 2, 3]
+        for name, column in wanted.items():
+            assert found[name].tolist() == column
+
+    @pytest.mark.parametrize("batches", [False, True])
+    def test_an_arrow_table_gives_a_table(self, trained_run, wanted, batches):
+        table = pyarrow.table({"text": TEXTS, "n": [1, 2, 3]})
+        found = Mapper(trained_run, text="text")(table.to_batches()[0] if batches else table)
+        assert isinstance(found, pyarrow.Table)
+        assert found.column_names == ["text", "n", "tokens", "labels", "entities"]
+        assert {name: found.column(name).to_pylist() for name in wanted} == wanted
+        empty = Mapper(trained_run, text="text")(table.slice(0, 0))
+        assert empty.schema == found.schema and len(empty) == 0
+
+    def test_arrays_of_numpy(self, trained_run, wanted):
+        assert Mapper(trained_run, text="text")({"text": np.array(TEXTS)}) == wanted
+        rows = np.empty(2, object)
+        rows[:] = [np.array(KNOWN), np.array([], dtype=object)]
+        found = Mapper(trained_run)({"tokens": rows})
+        assert found["labels"] == [KNOWN_LABELS, []] and found["entities"][0][0]["text"] == "Ada Byron"
+
+    def test_a_dictionary_of_nothing(self, trained_run):
+        assert Mapper(trained_run)({"tokens": []}) == {"labels": [], "entities": []}
+
+
+class TestColumnsThatAreThere:
+    """Such as gold labels, which nobody wants to lose."""
+
+    @pytest.mark.parametrize("name", ["labels", "entities"])
+    def test_they_are_refused(self, trained_run, name):
+        batch = {"tokens": [["Ada"]], name: [["O"]]}
+        table = pyarrow.table(batch)
+        for given in (batch, table, table.to_pandas()):
+            with pytest.raises(
+                CorpusError, match=f"the data has {name} already: rename it, or pass overwrite=True"
+            ):
+                Mapper(trained_run)(given)
+        features = Features({"tokens": Sequence(Value("string")), name: Sequence(Value("string"))})
+        with pytest.raises(CorpusError, match="overwrite=True"):
+            Mapper(trained_run).features(features)
+
+    def test_tokens_are_one_of_them_for_texts(self, trained_run):
+        with pytest.raises(CorpusError, match="the data has tokens already"):
+            Mapper(trained_run, text="text")({"text": ["Ada"], "tokens": [["Ada"]]})
+
+    def test_or_replaced_where_that_is_asked_for(self, trained_run):
+        mapper = Mapper(trained_run, overwrite=True)
+        batch = {"labels": [["X"]], "tokens": [KNOWN]}
+        assert mapper(batch)["labels"] == [KNOWN_LABELS]
+        found = mapper(pyarrow.table(batch))
+        assert found.column_names == ["labels", "tokens", "entities"]
+        assert found.column("labels").to_pylist() == [KNOWN_LABELS]
+        assert list(mapper(pandas.DataFrame(batch)).columns) == ["labels", "tokens", "entities"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("tokens", [["Ada"], None], r"row 2 of the batch, column 'tokens': there is no value"),
+        ("tokens", [["Ada", None]], r"row 1 of the batch, column 'tokens': token 2 is missing \(null\)"),
+        ("tokens", [["Ada", float("nan")]], r"token 2 is missing \(null\)"),
+        ("tokens", [["Ada", 7]], r"token 2 is 7 \(int\); expected a string"),
+        (
+            "tokens",
+            [["Ada"], "Oslo"],
+            r"row 2 of the batch, column 'tokens': 'Oslo' \(str\); expected a list of tokens",
+        ),
+        ("tokens", [["Ada"], 7], r"row 2 of the batch, column 'tokens': 7 \(int\); expected a list of tokens"),
+        ("text", ["Ada", None], r"row 2 of the batch, column 'text': there is no value"),
+        ("text", ["Ada", float("nan")], r"row 2 of the batch, column 'text': there is no value"),
+        ("text", ["Ada", pandas.NA], r"row 2 of the batch, column 'text': there is no value"),
+        ("text", ["Ada", 7], r"row 2 of the batch, column 'text': 7 \(int\); expected a text"),
+        ("text", [["Ada"]], r"row 1 of the batch, column 'text': \['Ada'\] \(list\); expected a text"),
+        ("text", "Ada", r"is batched=True missing"),
+    ],
+)
+def test_what_is_no_text_and_no_token_is_refused(trained_run, column, values, message):
+    mapper = Mapper(trained_run, **({"text": "text"} if column == "text" else {}))
+    with pytest.raises(CorpusError, match=message):
+        mapper({column: values})
+    if isinstance(values, list):
+        with pytest.raises(CorpusError):
+            mapper(pandas.DataFrame({column: pandas.Series(values, dtype=object)}))
+
+
+@pytest.mark.parametrize("batch", [[["Ada"]], "Ada", None])
+def test_what_is_no_batch_is_refused(trained_run, batch):
+    with pytest.raises(CorpusError, match="expected a batch of columns"):
+        Mapper(trained_run)(batch)
 
 
 def test_other_processes_give_the_same(trained_run, sentences):
@@ -94,7 +203,7 @@ def test_the_fingerprint_is_the_models(trained_run, tmp_path):
     config = folder / "config.yaml"
     config.write_text(config.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     assert Hasher.hash(Mapper(folder)) != before
-    with pytest.raises(BundleError, match="the model is another than when this was made"):
+    with pytest.raises(BundleError, match="the model was replaced after this was made"):
         late({"tokens": [["Ada"]]})
 
 
@@ -106,9 +215,10 @@ def test_errors(trained_run, sentences, tmp_path):
     for options in ({"batched": False}, {"batched": True, "batch_size": 2}):
         mapper = Mapper(trained_run) if not options["batched"] else Mapper(trained_run, text="tokens")
         with pytest.raises(
-            CorpusError, match=r"does not hold (texts|lists of tokens), or batched=True is missing"
+            CorpusError,
+            match=r"expected (a text|a list of tokens) in each row of a batch; is batched=True missing",
         ):
             sentences.map(mapper, **options)
     texts = Dataset.from_dict({"text": TEXTS})
-    with pytest.raises(CorpusError, match="batched=True is missing"):
+    with pytest.raises(CorpusError, match="is batched=True missing"):
         texts.map(Mapper(trained_run, text="text"))

@@ -96,8 +96,8 @@ class Mapper:
             raise CorpusError(
                 f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}"
             )
-        self._refuse_overwriting(names)
         rows = self._checked(values())
+        self._refuse_overwriting(names)
         tagger = self._ready()
         if self.holds_texts:
             tagged = list(tagger.tag_texts(rows))
