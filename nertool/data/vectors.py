@@ -23,10 +23,7 @@ _WHITESPACE = b" \t\r\n"
 _BLOCK = 2048  # rows parsed at once: few enough to stay in the cache
 _SAMPLE = 64  # rows that show the number of dimensions where no header names it
 _HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
-_DIGITS_OF_ROWS, _DIGITS_OF_DIMENSIONS = (
-    12,
-    6,
-)  # of the largest header that is believed: it says how much is read at once
+_DIGITS_OF_ROWS, _DIGITS_OF_DIMENSIONS = 12, 6  # at most, in a header: it says how much is read at once
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _LARGEST = float(np.finfo(np.float32).max)
