@@ -134,7 +134,11 @@ def test_further_columns_are_kept(write):
     ragged = next(
         iter(FORMAT.read_lines(iter(["a X", "b", "c X Y Z"]), "lines", ReadOptions(labelled=False), Report()))
     )
-    assert ragged.tokens == ("a", "b", "c") and ragged.columns == {"2": ("X", "_", "X"), "3": ("_", "_", "Y")}
+    assert ragged.tokens == ("a", "b", "c") and ragged.columns == {
+        "2": ("X", "_", "X"),
+        "3": ("_", "_", "Y"),
+        "4": ("_", "_", "Z"),
+    }
 
 
 def test_documents(write):

@@ -24,7 +24,7 @@ class Layout(NamedTuple):
     Attributes:
         token: Index of the token's column.
         label: Index of the label's column; None where labels are not wanted.
-        others: Name and index of each further column; None: those between the token and the last column.
+        others: Name and index of each further column; None: all but the token, and the label where it is wanted.
         needed: How many columns a line has at least.
         names: The columns, for errors.
         path: The file, for errors.
@@ -68,7 +68,7 @@ def find_tokens(columns: Sequence[str] | None, label: str | None, path: str | Pa
 
     Args:
         columns: As for `find_columns`; those to the right of the token may be missing.
-        label: Name of the label's column, which is not read.
+        label: Name of the label's column, which is read as a further column.
         path: The file, for errors.
 
     Raises:
@@ -78,7 +78,8 @@ def find_tokens(columns: Sequence[str] | None, label: str | None, path: str | Pa
         return Layout(0, None, None, 1, "token", path, uniform=False)
     named = columns if label in columns and label != "token" else [*columns, "label"]
     layout = find_columns(named, label if named is columns else "label", path)
-    return layout._replace(label=None, needed=layout.token + 1, names=", ".join(columns))
+    others = tuple((name, index) for index, name in enumerate(columns) if name != "token")
+    return layout._replace(label=None, others=others, needed=layout.token + 1, names=", ".join(columns))
 
 
 def split_line(line: str) -> list[str]:

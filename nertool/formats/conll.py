@@ -156,7 +156,8 @@ class _Part:
                 raise _error_at(origin, starts, labels.index(""), message)
         others = layout.others
         if others is None:
-            others = tuple((str(index + 1), index) for index in range(1, len(columns) - 1))
+            end = len(columns) - (layout.label is not None)
+            others = tuple((str(index + 1), index) for index in range(1, end))
         further = {
             name: tuple(map(self.values.__getitem__, columns[index]))
             for name, index in others

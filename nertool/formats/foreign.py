@@ -6,7 +6,6 @@ Only what can be told with certainty is named. The order matters: the first that
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -101,12 +100,7 @@ def _json(start: str) -> str | None:
         return "spaCy's JSON of version 2: `python -m spacy convert` makes a .spacy file of it"
     if '"denotations"' in start:
         return "PubAnnotation's JSON"
-    first = start.split("\n", 1)[0]
-    try:
-        json.loads(first)
-    except ValueError:
-        return "JSON, but not JSON Lines, which have an object with text and entities in each line"
-    return "JSON; of it only JSON Lines are read, with an object with text and entities in each line"
+    return "JSON, but not JSON Lines: write an object with text and entities in each line"
 
 
 def _table(start: str) -> str | None:
