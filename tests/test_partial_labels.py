@@ -26,7 +26,9 @@ from nertool.training.run import Finished, run
 def test_a_sentence_without_any_label_costs_nothing(decoder):
     torch.manual_seed(1)
     emissions = torch.randn(6, 2, 5, requires_grad=True)  # (time, batch, labels)
-    loss = decoder(5).loss(emissions, torch.full((6, 2), -1), Layout.of(np.array([6, 6])))
+    module = decoder(5)
+    module.initialize(torch.Generator().manual_seed(1))
+    loss = module.loss(emissions, torch.full((6, 2), -1), Layout.of(np.array([6, 6])))
     assert loss.item() == pytest.approx(0.0, abs=1e-5)
     loss.backward()
     torch.testing.assert_close(emissions.grad, torch.zeros(6, 2, 5), atol=1e-5, rtol=0.0)
