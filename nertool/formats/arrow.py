@@ -125,7 +125,15 @@ def _open(path: Path, read: Callable[[Any], Any]) -> tuple[Any, Any]:
     except OSError as problem:
         raise CorpusError(f"cannot be read: {problem.strerror or problem}", path) from None
     # The features are JSON in the file, which datasets takes for what it should be.
-    except (pyarrow.ArrowException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
+    except (
+        pyarrow.ArrowException,
+        MemoryError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as problem:
         raise CorpusError(f"not a {path.suffix} file, or a corrupt one: {one_line(problem)}", path) from None
 
 
