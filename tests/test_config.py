@@ -372,6 +372,35 @@ class TestProblems:
             config.training.epochs = 3
 
 
+NAMES = """
+corpus inputs model training words characters case pos encoder attention decoder optimizer schedule kind network none
+null lstm cnn gru sgd adam filters hidden width vectors files column train hub epochs momentum clip
+"""
+names = st.sampled_from(NAMES.split())
+keys = names | st.sampled_from(["", "x", "Pos", 3, None, True, 1.5, "words.vectors"])
+values = names | st.sampled_from([None, 0, 5, -1, 0.5, True, "", [], ["a"], {}, float("nan")])
+trees = st.dictionaries(
+    keys,
+    values | st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=3), max_size=4),
+    max_size=5,
+)
+
+
+@given(trees, st.lists(st.tuples(st.lists(names, min_size=1, max_size=3), values | trees), max_size=3))
+@example({"inputs": {3: {"kind": "case", "filters": 1}}}, [])
+@example({"corpus": {"train": "a"}, "inputs": 5}, [(["inputs", "words", "kind"], "case")])
+@settings(max_examples=300)
+def test_whatever_is_given_is_a_config_or_a_list_of_problems(tree, overrides):
+    given_ = [f"{'.'.join(path)}={flow(value)}" for path, value in overrides]
+    try:
+        config = override_tree({"corpus": {"train": "train.txt"}, **tree}, given_)
+    except ConfigError as error:
+        assert error.problems and all(error.problems)
+        assert all(re.match(r"--set |(\S+|the config)( |: )", problem) for problem in error.problems)
+    else:
+        assert override(config, []) == config
+
+
 class TestOverrides:
     @pytest.mark.parametrize(
         ("override", "place", "value"),

@@ -445,10 +445,11 @@ def _unknown(path: Name, found: Any, tree: Mapping[str, Any]) -> list[str]:
                 each for each in readers if kind_names(each) == kind_names(section) and len(each.chosen_by) > 1
             ]
             told_by = section.chosen_by[-1] if same else "kind"
-            entry = choice.complete(_get(tree, parent), parent[-1])
+            entry = choice.complete(_get(tree, parent), parent[-1]) or {}
+            kind = entry.get(told_by, "this kind")
             names = kinds_of(same or readers, told_by)
             verb = "does" if len(names) == 1 else "do"
-            return [f"{where}: {entry[told_by]} does not read this setting; {_either(names, 'and')} {verb}"]
+            return [f"{where}: {kind} does not read this setting; {_either(names, 'and')} {verb}"]
     known = list(section.model_fields) if section else []
     hints = _meant(path, known)
     hint = f" Did you mean {_either(hints)}?" if hints else ""
