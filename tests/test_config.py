@@ -373,8 +373,8 @@ class TestProblems:
 
 
 NAMES = """
-corpus inputs model training words characters case pos encoder attention decoder optimizer schedule kind network none
-null lstm cnn gru sgd adam filters hidden width vectors files column train hub epochs momentum clip
+corpus inputs model training words characters case pos encoder attention decoder optimizer schedule kind network
+none null lstm cnn gru sgd adam filters hidden width vectors files column train hub epochs momentum clip
 """
 names = st.sampled_from(NAMES.split())
 keys = names | st.sampled_from(["", "x", "Pos", 3, None, True, 1.5, "words.vectors"])
