@@ -71,15 +71,16 @@ class JsonLines(Format):
     def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
         """Write what `read` reads; nothing is lost."""
         with replaced_when_done(target) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
-            try:
-                self.write_stream(stream, watched(documents, self, target, report), options)
-            except UnicodeEncodeError as problem:
-                raise CorpusError(f"cannot be written: {problem.reason}", target) from None
+            self.write_stream(stream, watched(documents, self, target, report), options)
 
     def write_stream(self, target: IO[str], documents: Iterable[Document], options: WriteOptions) -> None:
         """Write an object for each document."""
         for document in documents:
-            target.write(json.dumps(_tree(document), ensure_ascii=False) + "\n")
+            try:
+                target.write(json.dumps(_tree(document), ensure_ascii=False) + "\n")
+            except UnicodeEncodeError as problem:
+                half = problem.object[problem.start : problem.end]
+                raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
 
 
 def _documents(lines: Iterable[str], name: str, options: ReadOptions, report: Report) -> Iterator[Document]:
