@@ -23,6 +23,7 @@ from contenders import (
     nertool_steps,
     read_setting,
     reference_steps,
+    rows_of,
     trained_model,
     untrained_model,
     work_of,
@@ -34,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 import nertool
-from nertool.tagging.bundle import Model
+from nertool.model.model import Model
 
 TRAINING_WORK = 3.2e-3  # GFLOP of matrix products a token
 SECTIONS = ("training-10", "training-32", "tagging", "latency", "vectors", "help", "update")
@@ -125,7 +126,7 @@ def main() -> None:
         "word_vectors": None if setting.vectors is None else setting.vectors.name,
         "training_tokens": setting.corpus.train.token_count,
         "quick": options.quick,
-        "word_table_rows": fresh.lexicon.row_count,
+        "word_table_rows": rows_of(fresh),
         "mflop_a_token": {"training": 3 * work_of(fresh) / 1e6, "tagging": work_of(fresh) / 1e6},
         "rounds": effort.rounds,
         "seconds_per_slice": effort.seconds,
@@ -140,7 +141,7 @@ def main() -> None:
     }
     work = work_of(fresh) / 1e6
     console.print(
-        f"{setting.name}, word table of {fresh.lexicon.row_count:,} rows; this network takes {work:.2f} MFLOP a "
+        f"{setting.name}, word table of {rows_of(fresh):,} rows; this network takes {work:.2f} MFLOP a "
         f"token for tagging, {3 * work:.2f} for training. {effort.rounds} slices of {effort.seconds:g} s; torch "
         f"{torch.__version__}, {torch.get_num_threads()} threads; load {load} at the start. Took "
         f"{conditions['seconds']:.0f} s.",
@@ -149,7 +150,9 @@ def main() -> None:
     )
     if options.json is not None:
         figures = {name: [asdict(row) for row in rows] for name, rows in sections.items()}
-        options.json.write_text(json.dumps({"conditions": conditions, **figures}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"conditions": conditions, **figures}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def _show(console: Console, title: str, rows: list[Row]) -> None:

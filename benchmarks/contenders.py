@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from reference import ReferenceTagger, Vocabulary, training_steps
 
-from nertool.config.loading import find_config, load_config, locate_corpus
-from nertool.config.schema import Config
-from nertool.data.corpus import Corpus, read_corpus
-from nertool.data.vectors import read_vectors
-from nertool.data.vocabulary import build_lexicon
+from nertool.config.loading import find_config, load_config, locate_files
+from nertool.config.schema import CharacterCNNConfig, Config, RecurrentConfig, WordsConfig
+from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.errors import ConfigError
 from nertool.evaluation.scores import Evaluation, Scores
-from nertool.tagging.bundle import Model, fresh_model, load_bundle
-from nertool.training.run import encode_split, run
+from nertool.model.inputs.characters import Characters
+from nertool.model.inputs.words import Words
+from nertool.model.model import Model
+from nertool.tagging.bundle import load_bundle
+from nertool.training.preparation import build_model, encode
+from nertool.training.run import run
 from nertool.training.trainer import Step, train
 
 
@@ -46,7 +48,7 @@ def read_setting(demo: bool) -> Setting:
     warnings: list[str] = []
     attempts = [
         ("CoNLL-2003", "conll03.yaml", ()),
-        ("CoNLL-2003", "conll03.yaml", ("words.vectors=[]", "words.dimensions=100")),
+        ("CoNLL-2003", "conll03.yaml", ("inputs.words.vectors=[]", "inputs.words.dimensions=100")),
     ]
     for name, file, overrides in [] if demo else attempts:
         try:
@@ -55,8 +57,8 @@ def read_setting(demo: bool) -> Setting:
             # The first message names all that is missing.
             warnings = warnings or [str(problem)]
     if warnings:
-        warnings.append("CoNLL-2003 is not to be had: the small demonstration corpus stands in for it")
-    return _setting("demonstration corpus", "demo.yaml", ("words.dimensions=100",), warnings)
+        warnings.append("CoNLL-2003 was not found: the small demonstration corpus is used instead")
+    return _setting("demonstration corpus", "demo.yaml", ("inputs.words.dimensions=100",), warnings)
 
 
 def _setting(name: str, file: str, overrides: tuple[str, ...], warnings: list[str]) -> Setting:
@@ -64,20 +66,17 @@ def _setting(name: str, file: str, overrides: tuple[str, ...], warnings: list[st
     # Training must go on for as long as it is measured.
     endless = ("training.epochs=100000", "training.patience=100000")
     # Both sides do the same work: the reference neither averages its weights nor hides words.
-    equal = ("training.averaging=0", "words.dropout=0")
-    config = locate_corpus(load_config(path, (*overrides, *endless, *equal)), path)
-    vectors = Path(config.words.vectors[0]) if config.words.vectors else None
+    equal = ("training.averaging=0", "inputs.words.dropout=0")
+    config = locate_files(load_config(path, (*overrides, *endless, *equal)), path)
+    files = config.inputs["words"].vectors
+    vectors = Path(files[0]) if files else None
     return Setting(name, config, read_corpus(config.corpus), vectors, warnings)
 
 
 def untrained_model(setting: Setting) -> Model:
     """The model that `nertool train` begins with."""
-    words, train = setting.config.words, setting.corpus.train
-    vectors = [read_vectors(path) for path in words.vectors]
-    lexicon = build_lexicon(
-        train.tokens, train.labels, train.label_scheme, vectors, words.minimum_count, words.extra_rows
-    )
-    return fresh_model(setting.config, lexicon, vectors)
+    train = setting.corpus.train
+    return build_model(setting.config, train.sentences, train.label_scheme)
 
 
 def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Model:
@@ -88,7 +87,7 @@ def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Mode
     nothing = Scores(0.0, 0.0, 0.0, 0)
     unscored = Evaluation(nothing, nothing, {}, 0.0, 0, 0, "")
     ends = time.perf_counter() + seconds
-    encoded = encode_split(setting.corpus.train, model)
+    encoded = encode(setting.corpus.train, model)
     for _ in train(model.network, encoded, lambda: unscored, setting.config.training):
         if time.perf_counter() > ends:
             break
@@ -98,9 +97,34 @@ def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Mode
 
 def work_of(model: Model) -> float:
     """FLOP of matrix products that tagging a token takes; training takes three times as much."""
-    hidden, labels = model.config.model.encoder.hidden, len(model.lexicon.labels)
-    inputs = model.network.words.output_size + model.config.model.characters.filters
+    hidden: int = model.config.model.encoder.hidden
+    inputs: int = words_of(model).dimensions + characters_of(model).config.filters
+    labels = len(model.labels)
     return 2 * (2 * 4 * hidden * (inputs + hidden) + 2 * hidden * labels)
+
+
+def words_of(model: Model) -> Words:
+    """The words of a model."""
+    words = model.inputs["words"]
+    assert isinstance(words, Words)
+    return words
+
+
+def characters_of(model: Model) -> Characters:
+    """The characters of a model."""
+    characters = model.inputs["characters"]
+    assert isinstance(characters, Characters)
+    return characters
+
+
+def rows_of(model: Model) -> int:
+    """Rows of its word table, that of unknown words included."""
+    return len(words_of(model).words) + 1
+
+
+def tokens_of(split: Split) -> list[Sequence[str]]:
+    """The tokens of each sentence."""
+    return [sentence.tokens for sentence in split.sentences]
 
 
 def nertool_steps(setting: Setting, batch_size: int, folder: Path) -> Generator[int | None, None, None]:
@@ -129,57 +153,56 @@ def reference_steps(
         train_words_only: Whether its word table leaves out the words that training never sees.
     """
     corpus, training = setting.corpus.train, setting.config.training
-    rows = model.lexicon.row_count
+    tokens, rows = tokens_of(corpus), rows_of(model)
     if train_words_only:
-        rows = 1 + len({token for tokens in corpus.tokens for token in tokens} & model.lexicon.rows.keys())
+        rows = 1 + len({token for row in tokens for token in row} & words_of(model).rows.keys())
     yield from training_steps(
         reference_tagger(model, rows),
         reference_vocabulary(model, rows),
-        corpus.tokens,
+        tokens,
         corpus.labels,
         batch_size=batch_size,
         sort=sort,
         learning_rate=training.learning_rate,
-        momentum=training.momentum,
+        momentum=getattr(training.optimizer, "momentum", 0.9),
         clip=training.clip,
     )
 
 
 def reference_vocabulary(model: Model, rows: int | None = None) -> Vocabulary:
     """The reference's vocabularies, equal to the model's; the word table may be cut after some rows."""
-    lexicon = model.lexicon
-    words = lexicon.words if rows is None else lexicon.words[: rows - 1]
-    return Vocabulary(words, lexicon.characters, lexicon.labels)
+    words = words_of(model).words
+    return Vocabulary(words if rows is None else words[: rows - 1], characters_of(model).characters, model.labels)
 
 
 def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
     """The reference with the network and the weights of a model; the word table may be cut after some rows."""
-    config, words = model.config.model, model.network.words.weight
+    config, inputs = model.config.model, model.config.active_inputs
     if (
-        config.characters.kind != "cnn"
-        or config.characters.dropout
-        or config.decoder != "crf"
-        or config.constraints == "always"
-        or config.characters.case_dimensions
-        or config.encoder.kind != "lstm"
-        or config.encoder.layers != 1
-        or not config.encoder.bidirectional
+        list(inputs) != ["words", "characters"]
+        or not isinstance(inputs["words"], WordsConfig)
+        or not isinstance(inputs["characters"], CharacterCNNConfig)
+        or inputs["characters"].dropout
+        or not isinstance(config.encoder, RecurrentConfig)
+        or (config.encoder.kind, config.encoder.layers, config.encoder.bidirectional) != ("lstm", 1, True)
         or config.attention.kind != "none"
+        or config.decoder.kind != "crf"
+        or config.decoder.constraints == "always"
         or config.locked_dropout
     ):
         raise ValueError("the reference is a BiLSTM-CNN-CRF of one layer; this model is another")
-    count = len(words) if rows is None else rows
+    count = rows_of(model) if rows is None else rows
     tagger = ReferenceTagger(
         count,
-        words.shape[1],
-        model.lexicon.kind_count,
-        len(model.lexicon.labels),
-        config.characters.dimensions,
-        config.characters.filters,
-        config.characters.width,
+        words_of(model).dimensions,
+        len(characters_of(model).characters) + 2,
+        len(model.labels),
+        inputs["characters"].dimensions,
+        inputs["characters"].filters,
+        inputs["characters"].width,
         config.encoder.hidden,
         config.dropout,
-        model.config.words.dropout,
+        inputs["words"].dropout,
     )
     tagger.load_state_dict(plain_weights(model.network.state_dict(), count))
     return tagger
@@ -188,15 +211,15 @@ def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
 def plain_weights(ours: Mapping[str, torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
     """A network's weights, or their gradients, under the names and in the shapes of torch's own parts."""
     weights = {
-        "words.weight": ours["words.weight"][:rows],
-        "characters.weight": ours["characters.embedding"],
-        "convolution.weight": ours["characters.kernel"].permute(2, 1, 0),
-        "convolution.bias": ours["characters.bias"],
+        "words.weight": ours["inputs.words.weight"][:rows],
+        "characters.weight": ours["inputs.characters.embedding"],
+        "convolution.weight": ours["inputs.characters.kernel"].permute(2, 1, 0),
+        "convolution.bias": ours["inputs.characters.bias"],
         "scores.weight": ours["scores.weight"],
         "scores.bias": ours["scores.bias"],
     }
     for name in ("start_transitions", "transitions", "end_transitions"):
-        weights[f"crf.{name}"] = ours[f"decoder.{name}"]
+        weights[f"crf.{name}"] = ours[f"decoder.crf.{name}"]
     for part in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         weights[f"lstm.{part}"] = ours[f"encoder.layers.0.0.cell.{part}"]
         weights[f"lstm.{part}_reverse"] = ours[f"encoder.layers.0.1.cell.{part}"]

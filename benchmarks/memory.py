@@ -123,7 +123,7 @@ def main() -> None:
         print(f"growth of the peak: {growth:+,.0f} MB; {rate:,.0f} lines/s beyond the first {first.lines:,}")
     if options.json is not None:
         figures = {"runs": [asdict(run) for run in runs], "growth_mb": growth}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

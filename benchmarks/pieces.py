@@ -16,18 +16,20 @@ from statistics import median
 import numpy as np
 import spacy
 import torch
-from contenders import Setting, reference_tagger, reference_vocabulary
+from contenders import Setting, reference_tagger, reference_vocabulary, tokens_of, words_of
 from paired import PRODUCTS, MatrixProducts, Row, Spread, alternate, growth_row, rate_rows, repeat, time_rows
 from reference import label_sentences, sgd, update
 from reference import read_vectors as read_vectors_plainly
 
 from nertool.data.vectors import read_vectors
-from nertool.data.vocabulary import build_lexicon
-from nertool.tagging.bundle import Model, build_network
-from nertool.tagging.labeller import Labeller
+from nertool.model.batch import Batch
+from nertool.model.inputs.words import Words
+from nertool.model.model import Model, build_network
+from nertool.tagging.predictor import Predictor
 from nertool.tagging.tagger import Tagger
+from nertool.text.document import Document
 from nertool.training.optimization import Optimization
-from nertool.training.run import encode_split
+from nertool.training.preparation import build_model, encode
 
 TAGGING_WORK = 1.06e-3  # GFLOP of matrix products a token
 SENTENCES_ALONE = 50
@@ -38,18 +40,19 @@ BATCH = 10
 def measure_tagging(setting: Setting, model: Model, rounds: int, seconds: float) -> list[Row]:
     """Tokens per second of labelling the test split, and of raw text."""
     tokens = _test_tokens(setting)
+    documents = [Document(tuple(row)) for row in tokens]
     count = sum(map(len, tokens))
     lines = [" ".join(sentence) for sentence in tokens]
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
-    kept, tagger, products = Labeller(model), Tagger(model), MatrixProducts()
+    kept, tagger, products = Predictor(model), Tagger(model), MatrixProducts()
     tokenizer = spacy.blank(setting.config.language)
     tokenizer.add_pipe("sentencizer")
 
-    def label(labeller: Labeller) -> int:
-        labeller.label(tokens)
+    def label(predictor: Predictor) -> int:
+        _ = predictor.predict(documents).labels
         return count
 
-    def tokenise() -> int:
+    def tokenize() -> int:
         with tokenizer.memory_zone():
             return sum(map(len, tokenizer.pipe(lines)))
 
@@ -60,12 +63,12 @@ def measure_tagging(setting: Setting, model: Model, rounds: int, seconds: float)
     found = alternate(
         {
             "reference, sorted by length": lambda: repeat(label_plainly, seconds),
-            "nertool, every word new to it": lambda: repeat(lambda: label(Labeller(model)), seconds),
+            "nertool, every word new to it": lambda: repeat(lambda: label(Predictor(model)), seconds),
             "nertool, no word new to it": lambda: repeat(lambda: label(kept), seconds),
             "raw text: nertool with spaCy's tokens": lambda: repeat(
                 lambda: sum(len(tagged.tokens) for tagged in tagger.tag_texts(lines)), seconds
             ),
-            "raw text: spaCy's tokens alone": partial(repeat, tokenise, seconds),
+            "raw text: spaCy's tokens alone": partial(repeat, tokenize, seconds),
             PRODUCTS: lambda: products.slice(seconds / 4),
         },
         rounds,
@@ -88,13 +91,13 @@ def measure_latency(setting: Setting, model: Model, rounds: int) -> list[Row]:
     chosen = tokens[:: max(1, len(tokens) // SENTENCES_ALONE)][:SENTENCES_ALONE]
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
 
-    def fresh_labeller() -> Callable[[Sequence[str]], object]:
-        labeller = Labeller(model)
-        return lambda sentence: labeller.label([sentence])
+    def fresh_predictor() -> Callable[[Sequence[str]], object]:
+        predictor = Predictor(model)
+        return lambda sentence: predictor.predict([Document(tuple(sentence))]).labels
 
     def fresh_tagger() -> Callable[[Sequence[str]], object]:
         tagger = Tagger(model)
-        tagger.tag("So that spaCy is there.")
+        tagger.tag("So that spaCy is loaded.")
         return lambda sentence: tagger.tag(" ".join(sentence))
 
     def milliseconds(label: Callable[[Sequence[str]], object]) -> float:
@@ -108,7 +111,7 @@ def measure_latency(setting: Setting, model: Model, rounds: int) -> list[Row]:
     found = alternate(
         {
             "reference, tokens": lambda: milliseconds(lambda each: label_sentences(plain, vocabulary, [each])),
-            "nertool, tokens": lambda: milliseconds(fresh_labeller()),
+            "nertool, tokens": lambda: milliseconds(fresh_predictor()),
         },
         rounds,
     )
@@ -179,30 +182,37 @@ def measure_update(setting: Setting, rounds: int, seconds: float) -> list[Row]:
     The update is clipping, the new weights, and clearing the gradient; the step is all that a batch takes.
     """
     corpus = setting.corpus.train
-    lexicon = build_lexicon(corpus.tokens, corpus.labels, corpus.label_scheme)
     random = np.random.default_rng(1)
-    lengths = np.array([len(tokens) for tokens in corpus.tokens])
+    tokens = tokens_of(corpus)
+    lengths = np.array([len(row) for row in tokens])
     middle = np.argsort(lengths, kind="stable")[len(lengths) // 2 :][:BATCH]
-    dimensions = setting.config.words.dimensions
     training = setting.config.training
+    without_files = setting.config.inputs["words"].model_copy(update={"vectors": (), "dimensions": None})
+    config = setting.config.model_copy(update={"inputs": {**setting.config.inputs, "words": without_files}})
+    fitted = build_model(config, corpus.sentences, corpus.label_scheme)
     steps: dict[str, Callable[[], tuple[float, float]]] = {}
     for rows in (ROWS_SMALL, ROWS_LARGE):
-        # The table has more rows than there are words here: the lexicon only lends its characters and labels.
-        padded = replace(lexicon, words=[*_invented(lexicon.words, rows - 1)])
-        model = Model(setting.config, padded, build_network(setting.config, padded, dimensions))
-        model.network.words.reset_parameters()
-        batch = encode_split(corpus, model).batch(middle)
-        touched = np.sort(random.choice(ROWS_SMALL, len(batch.rows), replace=False))
-        batch = replace(batch, rows=touched)
+        # The table has more rows than there are words here.
+        known = words_of(fitted)
+        words = Words("words", known.config, [*_invented(known.words, rows - 1)], known.dimensions)
+        inputs = {**fitted.inputs, "words": words}
+        network = build_network(config, fitted.labels, fitted.scheme, inputs)
+        network.initialize(training.seed)
+        model = Model(config, fitted.labels, fitted.scheme, inputs, network)
+        batch = encode(corpus, model).batch(middle)
+        (used,) = batch.form_features["words"]
+        touched = np.sort(random.choice(ROWS_SMALL, len(used), replace=False))
+        tensors = Batch.of(replace(batch, form_features={**batch.form_features, "words": (touched,)}))
         plain = reference_tagger(model)
         vocabulary = reference_vocabulary(model)
         plain_batch = vocabulary.encode(
-            [corpus.tokens[number] for number in middle], [corpus.labels[number] for number in middle]
+            [tokens[number] for number in middle], [corpus.labels[number] for number in middle]
         )
         plain_batch.words = torch.from_numpy(touched)[torch.from_numpy(batch.forms.T.copy())]
-        network, optimization = model.network.train(), Optimization(model.network, training)
-        optimizer = sgd(plain.train(), training.learning_rate, training.momentum)
-        steps[f"nertool, {rows:,} rows"] = _timed(partial(network.loss, batch), optimization.step)
+        network.train()
+        optimization = Optimization(network, training)
+        optimizer = sgd(plain.train(), training.learning_rate, getattr(training.optimizer, "momentum", 0.9))
+        steps[f"nertool, {rows:,} rows"] = _timed(partial(network.loss, tensors), optimization.step)
         steps[f"reference, {rows:,} rows"] = _timed(
             partial(plain.loss, plain_batch), partial(update, plain, optimizer, training.clip)
         )
@@ -248,6 +258,5 @@ def _invented(words: Iterable[str], count: int) -> Iterable[str]:
     return [*known, *(f"\0{number}" for number in range(count - len(known)))]
 
 
-def _test_tokens(setting: Setting) -> list[list[str]]:
-    split = setting.corpus.test or setting.corpus.validation
-    return split.tokens
+def _test_tokens(setting: Setting) -> list[Sequence[str]]:
+    return tokens_of(setting.corpus.test or setting.corpus.validation)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-from contenders import Setting, read_setting, trained_model
+from contenders import Setting, read_setting, tokens_of, trained_model
 from paired import Row, Spread, alternate
 from rich import box
 from rich.console import Console
@@ -25,7 +25,8 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from nertool.evaluation.scores import evaluate
-from nertool.tagging.bundle import Model, save_bundle
+from nertool.model.model import Model
+from nertool.tagging.bundle import save_bundle
 from nertool.tagging.tagger import Tagger
 from nertool.text.schemes import Scheme, convert
 
@@ -58,7 +59,8 @@ def measure_pipes(
     """
     split = setting.corpus.test
     assert split is not None
-    lines = [" ".join(tokens) for tokens in split.tokens]
+    sentences = tokens_of(split)
+    lines = [" ".join(tokens) for tokens in sentences]
     tagger = Tagger(model)
     whole = component_pipeline(model, setting.config.language, sentences=True)
     alone = component_pipeline(model, setting.config.language, sentences=False)
@@ -77,7 +79,7 @@ def measure_pipes(
         return measure
 
     def docs(nlp: Language) -> list[Doc]:
-        return [Doc(nlp.vocab, words=tokens) for tokens in split.tokens]
+        return [Doc(nlp.vocab, words=list(tokens)) for tokens in sentences]
 
     def nothing() -> None:
         return None
@@ -85,7 +87,7 @@ def measure_pipes(
     contenders = {
         "raw text: Tagger.tag_texts": rate(nothing, lambda _: list(tagger.tag_texts(lines))),
         "raw text: nlp.pipe with nertool": rate(nothing, lambda _: list(whole.pipe(lines))),
-        "tokens: Tagger.tag_tokens": rate(nothing, lambda _: list(tagger.tag_tokens(split.tokens))),
+        "tokens: Tagger.tag_tokens": rate(nothing, lambda _: list(tagger.tag_tokens(sentences))),
         "tokens: nlp.pipe with nertool": rate(lambda: docs(alone), lambda made: list(alone.pipe(made))),
     }
     scores = {"nertool": _f1(split.labels, split.label_scheme, alone.pipe(docs(alone)))}
@@ -138,7 +140,7 @@ def main() -> None:
     console.print(f"{setting.name}; F1 over the tokens of the test split: {shown}", highlight=False)
     if options.json is not None:
         figures = {"corpus": setting.name, "rows": [asdict(row) for row in rows], "f1": scores}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from torch import nn
 
 from nertool.config.schema import Config
 from nertool.data.corpus import read_corpus
-from nertool.tagging.bundle import Model, build_network
-from nertool.tagging.labeller import Labeller
+from nertool.model.batch import Batch
+from nertool.model.inputs.words import Words
+from nertool.model.model import Model, build_network
+from nertool.tagging.predictor import Predictor
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme
-from nertool.training.run import encode_split
+from nertool.training.preparation import encode
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Known and unknown words; no character known; equal characters; longer than what is looked at.
@@ -50,22 +53,29 @@ def with_lively_transitions(model: Model) -> Model:
 
 
 def test_reference_has_the_same_loss_gradients_and_labels(make_setting):
-    from contenders import plain_weights, reference_tagger, reference_vocabulary, untrained_model
+    from contenders import (
+        plain_weights,
+        reference_tagger,
+        reference_vocabulary,
+        rows_of,
+        tokens_of,
+        untrained_model,
+    )
     from reference import label_sentences
 
-    setting = make_setting("model.constraints=none")
+    setting = make_setting("model.decoder.constraints=none")
     model = with_lively_transitions(untrained_model(setting))
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
     train = setting.corpus.train
-    tokens, labels = [*train.tokens, ODD[0]], [*train.labels, ODD[1]]
-    split = replace(train, tokens=tokens, labels=labels, documents=[0] * len(tokens))
-    encoded = encode_split(split, model)
+    tokens, labels = [*tokens_of(train), ODD[0]], [*train.labels, ODD[1]]
+    odd = Document(tuple(ODD[0]), labels=tuple(ODD[1]), scheme=train.label_scheme)
+    encoded = encode(replace(train, documents=[*train.documents, odd]), model)
 
     model.network.eval()
     plain.eval()
-    batch = encoded.batch(torch.arange(len(tokens)).numpy())
+    batch = Batch.of(encoded.batch(torch.arange(len(tokens)).numpy()))
     plain_batch = vocabulary.encode(tokens, labels)
-    assert not batch.mask.all(), "lengths should differ"
+    assert batch.layout.ragged, "lengths should differ"
     torch.testing.assert_close(
         model.network(batch).transpose(0, 1)[plain_batch.mask], plain(plain_batch)[plain_batch.mask]
     )
@@ -76,25 +86,31 @@ def test_reference_has_the_same_loss_gradients_and_labels(make_setting):
     theirs.backward()
     ours_gradients = plain_weights(
         {name: parameter.grad.to_dense() for name, parameter in model.network.named_parameters()},
-        model.lexicon.row_count,
+        rows_of(model),
     )
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(ours_gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
 
-    assert label_sentences(plain, vocabulary, tokens, 4) == Labeller(model).label(tokens).labels
+    # What the network says, before invalid sequences are repaired, which the reference does not do.
+    predictions = Predictor(model).predict([Document(tuple(row)) for row in tokens])
+    flat = predictions.label_tables.names[predictions.tables.labels].tolist()
+    assert [label for row in label_sentences(plain, vocabulary, tokens, 4) for label in row] == flat
 
 
 def test_reference_with_fewer_words_scores_training_sentences_the_same(make_setting):
-    from contenders import reference_tagger, reference_vocabulary, untrained_model
+    from contenders import reference_tagger, reference_vocabulary, rows_of, tokens_of, untrained_model, words_of
 
     setting = make_setting()
     model = untrained_model(setting)
-    lexicon = replace(model.lexicon, words=[*model.lexicon.words, "seldom", "hardly"])
-    larger = Model(model.config, lexicon, build_network(model.config, lexicon, 12))
-    larger.network.words.reset_parameters()
-    train, rows = setting.corpus.train, model.lexicon.row_count
+    known = words_of(model)
+    words = Words("words", known.config, [*known.words, "seldom", "hardly"], known.dimensions)
+    inputs = {**model.inputs, "words": words}
+    network = build_network(model.config, model.labels, model.scheme, inputs)
+    network.initialize(1)
+    larger = Model(model.config, model.labels, model.scheme, inputs, network)
+    train, rows = setting.corpus.train, rows_of(model)
     losses = [
-        reference_tagger(larger, count).eval().loss(vocabulary.encode(train.tokens, train.labels))
+        reference_tagger(larger, count).eval().loss(vocabulary.encode(tokens_of(train), train.labels))
         for count in (rows, rows + 2)
         for vocabulary in [reference_vocabulary(larger, count)]
     ]
@@ -107,7 +123,7 @@ def test_reference_with_fewer_words_scores_training_sentences_the_same(make_sett
         "model.decoder=softmax",
         "model.encoder.kind=gru",
         "model.attention.kind=dot",
-        "model.characters.case_dimensions=2",
+        "inputs.case={dimensions: 2}",
         "model.locked_dropout=true",
     ],
 )
@@ -120,17 +136,17 @@ def test_reference_refuses_a_network_that_it_is_not(make_setting, setting):
 
 @pytest.mark.parametrize("sort", [False, True])
 def test_reference_learns(make_setting, sort):
-    from contenders import reference_tagger, reference_vocabulary, untrained_model
+    from contenders import reference_tagger, reference_vocabulary, tokens_of, untrained_model
     from reference import training_steps
 
     setting = make_setting()
     model = untrained_model(setting)
     train = setting.corpus.train
     plain, vocabulary = reference_tagger(model), reference_vocabulary(model)
-    whole = vocabulary.encode(train.tokens, train.labels)
+    whole = vocabulary.encode(tokens_of(train), train.labels)
     torch.manual_seed(1)
     before = float(plain.eval().loss(whole).detach())
-    steps = training_steps(plain, vocabulary, train.tokens, train.labels, batch_size=4, sort=sort)
+    steps = training_steps(plain, vocabulary, tokens_of(train), train.labels, batch_size=4, sort=sort)
     epoch = [next(steps) for _ in range(3)]
     assert sum(epoch) == train.token_count
     for _ in range(60):
@@ -148,7 +164,7 @@ def test_every_figure_can_be_had(make_setting, monkeypatch):
     setting = make_setting("training.batch_size=4")
     threads = torch.get_num_threads()
     model = trained_model(setting, 0.1, None)
-    assert model.lexicon.scheme is Scheme.IOBES
+    assert model.scheme is Scheme.IOBES
     rows = [
         *measure_training(setting, untrained_model(setting), 4, Effort(1, 0.02)),
         *pieces.measure_tagging(setting, model, 1, 0.02),

@@ -189,7 +189,6 @@ class TestStart:
             "--set",
             "--input-format",
             "[default: a new one in runs]",
-            "[default: runs/compare-<config name>]",
         ):
             assert name in done.stdout
 
@@ -315,17 +314,20 @@ class TestTrain:
             (["none.yaml"], ["no config 'none.yaml' here", "demo.yaml, ewt-pos.yaml"]),
             (["dmo"], ["no config 'dmo' here", "Did you mean demo.yaml?"]),
             (["conll03"], ["conll03.yaml: there is no file conll03/train.txt", "NERTOOL_DATA", "glove.6B"]),
-            (["tiny.yaml", "--set", "training.epoch=3"], ["training.epoch: no such setting", "mean 'epochs'?"]),
+            (
+                ["tiny.yaml", "--set", "training.epoch=3"],
+                ["training.epoch: no such setting", "Did you mean training.epochs?"],
+            ),
             (["tiny.yaml", "--set", "corpus.train=nowhere.txt"], ["there is no file nowhere.txt; looked in "]),
             (["tiny.yaml", "--set", "epochs"], ["--set epochs: expected something like training.epochs=5"]),
             (["tiny.yaml", "--set", "a=["], ["--set a=[: not valid YAML"]),
             (["tiny.yaml", "--set", "training.epochs=0"], ["training.epochs: input should be greater", "found 0"]),
             (
                 ["tiny.yaml", "--set", "model.decoder=x", "--set", "training.seed=many"],
-                ["tiny.yaml: 2 problems\n  - model.decoder: ", "\n  - training.seed: "],
+                ["tiny.yaml: 2 problems\n  - model.decoder.kind: ", "\n  - training.seed: "],
             ),
             (["tiny.yaml", "--set", "corpus.columns=[token, pos, label]"], ["train.txt, line 1: found 2 columns"]),
-            (["tiny.yaml", "--set", "corpus.scheme=BMES"], ["train.txt, line 2: 'I-PER' is no label of BMES"]),
+            (["tiny.yaml", "--set", "corpus.scheme=BMES"], ["train.txt, line 2: 'I-PER' is not a label of BMES"]),
             (["tiny.yaml", "--set", "corpus.test=latin.txt"], ["latin.txt, line 3: byte 0xf6", "iconv"]),
             (["tiny.yaml", "--set", "corpus.test=empty.txt"], ["empty.txt: there is no sentence in it"]),
             (
@@ -508,7 +510,7 @@ class TestEvaluate:
             ("thin.txt", b"Ada B-PER\nByron\n", ["thin.txt, line 2: found 1 column in 'Byron'"]),
             ("latin.txt", b"Malm\xf6 O\n", ["latin.txt, line 1: byte 0xf6"]),
             ("tags.txt", b"Rain NOUN\nfell VERB\n", ["tags.txt, line 1", "plain"]),
-            ("cut.gz", gzip.compress(b"Ada B-PER\n" * 99)[:30], ["cut.gz: the gzip data is damaged"]),
+            ("cut.gz", gzip.compress(b"Ada B-PER\n" * 99)[:30], ["cut.gz: the gzip data is corrupt or truncated"]),
         ],
     )
     def test_mistakes(self, model, name, content, parts):
@@ -770,7 +772,7 @@ class TestTag:
             ("text", None, "input: there is no such file; expected a text"),
             ("text", b"one\ntwo\nMalm\xf6\n", "input, line 3: byte 0xf6 (number 5 of the line) is not UTF-8"),
             ("tokens", b"\xff\n", "input, line 1: byte 0xff"),
-            ("text", gzip.compress(b"text\n" * 99)[:-9], "input: the gzip data is damaged or cut short"),
+            ("text", gzip.compress(b"text\n" * 99)[:-9], "input: the gzip data is corrupt or truncated"),
             ("conll", b"Ada B-PER\n\tX\n", "line 2: the token is empty"),
         ],
     )
@@ -783,7 +785,7 @@ class TestTag:
             assert message.replace("input, ", "standard input, ") in told
 
     def test_a_folder_and_a_name_that_no_file_has(self, model):
-        assert "runs: this is a directory" in refuse("tag", "runs")
+        assert refuse("tag", "runs").startswith("runs: ")
         assert "name too long" in refuse("tag", "x" * 300)
 
     def test_a_token_that_conll_cannot_hold(self, model):
@@ -803,7 +805,7 @@ class TestTag:
     def test_a_language_that_the_tokeniser_does_not_know(self, model):
         path = model / "config.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("language: en", "language: qq"), encoding="utf-8")
-        assert "language 'qq': spaCy cannot tokenise it" in refuse("tag", "-", input="Oslo\n")
+        assert "language 'qq': spaCy cannot tokenize it" in refuse("tag", "-", input="Oslo\n")
         for form in FORMATS:
             assert "Oslo" in succeed("tag", "-", "--input-format", "tokens", "--format", form, input="Oslo\n")
 
@@ -1067,7 +1069,7 @@ class TestModelFolder:
                 (model / name).write_bytes(content)
                 assert name in refuse(*command), damage
             (model / name).unlink()
-            assert refuse(*command) == f"runs/latest is not a model: {name} is missing"
+            assert refuse(*command).endswith(f"runs/latest is not a model: {name} is missing")
             (model / name).write_bytes(whole)
         assert invoke(*command).exit_code == 0
 

@@ -199,19 +199,19 @@ class TestSums:
     def test_the_calibration_error_follows_from_the_bins(self, pairs):
         confidences, right = [each for each, _ in pairs], [each for _, each in pairs]
         bins = reliability(confidences, right)
-        assert len(bins) == BINS and sum(each.count for each in bins) == len(pairs)
+        assert len(bins) == BINS and sum(each.size for each in bins) == len(pairs)
         assert all(
             each.low - 1e-9 <= each.confidence <= each.high + 1e-9 and 0 <= each.right <= 1
             for each in bins
-            if each.count
+            if each.size
         )
-        gap = sum(each.count * abs(each.confidence - each.right) for each in bins)
+        gap = sum(each.size * abs(each.confidence - each.right) for each in bins)
         wanted = calibration_error(confidences, right)
         assert wanted is None if not pairs else wanted == pytest.approx(gap / len(pairs), abs=1e-9)
 
     def test_a_bin_by_hand(self):
         bins = reliability([0.05, 0.5, 0.52, 1.0], [False, True, False, True])
-        assert [each.count for each in bins] == [1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]
+        assert [each.size for each in bins] == [1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]
         assert bins[7][2:] == (2, pytest.approx(0.51), 0.5)
         assert bins[1] == (1 / 15, 2 / 15, 0, 0, 0)
         # Wilson's interval for 1 of 2, as published tables have it: 0.0945 to 0.9055.

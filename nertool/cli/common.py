@@ -24,7 +24,7 @@ RUNS = Path("runs")
 LATEST = RUNS / "latest"
 
 
-class FormatName(click.ParamType):
+class FormatName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3, and 8.1 will do
     """Name of a file format, checked against the registry, which is loaded only where a name is given.
 
     Args:

@@ -6,8 +6,9 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -117,8 +118,6 @@ def _source(path: Path | None, name: str | None) -> Format:
                 if each.readable and suffix.lower() in each.suffixes:
                     name = each.name
     source = find_format(name or "text")
-    if path is None and not source.streams:
-        raise CorpusError(f"{source.name} cannot be read from standard input; name a file")
     return source
 
 
@@ -136,6 +135,8 @@ def _open(
         return read_options(config.corpus, labelled=False, tokenizer=SpacyTokenizer(config.language))
 
     if not source.streams:
+        if path is None:
+            raise CorpusError(f"{source.name} cannot be read from standard input; name a file")
         if not path.exists():
             raise CorpusError(f"there is no such file; expected {source.description}: check the path", path)
         return lambda tagger, report: source.read(path, options(tagger), report)
@@ -149,37 +150,56 @@ def _open(
 def _writer(name: str, output: str | None) -> Callable[[Tagger, Iterable[Document], Report], None]:
     """Return what writes documents, to the file or to standard output."""
     from nertool.formats.registry import Format, WriteOptions, find_format
-    from nertool.views.tagged import VIEWS, write_view
+    from nertool.formats.streams import watched
+    from nertool.views.tagged import VIEWS
 
     if name in VIEWS:
 
         def view(tagger: Tagger, documents: Iterable[Document], report: Report) -> None:
-            language = tagger.model.config.language
-            if output is None:
-                VIEWS[name](_standard_output(), documents, language)
-            else:
-                write_view(name, Path(output), documents, language)
+            with _text_output(output) as stream:
+                VIEWS[name](stream, documents, tagger.model.config.language)
 
         return view
     target = find_format(name)
-    if output is None and type(target).write_stream is Format.write_stream:
+    is_text = type(target).write_stream is not Format.write_stream
+    if output is None and not is_text:
         raise CorpusError(f"{target.name} is not text: name a file for it with --output")
 
     def write(tagger: Tagger, documents: Iterable[Document], report: Report) -> None:
         options = WriteOptions(language=tagger.model.config.language)
-        if output is None:
-            target.write_stream(_standard_output(), documents, options)
-        else:
-            target.write(Path(output), documents, options, report)
+        if "scores" not in target.holds:  # nobody who asks for such a format needs to be told
+            documents = (replace(document, scores=None) for document in documents)
+        if not is_text:
+            target.write(Path(output or ""), documents, options, report)
+            return
+        with _text_output(output) as stream:
+            name = Path(output or "standard output")
+            target.write_stream(stream, watched(documents, target, name, report), options)
 
     return write
 
 
-def _standard_output() -> io.TextIOBase:
-    """Return standard output; where it is no terminal it is UTF-8 like the input, whatever the locale."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    return sys.stdout
+@contextlib.contextmanager
+def _text_output(name: str | None) -> Iterator[IO[str]]:
+    """Open a file that appears when it is whole, or standard output.
+
+    Where standard output is no terminal, it is UTF-8 like the input, whatever the locale.
+    """
+    from nertool.config.files import replaced_when_done
+
+    try:
+        if name is not None:
+            with (
+                replaced_when_done(Path(name)) as raw,
+                io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream,
+            ):
+                yield stream
+            return
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        yield sys.stdout
+    except UnicodeEncodeError as problem:  # half a character, which JSON can spell and UTF-8 cannot
+        raise CorpusError(f"cannot be written: {problem.reason}", name or "standard output") from None
 
 
 def _noting_cuts(documents: Iterable[Document]) -> Iterator[Document]:

@@ -74,14 +74,14 @@ class Bin(NamedTuple):
     """Predictions with a confidence between `low` and `high`.
 
     Attributes:
-        count: Number of predictions.
+        size: Number of predictions.
         confidence: Their mean confidence; 0 without predictions.
         right: Share of them that is right.
     """
 
     low: float
     high: float
-    count: int
+    size: int
     confidence: float
     right: float
 

@@ -38,7 +38,7 @@ def show_findings(console: Console, findings: Findings, title: str) -> None:
         for head in ("confidence", "tokens" if findings.plain_tags else "entities", "mean", "right"):
             bins.add_column(head, justify="right")
         for each in findings.bins:
-            if each.count:
+            if each.size:
                 bins.add_row(*wording.bin_row(each))
         console.print(bins)
     line(wording.calibration_note(findings))
@@ -122,8 +122,8 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
         "outcome_note": wording.outcome_note(findings),
         "names": names,
         "confusion": confusion,
-        "bins": [wording.bin_row(each) for each in findings.bins if each.count],
-        "points": [_point(each) for each in findings.bins if each.count],
+        "bins": [wording.bin_row(each) for each in findings.bins if each.size],
+        "points": [_point(each) for each in findings.bins if each.size],
         "side": _SIDE,
         "calibration_note": wording.calibration_note(findings),
         "wrong_sentences": findings.wrong_sentences,
@@ -141,7 +141,7 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
 
 def _point(each: Bin) -> dict[str, str]:
     """Compute where a bin is in the diagram, with Wilson's interval (1927) of the share that is right."""
-    n, share = each.count, each.right
+    n, share = each.size, each.right
     centre = share + _SPREAD**2 / (2 * n)
     reach = _SPREAD * math.sqrt(share * (1 - share) / n + (_SPREAD / (2 * n)) ** 2)
     low, high = ((centre + sign * reach) / (1 + _SPREAD**2 / n) for sign in (-1, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from nertool.config.files import replaced_when_done
 from nertool.text.document import Document
 from nertool.views.console import coloured, duration, html_page, marked
 
@@ -37,16 +35,6 @@ def write_html(target: IO[str], documents: Iterable[Document], language: str) ->
 
 VIEWS: dict[str, Callable[[IO[str], Iterable[Document], str], None]] = {"text": write_text, "html": write_html}
 """Ways to show tagged text that no command reads again: each takes a stream, documents and a language code."""
-
-
-def write_view(name: str, path: Path, documents: Iterable[Document], language: str) -> None:
-    """Write one of `VIEWS` to a file, which appears when it is whole.
-
-    Raises:
-        NertoolError: It cannot be written there.
-    """
-    with replaced_when_done(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as target:
-        VIEWS[name](target, documents, language)
 
 
 class TaggingProgress:

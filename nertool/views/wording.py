@@ -80,7 +80,7 @@ def confusions(findings: Findings, most: int) -> list[tuple[str, str, int]]:
 
 def bin_row(each: Bin) -> list[str]:
     """Return a row of the table of confidences: range, count, mean confidence, share that is right."""
-    return [f"{each.low:.2f} – {each.high:.2f}", f"{each.count:,}", f"{each.confidence:.3f}", f"{each.right:.3f}"]
+    return [f"{each.low:.2f} – {each.high:.2f}", f"{each.size:,}", f"{each.confidence:.3f}", f"{each.right:.3f}"]
 
 
 def calibration_note(findings: Findings) -> str:
