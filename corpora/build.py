@@ -21,8 +21,9 @@ import spacy
 from rich.console import Console
 from rich.table import Table
 
-from nertool.formats.conll import write_conll
-from nertool.text.schemes import Scheme, Span, encode
+from nertool.formats.registry import WriteOptions, find_format
+from nertool.text.document import Document as Labelled
+from nertool.text.schemes import Span
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo"
@@ -232,16 +233,13 @@ def read_documents(folder: Path | None = None) -> list[Document]:
 
 def render(documents: Iterable[Document]) -> str:
     """Write documents in two columns, token and IOB2 label."""
-    numbered = [(number, sentence) for number, document in enumerate(documents) for sentence in document.sentences]
     stream = io.StringIO()
-    write_conll(
-        stream,
-        (
-            (sentence.tokens, encode(sentence.entities, len(sentence.tokens), Scheme.IOB2))
-            for _, sentence in numbered
-        ),
-        [number for number, _ in numbered],
+    labelled = (
+        Labelled.from_spans(sentence.tokens, sentence.entities, id=str(number))
+        for number, document in enumerate(documents)
+        for sentence in document.sentences
     )
+    find_format("conll").write_stream(stream, labelled, WriteOptions())
     return stream.getvalue()
 
 

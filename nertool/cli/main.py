@@ -19,7 +19,7 @@ from nertool.cli.common import (
     explains_errors,
     point_latest,
 )
-from nertool.cli.data import check, convert
+from nertool.cli.data import check, convert, list_formats
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.tag import tag
 from nertool.errors import NertoolError
@@ -175,7 +175,7 @@ def compare(
         raise NertoolError(f"{failures} of {len(planned)} trainings failed; the same command tries them again")
 
 
-for command in (attention, check, convert, errors, evaluate, info, tag):
+for command in (attention, check, convert, errors, evaluate, info, list_formats, tag):
     main.add_command(command)
 
 if __name__ == "__main__":
