@@ -5,23 +5,27 @@ threads. The OpenMP and MKL libraries that torch is linked with also keep a numb
 the one set here.
 
 A process that was forked (`multiprocessing` with its `fork` method) must not use more threads than one: OpenMP
-waits for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1.
+waits for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1, and
+what computes outside of `threads` is marked `fork_safe`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 _TEAM_ELEMENTS = 1 << 15  # elements of a tensor, per thread, from which torch splits an operation
 _pool: ThreadPoolExecutor | None = None
@@ -82,6 +86,32 @@ def threads(operation: int) -> Iterator[None]:
         _set_openmp(before)
         if _set_mkl is not None:
             _set_mkl(mkl_before)
+
+
+def fork_safe(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Make a function use one thread in a forked process, and leave it as it is in any other.
+
+    A generator function is limited while it runs, and not while its caller looks at what it yielded.
+    """
+
+    @wraps(function)
+    def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        if not _forked:
+            return function(*arguments, **options)
+        with threads(1):
+            return function(*arguments, **options)
+
+    @wraps(function)
+    def generate(*arguments: Arguments.args, **options: Arguments.kwargs) -> Iterator[Any]:
+        generator: Any = function(*arguments, **options)
+        advance, end = fork_safe(next), object()
+        try:
+            while (item := advance(generator, end)) is not end:
+                yield item
+        finally:
+            generator.close()
+
+    return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
 
 
 def _flushes_denormals() -> bool:

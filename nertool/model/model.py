@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nertool.config.schema import Config
 from nertool.data.encoding import Forms
 from nertool.errors import ConfigError
+from nertool.model.concurrency import fork_safe
 from nertool.model.crf import Constraints
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input, Resources
@@ -64,6 +65,7 @@ def fit_labels(documents: Iterable[Document], scheme: Scheme, more: Iterable[str
     return sorted(found, key=lambda label: (label != OUTSIDE, label))
 
 
+@fork_safe
 def new_model(
     config: Config,
     documents: Sequence[Document],

@@ -22,7 +22,7 @@ from nertool.config.files import write_whole
 from nertool.config.loading import dump_config, load_config
 from nertool.config.schema import ENCODERS, INPUTS, Config, kind_names
 from nertool.errors import BundleError, ConfigError
-from nertool.model.concurrency import threads
+from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input
 from nertool.model.model import Model, build_network
@@ -36,6 +36,7 @@ _MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 _FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's vocabulary holds what came of them
 
 
+@fork_safe
 def save_bundle(model: Model, folder: Path) -> None:
     """Write a model; each file appears under its name when it is whole.
 

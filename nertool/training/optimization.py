@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nertool.config.schema import TrainingConfig
 from nertool.errors import NertoolError
+from nertool.model.concurrency import fork_safe
 from nertool.model.network import Network
 
 
@@ -56,6 +57,7 @@ class Optimization:
         config: Update rule, first learning rate, clipping and averaging.
     """
 
+    @fork_safe
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         self._config = config
         sparse = {id(table) for table in network.sparse_parameters()}
@@ -78,6 +80,7 @@ class Optimization:
             result |= {f"average.{name}": value for name, value in self.average.state().items()}
         return result
 
+    @fork_safe
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of the same network under the same settings.
 
@@ -103,6 +106,7 @@ class Optimization:
             for group in rule.param_groups:
                 group["lr"] = rate
 
+    @fork_safe
     def step(self) -> float:
         """Clip the gradients, update the weights, and return the norm before clipping.
 
@@ -236,6 +240,7 @@ class Average:
         self._log_kept += math.log(kept)
         torch._foreach_lerp_(self._means, self._dense, 1.0 - kept)
 
+    @fork_safe
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the weights with their averages; a second call exchanges them back."""

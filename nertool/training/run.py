@@ -21,7 +21,7 @@ from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.errors import NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
-from nertool.model.concurrency import threads
+from nertool.model.concurrency import fork_safe, threads
 from nertool.model.model import Model
 from nertool.tagging.bundle import FILES, load_bundle, save_bundle
 from nertool.tagging.predictor import Predictor
@@ -64,6 +64,7 @@ class Finished:
     test: Evaluation | None
 
 
+@fork_safe
 def run(
     config: Config, folder: Path, *, resume: bool = False
 ) -> Generator[Prepared | Resumed | Step | Epoch | Finished, None, None]:

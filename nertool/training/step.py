@@ -10,7 +10,7 @@ import torch
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import Arrays
 from nertool.model.batch import Batch
-from nertool.model.concurrency import denormals_as_zero, threads
+from nertool.model.concurrency import denormals_as_zero, fork_safe, threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization
 
@@ -35,6 +35,7 @@ class Learner:
         optimization: State of the update rules and of the averages.
     """
 
+    @fork_safe
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         self.network = network
         self.config = config
