@@ -784,6 +784,7 @@ class TestColumns:
         monkeypatch.setattr(windows, "OVERLAP", 2)
         monkeypatch.setattr(windows, "_SEAM", 0)
         monkeypatch.setattr(predictor, "TOKENS_AT_ONCE", 5)
+        assert [found.labels for found in reading.tag_documents([Document((), columns={"pos": ()})])] == [()]
         (long,) = reading.tag_documents(given[:1])
         assert long.cut_sentences == 1 and len(long.labels) == 6
 
