@@ -97,12 +97,8 @@ def _load(folder: Path) -> Model:
     try:
         with torch.device("meta"):
             expected = build_network(config, labels, scheme, inputs).state_dict()
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-    ) as problem:  # beyond torch's range, or another scheme
+    # Sizes beyond torch's range, or labels of another scheme.
+    except (RuntimeError, ValueError, TypeError, LookupError) as problem:
         raise BundleError(f"{folder}: {CONFIG} and {VOCABULARY} describe no possible network: {problem}") from None
     # Values are looked at where shapes are right: until then the file may claim any size.
     problems = _misfits(tensors, expected) or _impossible(tensors)
