@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nertool.config.files import write_whole
 from nertool.config.loading import dump_config, load_config
-from nertool.config.schema import ENCODERS, INPUTS, Config, kind_names
+from nertool.config.schema import CHOICES, Config, kinds_of
 from nertool.errors import BundleError, ConfigError
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
@@ -186,12 +186,12 @@ def _trained_settings(folder: Path, text: str) -> dict[str, Any]:
     corrupt = BundleError(f"{folder / WEIGHTS}: corrupt (the settings of its network cannot be read)")
     try:
         tree = json.loads(text)
-        kinds = [("inputs", INPUTS, f"inputs.{name}", entry["kind"]) for name, entry in tree["inputs"].items()]
-        kinds.append(("encoders", ENCODERS, "model.encoder", tree["model"]["encoder"]["kind"]))
+        kinds = [("inputs", "inputs.*", f"inputs.{name}", entry["kind"]) for name, entry in tree["inputs"].items()]
+        kinds.append(("encoders", "model.encoder", "model.encoder", tree["model"]["encoder"]["kind"]))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise corrupt from None
-    for group, sections, place, kind in kinds:
-        if kind not in {name for section in sections for name in kind_names(section)}:
+    for group, choice, place, kind in kinds:
+        if kind not in kinds_of(CHOICES[choice].built_in) and kind not in kinds_of(CHOICES[choice].classes):
             raise BundleError(
                 f"{folder}: {place} is of kind {kind!r}, which is not installed; install the package that "
                 f"provides it (entry point group nertool.{group})"
