@@ -1,1 +1,1 @@
-"""The network, from integers to scores, labels and probabilities, and its files."""
+"""The network: from features of tokens to label scores, label sequences and probabilities."""

@@ -59,10 +59,10 @@ def fit_labels(documents: Iterable[Document], scheme: Scheme, more: Iterable[str
         scheme: Of the labels.
         more: Labels to know besides.
     """
-    found = {label for document in documents for label in document.labels or () if label} | set(more)
+    labels = {label for document in documents for label in document.labels or () if label} | set(more)
     if scheme is not Scheme.PLAIN:
-        found.add(OUTSIDE)  # belongs to every scheme of spans, seen or not
-    return sorted(found, key=lambda label: (label != OUTSIDE, label))
+        labels.add(OUTSIDE)  # belongs to every scheme of spans, seen or not
+    return sorted(labels, key=lambda label: (label != OUTSIDE, label))
 
 
 @fork_safe

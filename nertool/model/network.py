@@ -22,8 +22,7 @@ from nertool.model.inputs.base import Input, InputModule
 class Network(nn.Module):
     """From batches of tensors to label scores and losses.
 
-    Build it on the `meta` device and call `initialize`, or load weights: see `nertool.tagging.bundle`. Building
-    draws no random numbers.
+    Building draws no random numbers: call `initialize` on the CPU, or load weights (see `nertool.tagging.bundle`).
 
     Args:
         inputs: What a token brings in, by name.

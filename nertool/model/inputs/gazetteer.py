@@ -171,7 +171,9 @@ class Gazetteer(Input):
         for number, own in enumerate(self.phrases.values()):
             texts = self._normalized(own)
             tokenized = {tuple(text.split()) for text in texts}
-            tokenized |= {tuple(token.text for token in tokenizer(text)) for text in texts}
+            # The tokenizer is slow, and splits no letters.
+            others = (text for text in texts if not text.replace(" ", "").isalpha())
+            tokenized |= {tuple(token.text for token in tokenizer(text)) for text in others}
             matcher.add(str(number), [Doc(vocabulary, words=list(words)) for words in tokenized])
         self._matcher, self._vocabulary = matcher, _new_vocabulary()
 
