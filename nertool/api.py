@@ -115,11 +115,10 @@ def train(
 
     with run_folder(name) if output is None else nullcontext(Path(output)) as folder:
         if progress:
-            from rich.console import Console
-
+            from nertool.views.console import new_console
             from nertool.views.training import Watcher
 
-            Watcher(Console(), folder).watch(records(folder))
+            Watcher(new_console(), folder).watch(records(folder))
         else:
             deque(records(folder), maxlen=0)
     (finished,) = last

@@ -450,7 +450,7 @@ def test_the_terminal_shows_names_as_they_are_and_failures(hostile):
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(six, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NertoolError, match="file"):
         write_report(six, tmp_path / "file" / "report")
 

@@ -14,7 +14,7 @@ from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
 from nertool.tagging.bundle import WEIGHTS, load_bundle
 from nertool.training.run import METRICS, RESULTS
-from nertool.views.console import duration, percent, show_evaluation
+from nertool.views.console import counted, duration, percent, show_evaluation
 
 _BY_SPACY = "by spaCy, which keeps the scores in meta.json of the pipeline"
 
@@ -100,7 +100,7 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
         lines = {
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
-            f"{tree['tokens_per_second']:,.0f} tokens/s on {tree['threads']} threads",
+            f"{tree['tokens_per_second']:,.0f} tokens/s on {counted(tree['threads'], 'thread')}",
             **_calibration(tree.get("calibration")),
             "versions": ", ".join(f"{name} {version}" for name, version in tree["versions"].items()),
         }
