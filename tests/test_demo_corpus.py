@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
-from nertool.formats.conll import read_conll
-from nertool.text.schemes import Scheme, spans
+from nertool.config.schema import CorpusConfig
+from nertool.data.corpus import Split, read_split
+from nertool.text.schemes import Scheme
 
 CORPORA = Path(__file__).parents[1] / "corpora"
 SPLITS = ("train", "validation", "test")
 TYPES = {"PER", "LOC", "ORG", "MISC"}
 HEADER = "title: A title\nkind: wire news\nsplit: test\n\n"
+
+
+def read_demo(split: str) -> Split:
+    path = str(CORPORA / "demo" / f"{split}.txt")
+    return read_split(path, CorpusConfig(train=path, stray="refuse"))
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +70,14 @@ def test_no_document_is_in_two_splits(documents: list[Any]) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_project_reads_the_files_as_valid_iob2(documents: list[Any], split: str) -> None:
     part = [document for document in documents if document.split == split]
-    read = read_conll(CORPORA / "demo" / f"{split}.txt", stray="refuse")
+    read = read_demo(split)
     assert read.scheme is Scheme.IOB2
     assert read.strays == 0
     assert read.document_count == len(part)
-    assert read.tokens == [sentence.tokens for document in part for sentence in document.sentences]
+    tokens = [list(sentence.tokens) for sentence in read.sentences]
+    assert tokens == [sentence.tokens for document in part for sentence in document.sentences]
     assert set(read.entity_counts()) == TYPES
-    assert not any(token.isspace() for tokens in read.tokens for token in tokens)
+    assert not any(token.isspace() for row in tokens for token in row)
 
 
 def test_readme_has_the_computed_counts(build: ModuleType, documents: list[Any]) -> None:
@@ -84,18 +91,17 @@ def test_readme_has_the_computed_counts(build: ModuleType, documents: list[Any])
 
 
 def test_most_test_entities_are_unseen_in_training(build: ModuleType, documents: list[Any]) -> None:
-    train, test = (_entities(CORPORA / "demo" / f"{split}.txt") for split in ("train", "test"))
+    train, test = map(_entities, ("train", "test"))
     share = sum(entity not in train for entity in test) / len(test)
     assert share > 0.5
     assert share == pytest.approx(build.unseen_share(documents, "test"))
 
 
-def _entities(path: Path) -> list[tuple[str, ...]]:
-    read = read_conll(path)
+def _entities(split: str) -> list[tuple[str, ...]]:
     return [
-        tuple(tokens[span.start : span.end])
-        for tokens, labels in zip(read.tokens, read.labels, strict=True)
-        for span in spans(labels, read.label_scheme)
+        sentence.tokens[span.start : span.end]
+        for sentence in read_demo(split).sentences
+        for span in sentence.spans
     ]
 
 
