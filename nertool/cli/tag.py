@@ -53,7 +53,7 @@ _RAW = ("", ".txt", ".text")  # suffixes of files that are raw text unless --fro
     metavar="FORMAT",
     type=FormatName(),
     help="How to read: text (raw), tokens (a sentence a line, tokens separated by whitespace), conll, jsonl, "
-    "spacy, ...  [default: by the name of INPUT, else text]",
+    "spacy, ...  [default: detected, else text]",
 )
 @click.option(
     "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Leave out entities that are less probable."
@@ -106,19 +106,23 @@ def tag(
 
 
 def _source(path: Path | None, name: str | None) -> Format:
-    """Find the format to read: as named, else by the suffix of the file; raw text where that says nothing."""
-    from nertool.formats.registry import detect_format, find_format, formats
+    """Find the format to read: as named, else by content and suffix of the file; else raw text."""
+    from nertool.formats.registry import detect_format, find_format, formats, recognize
 
-    if name is None and path is not None and path.is_dir():
+    if name is not None or path is None:
+        return find_format(name or "text")
+    if path.is_dir():
         return detect_format(path)
-    if name is None and path is not None:
-        suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
-        if suffix.lower() not in _RAW:
-            for each in formats().values():
-                if each.readable and suffix.lower() in each.suffixes:
-                    name = each.name
-    source = find_format(name or "text")
-    return source
+    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    if suffix in _RAW:
+        return find_format("text")
+    if path.is_file():  # what a pipe gives can be read only once
+        if found := recognize(path):
+            return found
+        if suffix == ".json":
+            return detect_format(path)  # which says what is wrong with it
+    named = [each for each in formats().values() if each.readable and suffix in each.suffixes]
+    return named[0] if named else find_format("text")
 
 
 def _open(

@@ -235,6 +235,11 @@ class CorpusConfig(Section):
         description="what to do with a label that the scheme does not allow at its place, such as a stray I-",
     )
     strip: str | None = Field(None, description="regular expression whose matches are removed from each token")
+    annotator: str | None = Field(
+        None,
+        description="Label Studio, Prodigy, doccano: name or number of the annotator whose annotations are read; "
+        "none: whoever annotated a text first",
+    )
 
     @field_validator("columns")
     @classmethod
@@ -245,6 +250,11 @@ class CorpusConfig(Section):
             if len(set(columns)) != len(columns):
                 raise ValueError("each column needs a name of its own")
         return columns
+
+    @field_validator("annotator", mode="before")
+    @classmethod
+    def _annotator_may_be_a_number(cls, annotator: Any) -> Any:
+        return str(annotator) if type(annotator) is int else annotator
 
     @field_validator("strip")
     @classmethod

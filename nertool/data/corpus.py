@@ -173,6 +173,7 @@ def read_options(
         labelled=labelled,
         snap=snap,
         tokenizer=tokenizer,
+        annotator=config.annotator,
     )
 
 

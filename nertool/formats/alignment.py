@@ -24,7 +24,7 @@ class Mark:
     Attributes:
         place: Where it was read, for the report.
         pieces: Start and end of each of its parts in characters, in order; nearly always one part.
-        label: Its type.
+        label: Its type; empty where nobody has given it one.
         text: Its characters as the file has them; None where it has them not.
         score: Its probability, where there is one.
     """
@@ -77,13 +77,16 @@ def fit(
         return range(bisect_right(stops, start), bisect_left(starts, end))
 
     def leave_out(mark: Mark, reason: str) -> None:
-        report.misfits.append(f"{mark.place}: {mark.label} {reason}")
+        report.misfits.append(f"{mark.place}: {mark.label or 'a span'} {reason}")
         for start, end in mark.pieces:
             unknown.update(covered(start, end))
 
     for mark in sorted(marks, key=lambda mark: (mark.start, -mark.end)):
         start, end = mark.start, mark.end
         where = f"[{start}, {end})"
+        if not mark.label:
+            leave_out(mark, f"{where} {text[start:end]!r} has no type")
+            continue
         if not 0 <= start < end <= len(text):
             leave_out(mark, f"{where} lies outside the text")
             for each in _occurrences(mark.text, text):

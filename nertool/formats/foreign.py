@@ -48,7 +48,7 @@ _SUFFIXES = {
     ".xlsx": "a spreadsheet",
     ".xls": "a spreadsheet",
     ".ods": "a spreadsheet",
-    ".json": "JSON",
+    ".json": "JSON, which several formats are: name one of them with corpus.format, or with --from or --to",
     ".xml": "XML",
     ".xmi": "XML of UIMA",
     ".html": "HTML",
@@ -73,6 +73,9 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what
+    for side, order in ((1, "utf-16le"), (0, "utf-16be")):
+        if len(head) > 3 and not any(head[side : len(head) & ~1 : 2]):
+            return f"text in UTF-16: convert it with `iconv -f {order} -t utf-8`"
     if b"\0" in head:
         return "binary data"
     if text is not None:
@@ -94,13 +97,12 @@ def by_suffix(path: Path) -> str | None:
 def _json(start: str) -> str | None:
     if not re.match(r'\{\s*(["}]|\Z)|\[\s*([\[{"\]0-9]|\Z)', start):
         return None
-    if '"annotations"' in start and '"data"' in start and '"result"' in start:
-        return "Label Studio's JSON: export the corpus from there as CONLL2003 instead"
-    if '"paragraphs"' in start and '"sentences"' in start:
-        return "spaCy's JSON of version 2: `python -m spacy convert` makes a .spacy file of it"
     if '"denotations"' in start:
         return "PubAnnotation's JSON"
-    return "JSON, but not JSON Lines: write an object with text and entities in each line"
+    return (
+        "JSON, but of no annotation tool that nertool knows: write JSON Lines, an object with text and entities "
+        "in each line"
+    )
 
 
 def _table(start: str) -> str | None:

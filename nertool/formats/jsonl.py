@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
+from nertool.formats.annotation_tools import LABEL_KEYS, is_span
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import stripped, watched
@@ -22,14 +23,6 @@ from nertool.text.tokenization import Tokens
 
 _KNOWN = frozenset({"text", "tokens", "entities", "labels", "sentences", "document", "columns"})
 _PREDICTED = frozenset({"alternatives", "marginals", "cut_sentences"})  # written by `nertool tag`, never read
-# Where annotation tools put entities.
-_LABEL_KEYS = frozenset(
-    {"label", "labels", "spans", "span", "annotations", "annotation", "entity", "ner", "ner_tags", "tags", "ents"}
-    | {"result", "results", "predictions", "completions"}
-)
-_SPAN_KEYS = frozenset(
-    {"start_offset", "end_offset", "start", "begin", "end", "offset", "offsets", "points", "labels"}
-)
 _EXPECTED = 'entities are expected under "entities", each an object with start, end (in characters) and label'
 _HOLDS: frozenset[Holds] = frozenset(
     {"text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled"}
@@ -51,6 +44,7 @@ class JsonLines(Format):
     suffixes = (".jsonl", ".ndjson")
     holds = _HOLDS
     streams = True
+    general = True  # annotation tools write objects, too
 
     def sniff(self, head: str | None, path: Path) -> bool:
         """Recognize an object that is a line."""
@@ -237,9 +231,7 @@ class _Line:
         value, known = self.tree[key], isinstance(self.tree.get("entities"), list)
         if not isinstance(value, list | dict) or (known and not value):
             return False
-        if key.lower() in _LABEL_KEYS:
-            return True
-        return not known and isinstance(value, list) and any(map(_is_span, value))
+        return key.lower() in LABEL_KEYS or (not known and isinstance(value, list) and any(map(is_span, value)))
 
     def refuse_keys(self) -> NoReturn:
         self.refuse(f"the keys are {self.listed()}{_looks_like(self.tree)}; {_EXPECTED}")
@@ -247,12 +239,6 @@ class _Line:
     def listed(self) -> str:
         names = [key if len(key) <= 40 else f"{key[:37]}..." for key in self.tree]
         return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
-
-
-def _is_span(item: object) -> bool:
-    if isinstance(item, dict):
-        return len(_SPAN_KEYS & item.keys()) >= 2
-    return isinstance(item, list) and len(item) == 3 and [type(part) for part in item[:2]] == [int, int]
 
 
 def _looks_like(tree: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import sys
@@ -74,6 +75,9 @@ def decode(raw: bytes, path: str | Path | None, line: int) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        if line == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            message = "this is text in UTF-16: convert it first, with `iconv -f utf-16 -t utf-8`"
+            raise CorpusError(message, path) from None
         message = (
             f"byte 0x{raw[error.start]:02x} (number {error.start + 1} of the line) is not UTF-8: convert "
             "the file first, for example with `iconv -f latin1 -t utf-8`"

@@ -54,6 +54,7 @@ class ReadOptions:
         labelled: Whether labels are wanted; else a file without labels is read too.
         snap: Whether entities that begin or end inside a token are widened to whole tokens.
         tokenizer: Makes tokens and sentences of raw text; None: English.
+        annotator: Whose annotations are read of texts that several people annotated; None: the first one's.
     """
 
     columns: tuple[str, ...] | None = None
@@ -65,6 +66,7 @@ class ReadOptions:
     labelled: bool = True
     snap: bool = False
     tokenizer: Tokenizer | None = None
+    annotator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Format(ABC):
             the report, and never dropped silently.
         readable, writable: Whether `read` and `write` are implemented.
         streams: Whether `read` can read lines as they come (standard input), in memory that does not grow.
+        general: Whether other formats may be special cases of what `sniff` recognizes; it is asked after them.
     """
 
     name: ClassVar[str]
@@ -103,6 +106,7 @@ class Format(ABC):
     readable: ClassVar[bool] = True
     writable: ClassVar[bool] = True
     streams: ClassVar[bool] = False
+    general: ClassVar[bool] = False
 
     def sniff(self, head: str | None, path: Path) -> bool:
         """Say whether a file is in this format, from its content.
@@ -147,6 +151,10 @@ class Format(ABC):
 _BUILT_IN: dict[str, str] = {
     "conll": "nertool.formats.conll:Columns",
     "jsonl": "nertool.formats.jsonl:JsonLines",
+    "prodigy": "nertool.formats.prodigy:Prodigy",
+    "labelstudio": "nertool.formats.labelstudio:LabelStudio",
+    "doccano": "nertool.formats.doccano:Doccano",
+    "spacy-json": "nertool.formats.spacy_json:SpacyJson",
     "brat": "nertool.formats.brat:Brat",
     "spacy": "nertool.formats.docbin:DocBinFormat",
     "parquet": "nertool.formats.arrow:Parquet",
@@ -200,22 +208,29 @@ def detect_format(path: Path) -> Format:
         raise CorpusError("this is a folder, and in none of the formats; name a file in it", path)
     if path.exists() and not path.is_file():  # what a pipe gives can be read only once
         return named[0] if named else known[_DEFAULT]
+    if found := recognize(path):
+        return found
     head = read_head(path, HEAD_SIZE)
-    text = _as_text(head)
-    # A format that has the suffix goes first, then those of other packages, which may be more special.
     plugins = _plugins()
-    for each in [*named, *plugins.values(), *known.values()]:
-        if each.sniff(text, path):
-            return each
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            return known[name]
     for each in named:
         if each.name in plugins:
             return each
-    if what := looks_like(head, text, path):
+    if what := looks_like(head, _as_text(head), path):
         raise CorpusError(f"this looks like {_remedy(what)}", path)
     return named[0] if named else known[_DEFAULT]
+
+
+def recognize(path: Path) -> Format | None:
+    """Find the format of a file that its content alone shows; None where that is not certain."""
+    known, plugins, suffix = formats(), _plugins(), _suffix(path)
+    head = read_head(path, HEAD_SIZE)
+    text = _as_text(head)
+    # A format that has the suffix goes first, then those of other packages, which may be more special.
+    named = [each for each in known.values() if suffix in each.suffixes]
+    for each in sorted([*named, *plugins.values(), *known.values()], key=lambda each: each.general):
+        if each.sniff(text, path):
+            return each
+    return next((known[name] for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def format_for_writing(path: Path) -> Format:

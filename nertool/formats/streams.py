@@ -48,7 +48,7 @@ def joined(group: Sequence[Document]) -> Document:
     return join(parts)
 
 
-def refuse_tags(document: Document, path: Path, what: str) -> None:
+def refuse_tags(document: Document, path: Path | None, what: str) -> None:
     """Refuse plain tags where only entities can be written."""
     if document.has_tags:
         raise CorpusError(f"plain tags mark no entities, which {what} holds; write CoNLL or parquet", path)
