@@ -1,4 +1,4 @@
-"""Measures how fast nertool is, beside a plain version of the same network. Run it as `make bench`.
+"""Measure how fast nertool is, compared with a plain version of the same network. Run it as `make bench`.
 
 README.md in this folder says what is measured and how.
 """
@@ -71,7 +71,7 @@ def measure_training(setting: Setting, model: Model, batch_size: int, effort: Ef
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run on the demonstration corpus")
     parser.add_argument("--demo", action="store_true", help="measure on the demonstration corpus")

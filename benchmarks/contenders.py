@@ -1,4 +1,4 @@
-"""nertool and the reference, made ready to be measured: one corpus, one network, the same weights."""
+"""nertool and the reference, ready to be measured: one corpus, one network, the same weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Setting:
 
 
 def read_setting(demo: bool) -> Setting:
-    """CoNLL-2003 with GloVe; where these are missing, or where it is asked for, the demonstration corpus."""
+    """Read CoNLL-2003 with GloVe, or the demonstration corpus where these are missing or it is asked for."""
     warnings: list[str] = []
     attempts = [
         ("CoNLL-2003", "conll03.yaml", ()),
@@ -74,13 +74,13 @@ def _setting(name: str, file: str, overrides: tuple[str, ...], warnings: list[st
 
 
 def untrained_model(setting: Setting) -> Model:
-    """The model that `nertool train` begins with."""
+    """Build the model that `nertool train` begins with."""
     train = setting.corpus.train
     return build_model(setting.config, train.sentences, train.label_scheme)
 
 
 def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Model:
-    """A model to tag with: that in the folder, or one that was trained for so many seconds."""
+    """Load the model in a folder, or train one for a number of seconds."""
     if folder is not None:
         return load_bundle(folder)
     model = untrained_model(setting)
@@ -96,7 +96,7 @@ def trained_model(setting: Setting, seconds: float, folder: Path | None) -> Mode
 
 
 def work_of(model: Model) -> float:
-    """FLOP of matrix products that tagging a token takes; training takes three times as much."""
+    """Compute the FLOP of matrix products for tagging a token; training takes three times as many."""
     hidden: int = model.config.model.encoder.hidden
     inputs: int = words_of(model).dimensions + characters_of(model).config.filters
     labels = len(model.labels)
@@ -104,31 +104,31 @@ def work_of(model: Model) -> float:
 
 
 def words_of(model: Model) -> Words:
-    """The words of a model."""
+    """Return the words of a model."""
     words = model.inputs["words"]
     assert isinstance(words, Words)
     return words
 
 
 def characters_of(model: Model) -> Characters:
-    """The characters of a model."""
+    """Return the characters of a model."""
     characters = model.inputs["characters"]
     assert isinstance(characters, Characters)
     return characters
 
 
 def rows_of(model: Model) -> int:
-    """Rows of its word table, that of unknown words included."""
+    """Count the rows of its word table, including that of unknown words."""
     return len(words_of(model).words) + 1
 
 
 def tokens_of(split: Split) -> list[Sequence[str]]:
-    """The tokens of each sentence."""
+    """Return the tokens of each sentence."""
     return [sentence.tokens for sentence in split.sentences]
 
 
 def nertool_steps(setting: Setting, batch_size: int, folder: Path) -> Generator[int | None, None, None]:
-    """`nertool train` as it is: yields the tokens of each batch learnt, None for all that is not training."""
+    """Run `nertool train`: yield the tokens of each batch, and None after what is not training."""
     training = setting.config.training.model_copy(update={"batch_size": batch_size})
     tokens = 0
     for record in run(setting.config.model_copy(update={"training": training}), folder):
@@ -143,7 +143,7 @@ def nertool_steps(setting: Setting, batch_size: int, folder: Path) -> Generator[
 def reference_steps(
     setting: Setting, model: Model, batch_size: int, *, sort: bool, train_words_only: bool = False
 ) -> Iterator[int | None]:
-    """Training of the reference: the tokens of each batch learnt.
+    """Train the reference: yield the tokens of each batch.
 
     Args:
         setting: Corpus and rates.
@@ -170,13 +170,13 @@ def reference_steps(
 
 
 def reference_vocabulary(model: Model, rows: int | None = None) -> Vocabulary:
-    """The reference's vocabularies, equal to the model's; the word table may be cut after some rows."""
+    """Make the reference's vocabularies, equal to the model's; the word table may be truncated."""
     words = words_of(model).words
     return Vocabulary(words if rows is None else words[: rows - 1], characters_of(model).characters, model.labels)
 
 
 def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
-    """The reference with the network and the weights of a model; the word table may be cut after some rows."""
+    """Make the reference with the network and weights of a model; the word table may be truncated."""
     config, inputs = model.config.model, model.config.active_inputs
     if (
         list(inputs) != ["words", "characters"]
@@ -209,7 +209,7 @@ def reference_tagger(model: Model, rows: int | None = None) -> ReferenceTagger:
 
 
 def plain_weights(ours: Mapping[str, torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
-    """A network's weights, or their gradients, under the names and in the shapes of torch's own parts."""
+    """Return a network's weights, or their gradients, under the names and in the shapes of torch's own modules."""
     weights = {
         "words.weight": ours["inputs.words.weight"][:rows],
         "characters.weight": ours["inputs.characters.embedding"],

@@ -1,7 +1,7 @@
-"""Measures whether tagging an endless text needs endless memory: `nertool tag` on few lines and on many.
+"""Measure whether memory grows with the text: `nertool tag` on few lines and on many.
 
-The lines are made of the demonstration corpus' own words and of names and numbers that never come again, so
-whatever remembers words is put to the test. Each run is a process of its own; its peak is the kernel's figure.
+The lines are made of words of the demonstration corpus and of names and numbers that never occur again, so
+whatever remembers words is tested. Each run is a process of its own; its peak is the kernel's figure.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def demo_words() -> list[str]:
 
 
 def tag(model: Path, source: Path, lines: int) -> Run:
-    """Runs `nertool tag` on a file and throws away what it writes.
+    """Run `nertool tag` on a file and discard its output.
 
     Raises:
         RuntimeError: It failed.
@@ -82,14 +82,14 @@ def tag(model: Path, source: Path, lines: int) -> Run:
 
 
 def train_small_model(folder: Path) -> None:
-    """Trains for one epoch on the demonstration corpus."""
+    """Train for one epoch on the demonstration corpus."""
     command = [sys.executable, "-m", "nertool.cli.main", "train", "demo.yaml", "--set", "training.epochs=1"]
     # In a folder of its own, where `runs/latest` may be moved without harm.
     subprocess.run([*command, "--output", str(folder)], check=True, cwd=folder.parent, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, metavar="DIR", help="run directory of a trained model")
     parser.add_argument(

@@ -1,6 +1,6 @@
-"""Measuring on a machine that others use too: short slices in turn, and ratios of neighbours in time.
+"""Measure on a machine that others use too: short slices in turn, and ratios of neighbours in time.
 
-What disturbs one slice mostly disturbs its neighbour as well, so the ratio of the two is steadier than either.
+What disturbs one slice usually disturbs its neighbour as well, so their ratio is steadier than either.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Row:
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Runs a slice of each in turn, round after round; the figures of a first round are thrown away."""
+    """Run a slice of each in turn, round after round; the first round is a warm-up and is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, measure in contenders.items():
@@ -62,7 +62,7 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
 
 
 def rate_rows(found: Mapping[str, Sequence[float]], nertool: str, work: float) -> list[Row]:
-    """Rows of tokens per second, and the row of matrix products, which has to be among what was found.
+    """Make rows of tokens per second, and the row of matrix products, which must be among the results.
 
     Args:
         found: What `alternate` gave.
@@ -81,7 +81,7 @@ def rate_rows(found: Mapping[str, Sequence[float]], nertool: str, work: float) -
 
 
 def time_rows(found: Mapping[str, Sequence[float]], nertool: str, unit: str) -> list[Row]:
-    """Rows of times: the less, the faster."""
+    """Make rows of times; lower is faster."""
     return [
         Row(name, unit, Spread.of(times), None if name == nertool else _quotients(times, found[nertool]))
         for name, times in found.items()
@@ -89,12 +89,12 @@ def time_rows(found: Mapping[str, Sequence[float]], nertool: str, unit: str) -> 
 
 
 def growth_row(name: str, before: Sequence[float], after: Sequence[float]) -> Row:
-    """How many times as long something takes as something else."""
+    """Compute how many times longer one thing takes than another."""
     return Row(name, "x", _quotients(after, before))
 
 
 class Stepper:
-    """Makes slices of something that goes on, such as training.
+    """Make slices of something that goes on, such as training.
 
     Args:
         steps: Yields the tokens of each step when it has been done; None after what is not to be counted.

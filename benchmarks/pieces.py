@@ -1,4 +1,4 @@
-"""What bench.py measures besides training: tagging, latency, reading vectors, starting up, the update."""
+"""What bench.py measures besides training: tagging, latency, reading vectors, starting up, and the update."""
 
 from __future__ import annotations
 

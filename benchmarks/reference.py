@@ -161,7 +161,7 @@ def training_steps(
     clip: float = 5.0,
     seed: int = 1,
 ) -> Iterator[int]:
-    """Trains without end; yields the number of tokens of each batch when it has been learnt.
+    """Train without end; yields the number of tokens of each batch when it has been learnt.
 
     Batches are of any sentences or, sorted, of sentences of about one length.
     """
@@ -186,7 +186,7 @@ def training_steps(
 def label_sentences(
     model: ReferenceTagger, vocabulary: Vocabulary, tokens: Sentences, batch_size: int = 32
 ) -> list[list[str]]:
-    """Labels sentences in batches of about one length; the results are in the order of the sentences."""
+    """Label sentences in batches of about one length; the results are in the order of the sentences."""
     model.eval()
     labels: list[list[str]] = [[] for _ in tokens]
     order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
@@ -199,7 +199,7 @@ def label_sentences(
 
 
 def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
-    """Reads a GloVe file line by line."""
+    """Read a GloVe file line by line."""
     words: list[str] = []
     rows: list[np.ndarray] = []
     with path.open(encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""Tags sentence after sentence in one process and prints its memory along the way: it shall come to rest.
+"""Tag sentence after sentence in one process and print its memory along the way, which must stop growing.
 
-The sentences are those of `memory.py`: two tokens of eight were in none before, so that whatever remembers words
-is put to the test. Several threads may share the tagger. Needs Linux.
+The sentences are those of `memory.py`: two of eight tokens are new in each, so that whatever remembers words is
+tested. Several threads may share the tagger. Needs Linux.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nertool.tagging.tagger import Tagger
 
 
 def memory_mb() -> float:
-    """Memory of this process that is in use now."""
+    """Return the memory that this process uses now, in MB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024 / 1e6
@@ -44,7 +44,7 @@ class Soak:
         self._lock = threading.Lock()
 
     def run(self, threads: int) -> None:
-        """Tags all of them."""
+        """Tag all sentences."""
         words = demo_words()
         parts = [self.sentences // threads + (number < self.sentences % threads) for number in range(threads)]
         workers = [
@@ -71,7 +71,7 @@ class Soak:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("runs/latest"), metavar="DIR")
     parser.add_argument("--sentences", type=int, default=1_000_000)

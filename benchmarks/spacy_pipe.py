@@ -1,4 +1,4 @@
-"""Measures the spaCy component over the test split: beside the Tagger, and beside spaCy's `ner` if one is given.
+"""Measure the spaCy component over the test split: beside the Tagger, and beside spaCy's `ner` if one is given.
 
 Each from raw text, spaCy's tokeniser and sentence borders included, and from tokens that are there already. All
 take turns in one run, so that the ratios hold though the machine is used by others.
@@ -111,7 +111,7 @@ def _f1(labels: list[list[str]], scheme: Scheme, docs: Any) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, metavar="DIR", help="tag with this model, not with a new one")
     parser.add_argument("--ner", metavar="DIR", help="a pipeline with spaCy's ner, to compare with")
