@@ -975,7 +975,12 @@ class TestHeldOut:
 
     def test_a_label_needs_the_names_of_the_columns(self):
         with pytest.raises(ConfigError, match="'chunk' is no column's name while columns are not named"):
-            parse_config({"corpus": {"train": "a", "label": "chunk"}})
+            parse_config({"corpus": {"train": "a", "label": "chunk", "format": "conll"}})
+        # Other formats have names for their columns.
+        assert parse_config({"corpus": {"train": "a", "label": "upos"}}).corpus.label == "upos"
+
+    def test_types_without_a_prefix_have_a_name(self):
+        assert parse_config({"corpus": {"train": "a", "scheme": "IO"}}).corpus.scheme == "IOB1"
 
     def test_one_file_of_vectors_needs_no_list(self):
         config = parse_config({"corpus": {"train": "a"}, "inputs": {"words": {"vectors": "glove.txt"}}})

@@ -221,11 +221,14 @@ class CorpusConfig(Section):
     tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
         None,
-        description="names of the columns from left to right; none: the first is the token, the last the label",
+        description="names of the columns from left to right; none: those of the format, or the first is the token, "
+        "the last the label",
     )
-    label: str = Field("label", description="name of the column with the labels to learn")
+    label: str = Field(
+        "label", description="name of the column with the labels to learn; label: the format's usual one"
+    )
     scheme: Literal["detect", "IOB1", "IOB2", "IOBES", "BILOU", "BMES", "plain"] = Field(
-        "detect", description="label scheme of the files"
+        "detect", description="label scheme of the files (IO, types without a prefix, is read as IOB1)"
     )
     learn_scheme: Literal["IOB1", "IOB2", "IOBES", "BILOU", "BMES"] = Field(
         "IOBES", description="label scheme that the network learns (plain tags stay plain)"
@@ -240,6 +243,12 @@ class CorpusConfig(Section):
         description="Label Studio, Prodigy, doccano: name or number of the annotator whose annotations are read; "
         "none: whoever annotated a text first",
     )
+    allow_empty: bool = Field(False, description="train although no token of the training split is an entity")
+
+    @field_validator("scheme", mode="before")
+    @classmethod
+    def _types_alone_are_iob1(cls, scheme: Any) -> Any:
+        return "IOB1" if scheme == "IO" else scheme
 
     @field_validator("columns")
     @classmethod
@@ -296,7 +305,7 @@ class CorpusConfig(Section):
 
     @model_validator(mode="after")
     def _label_is_a_column(self) -> CorpusConfig:
-        if self.columns is None and self.label != "label":
+        if self.columns is None and self.label != "label" and self.format == "conll":
             raise ValueError(f"label: {self.label!r} is no column's name while columns are not named; name them")
         if self.columns is not None and self.label not in self.columns:
             raise ValueError(f"label: no column is called {self.label!r} (columns: {', '.join(self.columns)})")

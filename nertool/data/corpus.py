@@ -271,6 +271,7 @@ def _resolve(
     kept, facts = resolve(
         documents, path, scheme=_named_scheme(config), target=target, stray=config.stray, partial=partial
     )
+    report.notes += facts.notes
     origin = next((document.origin for document in kept if document.origin is not None), None)
     return Split(
         documents=kept,

@@ -12,8 +12,10 @@ from nertool.errors import CorpusError
 from nertool.formats.opening import decode
 
 DOCUMENT_MARK = "-DOCSTART-"
+_LABEL_STUDIO = ["-X-", "_"]  # middle columns of its CoNLL export, whose types may have spaces in them
 COMMENT = re.compile(
-    r"# (new(doc|par)(?!\S)|[\w.:\[\]-]+ =(?!\S)|(text|sent_id|global\.columns)=|id \S+\s+domain=)"
+    r"# (new(doc|par)(?!\S)|[\w.:\[\]-]+ =(?!\S)|(text|sent_id|global\.columns)="
+    r"|id \S+\s+domain=|id [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\s*$)"
 )
 """Comments of CoNLL-U and MultiCoNER before a sentence. Other lines that begin with # may be tokens."""
 
@@ -51,6 +53,12 @@ def find_columns(columns: Sequence[str] | None, label: str | None, path: str | P
     Raises:
         CorpusError: There is not exactly one column called "token", or no column of the label's name.
     """
+    if columns is None and label not in (None, "label"):
+        message = (
+            f"its columns have no names, so that none is called {label!r}: name them from left to right, such as "
+            f"--set corpus.columns='[token, ..., {label}]', or leave corpus.label out to read the last one"
+        )
+        raise CorpusError(message, path)
     if columns is None:
         return Layout(0, -1, None, 2, f"token ... {label}", path, uniform=True)
     names = ", ".join(columns)
@@ -158,6 +166,8 @@ def group_sentences(lines: Iterator[str], layout: Layout) -> Iterator[tuple[bool
             new_document = True
             continue
         if len(fields) != width:
+            if len(fields) > 4 and fields[1:3] == _LABEL_STUDIO and "\t" not in line:
+                fields[3:] = [" ".join(fields[3:])]
             _check_width(line, number, len(fields), width, layout)
             width = len(fields)
         rows.append(fields)

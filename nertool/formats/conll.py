@@ -48,8 +48,8 @@ class Columns(Format):
     """
 
     name = "conll"
-    description = "columns: a token a line, its label in the last or a named column (CoNLL-U: with named columns)"
-    suffixes = (".txt", ".conll", ".conllu", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".col")
+    description = "columns: a token a line, its label in the last or a named column"
+    suffixes = (".txt", ".conll", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".col")
     holds = frozenset({"entities", "tags", "columns", "sentences", "documents", "unlabelled"})
     streams = True
 

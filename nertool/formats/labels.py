@@ -12,6 +12,7 @@ from typing import Literal
 
 from nertool.errors import CorpusError
 from nertool.formats.columns import shorten
+from nertool.formats.spellings import MARKS, first_alternatives, respell
 from nertool.text.document import UNKNOWN, Document, Origin
 from nertool.text.schemes import (
     OUTSIDE,
@@ -23,8 +24,6 @@ from nertool.text.schemes import (
     detect,
     stray_positions,
 )
-
-_MARKS = frozenset({"?", "-"})  # what files of spans write for a label that nobody knows
 
 
 @dataclass
@@ -38,6 +37,7 @@ class Facts:
         stray_places: The sentence and token of each, both counted from 0, and the label.
         unlabelled: How many sentences were left out because a token of them has no label (where partial labels are
             wanted: because no token has one).
+        notes: How labels were read that are not spelled as in a scheme.
     """
 
     scheme: Scheme
@@ -45,6 +45,7 @@ class Facts:
     strays: int = 0
     stray_places: list[tuple[int, int, str]] = field(default_factory=list)
     unlabelled: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def resolve(
@@ -79,19 +80,14 @@ def resolve(
             or, under `stray="refuse"`, is a stray; or no sentence has the labels that it needs.
     """
     given = [document for document in documents if document.tokens]
-    scheme = next((document.scheme for document in given if document.scheme is not None), scheme)
+    own = next((document.scheme for document in given if document.scheme is not None), None)
     rows = [row for document in given for row in _rows(document)]
     places = _Places(given, path)
     if not rows:
         raise CorpusError("there is no sentence in it", path)
-    if scheme is None:
-        scheme = Scheme.PLAIN if target is Scheme.PLAIN else detect(_known_stretches(rows))
-        if scheme is Scheme.PLAIN and target is not Scheme.PLAIN:
-            _refuse_near_misses(rows, places)
+    rows, scheme, notes = _find_scheme(rows, scheme, target, places) if own is None else (rows, own, [])
     if scheme is not Scheme.PLAIN:
-        rows = [
-            [UNKNOWN if name in _MARKS else name for name in row] if _MARKS & set(row) else row for row in rows
-        ]
+        rows = [[UNKNOWN if name in MARKS else name for name in row] if MARKS & set(row) else row for row in rows]
     kept = [n for n, row in enumerate(rows) if keep_unlabelled or UNKNOWN not in row or (partial and any(row))]
     unlabelled = len(rows) - len(kept)
     if not kept:
@@ -105,7 +101,7 @@ def resolve(
     _check(rows, scheme, target, places)
     if target is not scheme and any(UNKNOWN in row for row in rows):
         target = scheme
-    facts = Facts(scheme, target, unlabelled=unlabelled)
+    facts = Facts(scheme, target, unlabelled=unlabelled, notes=[f"{path}: {note}" for note in notes])
     for sentence, row in enumerate(rows):
         in_part = UNKNOWN in row
         positions = _strays_in_part(row, scheme) if in_part else stray_positions(row, scheme)
@@ -149,8 +145,57 @@ def relabel(document: Document, target: Scheme) -> Sequence[str]:
     return result
 
 
-def _without_marks(row: list[str]) -> list[str]:
-    return [UNKNOWN if name in _MARKS else name for name in row]
+def _find_scheme(
+    rows: list[list[str]], scheme: Scheme | None, target: Scheme | None, places: _Places
+) -> tuple[list[list[str]], Scheme, list[str]]:
+    """Find the scheme of labels; where these are not spelled as a scheme writes them, respell them.
+
+    Args:
+        rows: The labels of each sentence.
+        scheme: As it was named; None: detect it.
+        target: The scheme that is wanted; None: any.
+        places: For errors.
+
+    Returns:
+        The labels, their scheme, and notes about how they were read.
+
+    Raises:
+        CorpusError: They look like entities, but nobody can say which.
+    """
+    if Scheme.PLAIN in (scheme, target if scheme is None else None):
+        return rows, Scheme.PLAIN, []
+    notes = []
+    if several := first_alternatives(rows):
+        rows, note = several
+        notes.append(note)
+    if scheme is None:
+        found = detect(_known_stretches(rows))
+        if found is not Scheme.PLAIN:
+            return rows, found, notes
+    elif any(check_label(name, scheme) and name != OUTSIDE for name in set(chain.from_iterable(rows))):
+        return rows, scheme, notes
+    # Types without a prefix are IOB1 in which no neighbours have the same type.
+    if respelled := respell(rows, types_alone=scheme is Scheme.IOB1):
+        rows, note = respelled
+        notes.append(f"{note}. If they are plain tags, say so: --set corpus.scheme=plain")
+        return rows, scheme or detect(_known_stretches(rows)), notes
+    if scheme is not None:
+        return rows, scheme, notes
+    _refuse_near_misses(rows, places)
+    if like := _like_entities(rows):
+        notes.append(
+            f"labels are read as plain tags, which mark no entities, although {like} is among them. If they are "
+            "types of entities, say so: --set corpus.scheme=IO; if they are plain tags: --set corpus.scheme=plain"
+        )
+    return rows, Scheme.PLAIN, notes
+
+
+def _like_entities(rows: list[list[str]]) -> str | None:
+    """Return a label among plain tags that files of entities have."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    if OUTSIDE in names:
+        return OUTSIDE
+    return next((name for name in names if any(check_label(name, each) for each in PREFIXES)), None)
 
 
 def _rows(document: Document) -> Iterator[list[str]]:
@@ -237,7 +282,7 @@ def _known_stretches(rows: list[list[str]]) -> Iterator[list[str]]:
         stretch: list[str] = []
         waiting = False
         for name in row:
-            if name == UNKNOWN or name in _MARKS:
+            if name == UNKNOWN or name in MARKS:
                 if stretch:
                     yield stretch
                 stretch, waiting = [], True
@@ -277,7 +322,7 @@ _SPELLINGS = [
         "prefixes in full",
     ),
     (re.compile(r"[^-]+[-_:/|][BILUESM]"), "prefixes behind the type"),
-    (re.compile(r"\(.*|[*]?[^()]*\)|\*"), "brackets, as in files of CoNLL-2005, 2011 and 2012"),
+    (re.compile(r"\(.*|[*]?[^()]*\)|\*"), "brackets, as in files of CoNLL-2005 to 2012"),
     (re.compile(r".+\[\d+\]"), "types with a number in brackets, as WebAnno writes them"),
     (re.compile(r"(.+[|])?\w+=[BILOUESM](-.+)?([|].+)?"), "features such as name=B-PER, as in a CoNLL-U column"),
 ]
@@ -290,7 +335,7 @@ def _refuse_near_misses(rows: list[list[str]], places: _Places) -> None:
     These are labels of which most have an unusual spelling of a prefix, or of which most tokens have the same that
     stands for outside in some files.
     """
-    counts = Counter(name for row in rows for name in row if name != UNKNOWN and name not in _MARKS)
+    counts = Counter(name for row in rows for name in row if name != UNKNOWN and name not in MARKS)
     if not counts:
         return
     common, frequency = counts.most_common(1)[0]
@@ -310,7 +355,8 @@ def _refuse_near_misses(rows: list[list[str]], places: _Places) -> None:
     raise places.error(
         f"{shorten(example)} is not a label of any scheme (B-TYPE, I-TYPE ..., O), yet the labels look like "
         f"entities: {what}. Write them in one of the schemes; or, if they are plain tags such as parts of speech, "
-        "say so with corpus.scheme=plain (--set corpus.scheme=plain)",
+        "say so with corpus.scheme=plain (--set corpus.scheme=plain); if they are types of entities, with "
+        "corpus.scheme=IO",
         sentence,
         row.index(example),
     )

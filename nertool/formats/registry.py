@@ -150,6 +150,7 @@ class Format(ABC):
 # Loaded when they are asked for: some need packages that take long to import. "module:class".
 _BUILT_IN: dict[str, str] = {
     "conll": "nertool.formats.conll:Columns",
+    "conllu": "nertool.formats.conllu:ConllU",
     "jsonl": "nertool.formats.jsonl:JsonLines",
     "prodigy": "nertool.formats.prodigy:Prodigy",
     "labelstudio": "nertool.formats.labelstudio:LabelStudio",
