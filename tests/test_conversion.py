@@ -380,7 +380,7 @@ class TestJsonLines:
 
     def test_texts_alone_can_be_read_where_no_labels_are_wanted(self, tmp_path):
         (tmp_path / "a.jsonl").write_text(f"{DOCCANO}\n{PRODIGY}\n", encoding="utf-8")
-        documents, report = read(tmp_path / "a.jsonl", ReadOptions(labelled=False))
+        documents, report = read(tmp_path / "a.jsonl", ReadOptions(labelled=False), "jsonl")
         assert [document.text for document in documents] == ["Ada left.", "Ada"]
         assert all(document.labels is None for document in documents)
         assert report.notes == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -163,7 +164,7 @@ def _regions(record: Record, annotation: dict[str, Any], texts: dict[str, str], 
 def _has_labels(record: Record, value: dict[str, Any], kind: str) -> bool:
     """Say whether a value marks a region of a text; refuse regions of what is not plain text."""
     whole = type(value.get("start")) is int and type(value.get("end")) is int
-    if whole and (isinstance(value.get("labels"), list) or not any(key.endswith("labels") for key in value)):
+    if whole and (isinstance(value.get("labels"), list) or not any(re.search("labels?$", key) for key in value)):
         return True
     if any(key.endswith("labels") for key in value) or "start" in value:
         record.refuse(

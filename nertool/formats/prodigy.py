@@ -52,7 +52,7 @@ class Prodigy(JsonExport):
             if answer not in (None, "accept"):
                 reading.left_out[_ANSWERS.get(str(answer), f"task with the answer {show(answer)}")] += 1
                 continue
-            record.refuse_unknown(_KNOWN, "spans")
+            record.refuse_unknown(_KNOWN - {"label"}, "spans")
             reading.not_kept(record, _KNOWN)
             if "spans" not in tree and tree.keys() & {"label", "options", "accept"}:
                 record.refuse_classes("label" if "label" in tree else "accept")

@@ -37,7 +37,7 @@ class SpacyJson(JsonExport):
         pairs = value.get("annotations")
         if isinstance(pairs, list) and "text" not in value and any(map(is_pair, pairs)):
             return True
-        return isinstance(value.get("paragraphs"), list) and not isinstance(value.get("data"), list)
+        return isinstance(value.get("paragraphs"), list)
 
     def documents(self, records: Iterator[Record], reading: Reading) -> Iterator[Document]:
         """Read a document from each pair and each paragraph."""
@@ -89,6 +89,8 @@ def _from_paragraphs(record: Record, reading: Reading) -> Iterator[Document]:
         words: list[str] = []
         labels: list[Any] = []
         starts: list[int] = []
+        if "sentences" not in own.tree():
+            own.refuse(f"expected paragraphs with sentences; the keys are {own.listed()}")
         for sentence in own.items("sentences"):
             starts.append(len(words))
             for token in replace(record, value=sentence).items("tokens"):
