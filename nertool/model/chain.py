@@ -172,10 +172,14 @@ def infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
     log_scales = xp.log(scales[:, 0]) + top  # (time, batch, 1)
     log_scales[0] += top_boundary[0]
     log_scales[1:] += top_transition
-    forward = after[:, 0]
+    forward, backward = after[:, 0], _reverse(before[:, 1], places)
+    if order is not None:
+        # In padding no transition may be allowed, and messages of nothing are not numbers.
+        token = mask[..., None]
+        forward, backward = xp.where(token, forward, 1.0), xp.where(token, backward, 1.0)
+        log_scales = xp.where(token, log_scales, 0.0)
     ends = forward[places.last, places.column] @ xp.exp(scores.end - top_boundary[1])
-    log_partition = (log_scales[..., 0] * mask).sum(0) + xp.log(ends) + top_boundary[1]
-    backward = _reverse(before[:, 1], places)
+    log_partition = log_scales[..., 0].sum(0) + xp.log(ends) + top_boundary[1]
     return Posterior(log_partition, forward, backward, scores.transitions, emissions - log_scales, mask)
 
 
