@@ -512,7 +512,7 @@ class TestEvaluate:
             ("thin.txt", b"Ada B-PER\nByron\n", ["thin.txt, line 2: found 1 column in 'Byron'"]),
             ("latin.txt", b"Malm\xf6 O\n", ["latin.txt, line 1: byte 0xf6"]),
             ("tags.txt", b"Rain NOUN\nfell VERB\n", ["tags.txt, line 1", "plain"]),
-            ("cut.gz", gzip.compress(b"Ada B-PER\n" * 99)[:30], ["cut.gz: the gzip data is corrupt or truncated"]),
+            ("cut.gz", gzip.compress(b"Ada B-PER\n" * 99, mtime=0)[:30], ["cut.gz: the gzip data is corrupt or truncated"]),
         ],
     )
     def test_mistakes(self, model, name, content, parts):
@@ -653,7 +653,7 @@ class TestTag:
         theirs = displacy.render(documents, style="ent", page=True, manual=True, jupyter=False)
 
         def bare(text: str) -> str:
-            text = re.sub(r' style="[^"]*"', "", text.replace('<meta charset="utf-8">', ""))
+            text = re.sub(r' style="[^"]*"', "", re.sub("<meta [^>]*>", "", text))
             return re.sub(r"\s*(<[^>]*>)\s*", r"\1", text)
 
         assert bare(output) == bare(theirs)
@@ -774,7 +774,7 @@ class TestTag:
             ("text", None, "input: there is no such file; expected a text"),
             ("text", b"one\ntwo\nMalm\xf6\n", "input, line 3: byte 0xf6 (number 5 of the line) is not UTF-8"),
             ("tokens", b"\xff\n", "input, line 1: byte 0xff"),
-            ("text", gzip.compress(b"text\n" * 99)[:-9], "input: the gzip data is corrupt or truncated"),
+            ("text", gzip.compress(b"text\n" * 99, mtime=0)[:-9], "input: the gzip data is corrupt or truncated"),
             ("conll", b"Ada B-PER\n\tX\n", "line 2: the token is empty"),
         ],
     )
