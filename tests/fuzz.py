@@ -194,10 +194,40 @@ def targets(run: Path) -> dict[str, Target]:
 
         return read
 
+    def export(kind: str) -> Callable[[bytes, Path], object]:
+        def read(content: bytes, folder: Path) -> object:
+            (folder / "a.jsonl").write_bytes(content)
+            with suppress(NertoolError):
+                convert_file(folder / "a.jsonl", folder / "b.json", options, writer=kind)  # detected
+            return convert_file(folder / "a.jsonl", folder / "c.json", options, reader=kind, writer=kind)
+
+        return read
+
     standoff = b"T1\tPER 0 9\tAda Byron\nT2\tLOC 13 17;18 20\tOslo\nR1\tx\n"
     jsonl = b'{"text": "Ada in Oslo", "entities": [{"start": 0, "end": 3, "label": "PER"}], "document": 1}\n'
     jsonl += b'{"text": "a b", "tokens": ["a", "b"], "sentences": [1, 2], "entities": null}\n'
     labels = b'{"text": "a b", "tokens": ["a", "b"], "labels": ["B-X", null], "columns": {"pos": ["x", "y"]}}\n'
+    span = b'{"start": 0, "end": 3, "label": "PER", "labels": ["PER"], "start_offset": 0, "end_offset": 3}'
+    triple = b'[0, 3, "PER"]'
+    doccano = b'{"id": 1, "text": "Ada in Oslo", "label": [%s], "Comments": [], "relations": [{}]}\n' % triple
+    doccano += b'{"data": "Ada in Oslo", "entities": [%s], "cats": ["x"]}\n' % span
+    prodigy = b'{"text": "Ada x", "spans": [%s], "answer": "accept", "_input_hash": 1, "tokens": ' % span
+    prodigy += (
+        b'[{"text": "Ada", "start": 0, "end": 3, "id": 0}], "_view_id": "ner"}\n{"text": "a", "spans": []}\n'
+    )
+    region = b'{"value": %s, "type": "labels", "to_name": "text"}, {"type": "relation"}' % span
+    tasks = (
+        b'[{"data": {"text": "Ada x", "u": "y"}, "annotations": [{"completed_by": {"id": 1}, "result": [%s]}]},'
+    )
+    tasks = (
+        tasks % region
+        + b'\n{"data": {"text": "x"}, "annotations": [{"was_cancelled": true}], "predictions": [1]}]'
+    )
+    minimal = b'{"id": 1, "text": "Ada x", "label": [%s], "annotator": 1, "annotation_id": 2}\n' % span
+    pairs = b'["Ada x", {"entities": [%s]}]\n["a b", {"cats": {}}]\n' % triple
+    words = b'["a b", {"entities": ["U-X", "-"], "words": ["a", "b"]}]\n'
+    trees = b'[{"id": 0, "paragraphs": [{"raw": "Ada x", "sentences": [{"tokens": [{"orth": "Ada", "ner": "U-X"}, '
+    trees += b'{"orth": "x", "ner": "-"}]}]}]}]'
     return {
         "columns": Target([lines, lines.replace(b" ", b"\t"), gzip.compress(lines)], file("a.txt", tokens)),
         "vectors": Target(
@@ -212,6 +242,10 @@ def targets(run: Path) -> dict[str, Target]:
         "docbin": Target([tables["spacy"]], file("a.spacy", lambda path: split(path, "spacy"))),
         "JSON Lines": Target([jsonl, labels], convert("a.jsonl", "b.txt")),
         "JSON Lines: to tables": Target([jsonl + labels], convert("a.jsonl", "b.parquet")),
+        "doccano": Target([doccano], export("doccano")),
+        "prodigy": Target([prodigy], export("prodigy")),
+        "labelstudio": Target([tasks, minimal], export("labelstudio")),
+        "spacy-json": Target([pairs, words, trees], export("spacy-json")),
         "brat": Target([standoff], convert("a.ann", "b.jsonl", "Ada Byron in Oslo é\nRain .\n".encode())),
         "text": Target(
             ["Ada Byron in Oslo. 🎈 e\u0301 שלום \u2028".encode(), b"(" * 400, "長".encode() * 300], text

@@ -320,9 +320,9 @@ class TestDoccano:
             read(put(tmp_path, value))
 
     def test_no_entities_and_no_labels_are_different(self, tmp_path):
-        path = put(tmp_path, {"text": "Rain.", "label": []}, {"text": "Snow."}, {"text": TEXT, "label": TRIPLES})
+        path = put(tmp_path, {"text": "Snow."}, {"text": "Rain.", "label": []}, {"text": TEXT, "label": TRIPLES})
         documents, report = read(path)
-        assert documents[0].labels == ("O", "O") and documents[1].labels is None
+        assert documents[0].labels is None and documents[1].labels == ("O", "O")
         assert len(report.notes) == 2 and "1 texts have no entity" in report.notes[1] + report.notes[0]
         split = read_split(path, CorpusConfig(train="unused"))
         assert split.entity_counts() == {"PER": 1, "LOC": 2} and split.unlabelled == 1
@@ -415,6 +415,10 @@ class TestProdigy:
         value = {"text": TEXT, "spans": OBJECTS[:1], "answer": "accept", **mark}
         (document,), report = read(put(tmp_path, value))
         assert document.labels == ("B-PER", "I-PER", *[UNKNOWN] * 6) and "1 yes-or-no tasks" in report.notes[0]
+
+    def test_a_question_without_an_answer(self, tmp_path):
+        (document,), _ = read(put(tmp_path, {"text": TEXT, "_view_id": "ner", "_input_hash": 1}))
+        assert document.labels is None
 
     def test_annotators_relations_and_texts_that_come_again(self, tmp_path):
         path = put(

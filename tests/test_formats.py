@@ -67,6 +67,10 @@ def zipped() -> bytes:
         ("a.jsonl", "", "jsonl"),
         ("a.jsonl.gz", gzip.compress(JSONL.encode()), "jsonl"),
         ("a.txt", "\ufeff" + JSONL, "jsonl"),
+        ("a.json", '[{"annotations": [{"result": []}], "data": {"text": "Ada"}}]', "labelstudio"),
+        ("a.json", '[{"id": 0, "paragraphs": [{"sentences": []}]}]', "spacy-json"),
+        ("a.jsonl", '{"text": "Ada", "label": [[0, 3, "PER"]]}\n', "doccano"),
+        ("a.jsonl", '{"text": "Ada", "spans": []}\n', "prodigy"),
         ("a.txt", b"PAR1....", "parquet"),
         ("a.txt", b"ARROW1..", "arrow"),
         ("a.spacy", b"x\x9c\xff\xff", "spacy"),
@@ -106,10 +110,10 @@ def table(separator: str) -> str:
         ("a.txt", table(","), "comma-separated values"),
         ("a.txt", table(";"), "semicolon-separated values"),
         ("a.csv", "a,b\n", "comma-separated values"),
-        ("a.json", '[{"annotations": [{"result": []}], "data": {"text": "Ada"}}]', "Label Studio's JSON"),
-        ("a.jsonl", '[{"text": "Ada"}]', "JSON, but not JSON Lines: write"),
-        ("a.json", '{\n  "text": "Ada"\n}\n', "JSON, but not JSON Lines"),
-        ("a.json", '[{"id": 0, "paragraphs": [{"sentences": []}]}]', "spaCy's JSON of version 2"),
+        ("a.txt", COLUMNS.encode("utf-16-le"), "UTF-16: convert it with `iconv -f utf-16le"),
+        ("a.jsonl", '[{"text": "Ada"}]', "JSON, but of no annotation tool that nertool knows: write"),
+        ("a.json", '{\n  "text": "Ada"\n}\n', "JSON, but of no annotation tool"),
+        ("a.json", '[{"text": "Ada", "denotations": []}]', "PubAnnotation's JSON"),
         ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n\n1-1\t0-4\tMina\t*\tPER\n", "WebAnno.* export the corpus"),
         ("a.conll", "#begin document (bc/x); part 000\nbc/x 0 0 Mina NNP (PERSON)\n", "CoNLL-2012"),
         ("a.txt", "T1\tPER 0 4\tMina\n", "annotations of brat .* name the folder"),
@@ -128,13 +132,12 @@ def test_files_of_other_tools_are_refused_by_name(tmp_path, name, content, messa
 @pytest.mark.parametrize(
     "line",
     [
-        '{"text": "Ada left.", "label": [[0, 3, "PER"]], "Comments": []}',
-        '{"text": "Ada left.", "labels": [{"start": 0, "end": 3, "label": "PER"}]}',
-        '{"text": "Ada left.", "annotations": [{"label": 7, "start_offset": 0, "end_offset": 3}]}',
-        '{"text": "Ada left.", "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "accept"}',
+        '{"text": "Ada left.", "mentions": [{"start": 0, "end": 3, "label": "PER"}]}',
+        '{"text": "Ada left.", "ents": [{"start": 0, "end": 3, "label": "PER"}]}',
+        '{"content": "Ada left.", "annotation": [{"label": ["PER"], "points": [{"start": 0, "end": 2}]}]}',
     ],
 )
-def test_json_lines_of_annotation_tools_are_not_read_without_their_entities(tmp_path, line):
+def test_json_lines_with_entities_under_other_keys_are_not_read_without_them(tmp_path, line):
     for name in ("a.jsonl", "a.txt"):
         with pytest.raises(CorpusError, match=r"line 1: .*entities are expected under"):
             read_split(put(tmp_path, name, line + "\n"), CorpusConfig(train="unused"))
@@ -168,12 +171,14 @@ def test_what_is_written_is_named(tmp_path):
     names = {"a.txt": "conll", "a.jsonl": "jsonl", "a.spacy": "spacy", "a.parquet": "parquet", "folder": "brat"}
     assert {name: format_for_writing(tmp_path / name).name for name in names} == names
     assert format_for_writing(Path(os.devnull)).name == "conll"
-    for name in ("a.json", "a.csv", "a.xml", "a.xlsx"):
+    with pytest.raises(CorpusError, match=r"JSON, which several formats are: name one of them .* --to"):
+        format_for_writing(tmp_path / "a.json")
+    for name in ("a.csv", "a.xml", "a.xlsx"):
         with pytest.raises(CorpusError, match="not a format of nertool"):
             format_for_writing(tmp_path / name)
     with pytest.raises(CorpusError, match=r"leave \.gz out"):
         format_for_writing(tmp_path / "a.txt.gz")
-    with pytest.raises(CorpusError, match="there is no format 'xml'; the formats are: conll, jsonl"):
+    with pytest.raises(CorpusError, match="there is no format 'xml'; the formats are: conll, "):
         find_format("xml")
 
 

@@ -22,6 +22,10 @@ NAMES = [
     "docbin",
     "JSON Lines",
     "JSON Lines: to tables",
+    "doccano",
+    "prodigy",
+    "labelstudio",
+    "spacy-json",
     "brat",
 ]
 NAMES += ["text", "bundle: config", "bundle: vocabulary", "bundle: weights"]

@@ -69,9 +69,10 @@ class Prodigy(JsonExport):
             marks = [self._mark(record, item) for item in record.items("spans")]
             unlabelled = tree.get("spans") is None and answer is None
             document = reading.document(record, text, None if unlabelled else marks, tokens)
-            if tree.get("_is_binary") is True or tree.get("_view_id") == "ner":
+            binary = tree.get("_is_binary") is True or tree.get("_view_id") == "ner"
+            if binary and document.labels is not None:
                 reading.notes["{} yes-or-no tasks: tokens outside of the entity in question have no label"] += 1
-                labels = tuple(UNKNOWN if label == OUTSIDE else label for label in document.labels or ())
+                labels = tuple(UNKNOWN if label == OUTSIDE else label for label in document.labels)
                 document = replace(document, labels=labels)
             yield document
 
