@@ -71,6 +71,20 @@ def zipped() -> bytes:
         ("a.json", '[{"id": 0, "paragraphs": [{"sentences": []}]}]', "spacy-json"),
         ("a.jsonl", '{"text": "Ada", "label": [[0, 3, "PER"]]}\n', "doccano"),
         ("a.jsonl", '{"text": "Ada", "spans": []}\n', "prodigy"),
+        ("a.csv", "Sentence #,Word,POS,Tag\nSentence: 1,Ada,NNP,B-per\n", "csv"),
+        ("a.txt", "token;label\nAda;B-PER\n", "csv"),
+        ("a.tsv", "token\tlabel\nAda\tB-PER\n", "csv"),
+        ("a.csv", "a,b\n", "csv"),
+        ("a.tsv", "1\tCD\tB-NP\tO\nover\tIN\tO\tO\n", "conll"),
+        ("a.conllu", "", "conllu"),
+        ("a.txt", "# text = Ada\n1\tAda" + "\t_" * 8 + "\n", "conllu"),
+        ("a.conll", "1\tAda" + "\t_" * 8 + "\n2\tleft" + "\t_" * 8 + "\n", "conllu"),
+        ("a.conll", "1\tAda" + "\t_" * 8 + "\nover\tleft" + "\t_" * 8 + "\n", "conll"),
+        ("a.txt", "#begin document (bc/x); part 000\n", "conll2012"),
+        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "webanno"),
+        ("a.tsv", "TOKEN\tNE-COARSE-LIT\tMISC\n", "hipe"),
+        ("a.tsv", "#\tx [2005-02-26] \n1\tAda\tB-PER\tO\n", "germeval"),
+        ("a.iob2", "# sent_id = 1\n# text = Ada\n1\tAda\tB-PER\t-\t-\n", "uner"),
         ("a.txt", b"PAR1....", "parquet"),
         ("a.txt", b"ARROW1..", "arrow"),
         ("a.spacy", b"x\x9c\xff\xff", "spacy"),
@@ -80,10 +94,10 @@ def test_name_and_content_decide(tmp_path, name, content, expected):
     assert detect_format(put(tmp_path, name, content)).name == expected
 
 
-def table(separator: str) -> str:
+def table(separator: str, label: str = "Tag") -> str:
     target = io.StringIO()
     rows = [
-        ["Sentence #", "Word", "POS", "Tag"],
+        ["Sentence #", "Word", "POS", label],
         ["Sentence: 1", "Mina, the", "NNP", "B-per"],
         ["", "left", "V", "O"],
     ]
@@ -106,16 +120,12 @@ def table(separator: str) -> str:
         ("a.txt", "He met <PER>Ada</PER> there .\n", "<TYPE>tags</TYPE>"),
         ("a.txt", "He met <START:person> Ada <END> there .\n", "OpenNLP"),
         ("a.txt", "{\\rtf1\\ansi Ada}", "rich text"),
-        ("a.csv", table(","), "comma-separated values, which is not a format of nertool: convert it"),
-        ("a.txt", table(","), "comma-separated values"),
-        ("a.txt", table(";"), "semicolon-separated values"),
-        ("a.csv", "a,b\n", "comma-separated values"),
+        ("a.txt", table(",", "Kind"), "comma-separated values without a column .* corpus.columns"),
+        ("a.txt", table(";", "Kind"), "semicolon-separated values without"),
         ("a.txt", COLUMNS.encode("utf-16-le"), "UTF-16: convert it with `iconv -f utf-16le"),
         ("a.jsonl", '[{"text": "Ada"}]', "JSON, but of no annotation tool that nertool knows: write"),
         ("a.json", '{\n  "text": "Ada"\n}\n', "JSON, but of no annotation tool"),
         ("a.json", '[{"text": "Ada", "denotations": []}]', "PubAnnotation's JSON"),
-        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n\n1-1\t0-4\tMina\t*\tPER\n", "WebAnno.* export the corpus"),
-        ("a.conll", "#begin document (bc/x); part 000\nbc/x 0 0 Mina NNP (PERSON)\n", "CoNLL-2012"),
         ("a.txt", "T1\tPER 0 4\tMina\n", "annotations of brat .* name the folder"),
         ("a.txt", "Mina/B-PER left/O Oslo/B-LOC\n", "a label behind each token"),
         ("a.tsv", "Mina left Oslo\tB-PER O B-LOC\n", "its labels behind a tab"),
@@ -173,7 +183,10 @@ def test_what_is_written_is_named(tmp_path):
     assert format_for_writing(Path(os.devnull)).name == "conll"
     with pytest.raises(CorpusError, match=r"JSON, which several formats are: name one of them .* --to"):
         format_for_writing(tmp_path / "a.json")
-    for name in ("a.csv", "a.xml", "a.xlsx"):
+    assert format_for_writing(tmp_path / "a.csv").name == "csv"
+    with pytest.raises(CorpusError, match="is conll2012, which is read and not written"):
+        format_for_writing(tmp_path / "a.gold_conll")
+    for name in ("a.xml", "a.xlsx"):
         with pytest.raises(CorpusError, match="not a format of nertool"):
             format_for_writing(tmp_path / name)
     with pytest.raises(CorpusError, match=r"leave \.gz out"):
@@ -287,7 +300,7 @@ from nertool.text.document import Document
 class Upper(Format):
     name = "upper"
     description = "a token a line; those in capitals are names"
-    suffixes = (".upper", ".csv")
+    suffixes = (".upper", ".names")
     holds = frozenset({"entities"})
     writable = False
 
@@ -329,12 +342,12 @@ class TestPlugins:
         assert find_format("upper").description == formats()["upper"].description
         assert read_split(path, CorpusConfig(train="unused")).entity_counts() == {"NAME": 2}
         assert detect_format(put(tmp_path, "a.txt", "%upper\nADA\n")).name == "upper"  # by its content
-        assert detect_format(put(tmp_path, "a.csv", "Word,Tag\nADA,X\n")).name == "upper"  # by its name
+        assert detect_format(put(tmp_path, "a.names", "ADA X\n")).name == "upper"  # by its name
         done = CliRunner().invoke(convert, [str(path), str(tmp_path / "out.txt")])
         assert done.exit_code == 0 and (tmp_path / "out.txt").read_text() == "ADA B-NAME\nleft O\nOSLO B-NAME\n\n"
         assert "upper" in CliRunner().invoke(list_formats).output
-        with pytest.raises(CorpusError, match=r"comma-separated|not a format"):
-            format_for_writing(tmp_path / "b.csv")
+        with pytest.raises(CorpusError, match="by its name this is upper, which is read and not written"):
+            format_for_writing(tmp_path / "b.names")
 
     @pytest.mark.parametrize(
         ("source", "entry", "message"),
@@ -362,10 +375,10 @@ class TestCommands:
             assert f" {name} " in done.output
 
     def test_convert_and_check_name_what_they_cannot_read(self, tmp_path):
-        path = put(tmp_path, "a.csv", table(","))
+        path = put(tmp_path, "a.csv", table(",", "Kind"))
         for command, arguments in ((convert, [str(path), str(tmp_path / "out.txt")]), (check, [str(path)])):
             done = CliRunner().invoke(command, arguments)
-            assert done.exit_code == 1 and "comma-separated values" in done.output
+            assert done.exit_code == 1 and "no column of labels; the columns, separated by commas" in done.output
         assert not (tmp_path / "out.txt").exists()
 
     def test_raw_text_is_tokenized(self, tmp_path):

@@ -221,8 +221,8 @@ class CorpusConfig(Section):
     tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
         None,
-        description="names of the columns from left to right; none: those of the format, or the first is the token, "
-        "the last the label",
+        description="names of the columns from left to right; none: as the format has them, or the first is the "
+        "token and the last the label",
     )
     label: str = Field(
         "label", description="name of the column with the labels to learn; label: the format's usual one"

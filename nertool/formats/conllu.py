@@ -61,7 +61,10 @@ class ConllU(Format):
         if lines and re.match(r"#\s*global\.columns\s*=\s*ID\s.*\bFORM\b", lines[0]):
             return "\t" in next((line for line in lines if line and line[0] != "#"), "")
         rows = [line.split("\t") for line in lines if line.strip() and line[0] != "#"][:2]
-        return bool(rows) and len(rows[0]) == len(COLUMNS) and rows[0][0] in ("1", "1-2", "1-3", "1-4", "0.1")
+        if not rows or len(rows[0]) != len(COLUMNS) or not re.fullmatch(r"1(-\d)?|0\.1", rows[0][0]):
+            return False
+        second = rows[-1][0]  # a token may be 1, but hardly one after the other
+        return lines[0].startswith("# ") or bool(re.fullmatch(r"1(\.1)?|2(-\d)?", second)) or len(rows) == 1
 
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
         """Read a document from each sentence; those of one `# newdoc` have the same id."""

@@ -25,12 +25,6 @@ _MAGIC = [
 
 _LABEL = r"(?:[BILOUESM]-[^\s-]\S*|O)"
 _TEXTS = [
-    (r"#FORMAT=WebAnno", "WebAnno's or INCEpTION's TSV: export the corpus from there as CoNLL 2002 instead"),
-    (
-        r"#begin document\b",
-        "CoNLL-2012 (OntoNotes), whose entities are in brackets over several lines: convert them to "
-        "B-TYPE, I-TYPE and O, a token and its label a line",
-    ),
     (
         r"T\d+\t\S+ \d+ \d+(;\d+ \d+)*\t",
         "annotations of brat without their text: name the folder that holds .ann and .txt files",
@@ -44,7 +38,6 @@ _TABLE_WORDS = frozenset(
     {"word", "words", "token", "tokens", "text", "tag", "tags", "label", "labels", "pos", "ner"}
 )
 _SUFFIXES = {
-    ".csv": "a table of comma-separated values",
     ".xlsx": "a spreadsheet",
     ".xls": "a spreadsheet",
     ".ods": "a spreadsheet",
@@ -84,6 +77,8 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
             if re.match(pattern, start, re.MULTILINE):
                 return what
         for recognize in (_json, _table, _labels_beside_sentence, _prose):
+            if recognize is _table and ".csv" in path.suffixes:  # whose reader knows better what is wrong
+                continue
             if name := recognize(start):
                 return name
     return by_suffix(path)
@@ -115,7 +110,11 @@ def _table(start: str) -> str | None:
             # The last line may be incomplete; a quoted value may go on in the next line.
             rows = list(csv.reader(lines[1:-1], delimiter=separator))
             if all(len(row) in (0, len(header)) for row in rows) or '"' in start:
-                return f"a table of {what}-separated values"
+                return (
+                    f"a table of {what}-separated values without a column of tokens and one of labels by their "
+                    "usual names: name the columns with corpus.columns, and the format csv with corpus.format, or "
+                    "with --from of `nertool convert`"
+                )
     return None
 
 

@@ -151,6 +151,12 @@ class Format(ABC):
 _BUILT_IN: dict[str, str] = {
     "conll": "nertool.formats.conll:Columns",
     "conllu": "nertool.formats.conllu:ConllU",
+    "conll2012": "nertool.formats.conll2012:Conll2012",
+    "webanno": "nertool.formats.webanno:WebAnno",
+    "hipe": "nertool.formats.hipe:Hipe",
+    "germeval": "nertool.formats.numbered:GermEval",
+    "uner": "nertool.formats.numbered:UniversalNer",
+    "csv": "nertool.formats.delimited:Delimited",
     "jsonl": "nertool.formats.jsonl:JsonLines",
     "prodigy": "nertool.formats.prodigy:Prodigy",
     "labelstudio": "nertool.formats.labelstudio:LabelStudio",
@@ -251,6 +257,9 @@ def format_for_writing(path: Path) -> Format:
         raise CorpusError("files are written uncompressed: leave .gz out, and compress it afterwards", path)
     if what := by_suffix(path):
         raise CorpusError(f"by its name this is {_remedy(what)}", path)
+    if read := [name for name, each in known.items() if suffix in each.suffixes]:
+        message = f"by its name this is {read[0]}, which is read and not written: name another format with --to"
+        raise CorpusError(message, path)
     return known[_DEFAULT]
 
 
