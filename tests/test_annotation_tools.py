@@ -95,7 +95,7 @@ class TestEveryTool:
         for path in [*paths, copy]:
             assert detect_format(path).name == tool
             documents, report = read(path)
-            assert [found(document) for document in documents][0] == ALL and not report.misfits
+            assert found(documents[0]) == ALL and not report.misfits
             assert documents[0].text == TEXT and documents[0].sentence_starts == (0, 5)
             assert documents[0].scheme is Scheme.IOB2
         documents, _ = read(put_array(tmp_path, value, indent=2))  # an array over several lines
@@ -316,20 +316,20 @@ class TestDoccano:
         ],
     )
     def test_classes_of_texts_are_refused_by_name(self, tmp_path, value):
-        with pytest.raises(CorpusError, match="labels the whole text: .* document classification"):
+        with pytest.raises(CorpusError, match=r"labels the whole text: .* document classification"):
             read(put(tmp_path, value))
 
     def test_no_entities_and_no_labels_are_different(self, tmp_path):
         path = put(tmp_path, {"text": "Snow."}, {"text": "Rain.", "label": []}, {"text": TEXT, "label": TRIPLES})
         documents, report = read(path)
         assert documents[0].labels is None and documents[1].labels == ("O", "O")
-        assert len(report.notes) == 2 and "1 texts have no entity" in report.notes[1] + report.notes[0]
+        assert len(report.notes) == 2 and "1 text without an entity" in report.notes[1] + report.notes[0]
         split = read_split(path, CorpusConfig(train="unused"))
         assert split.entity_counts() == {"PER": 1, "LOC": 2} and split.unlabelled == 1
 
     def test_numbers_for_types(self, tmp_path):
         (document,), report = read(put(tmp_path, {"text": TEXT, "annotations": [{**OFFSETS[0], "label": 7}]}))
-        assert found(document) == [(0, 10, "7")] and "1 entities have a number for a type" in report.notes[0]
+        assert found(document) == [(0, 10, "7")] and "1 type of entities given as a number" in report.notes[0]
 
     def test_users(self, tmp_path):
         path = put(tmp_path, {"text": TEXT, "annotations": [OFFSETS[0], {**OFFSETS[1], "user": 2}]})
@@ -414,7 +414,10 @@ class TestProdigy:
     def test_of_a_yes_or_no_question_only_the_entity_is_known(self, tmp_path, mark):
         value = {"text": TEXT, "spans": OBJECTS[:1], "answer": "accept", **mark}
         (document,), report = read(put(tmp_path, value))
-        assert document.labels == ("B-PER", "I-PER", *[UNKNOWN] * 6) and "1 yes-or-no tasks" in report.notes[0]
+        assert (
+            document.labels == ("B-PER", "I-PER", *[UNKNOWN] * 6)
+            and "1 task with a yes-or-no question" in report.notes[0]
+        )
 
     def test_a_question_without_an_answer(self, tmp_path):
         (document,), _ = read(put(tmp_path, {"text": TEXT, "_view_id": "ner", "_input_hash": 1}))
@@ -434,7 +437,7 @@ class TestProdigy:
             f"{path}: several people annotated it; read: the first for each text; left out, by annotator: "
             "ner-bob 1 (corpus.annotator chooses)",
             f"{path}: left out: 1 relation",
-            f"{path}: 1 tasks have the text of an earlier one; each is read by itself",
+            f"{path}: 1 task with the text of an earlier one, read by itself",
         ]
         documents, _ = read(path, annotator="bob")
         assert [found(document) for document in documents] == [[MALMO, OSLO], [], []]
@@ -474,10 +477,7 @@ class TestLabelStudio:
         path = put_array(tmp_path, cancelled, bare, {**task(), "annotations": []}, task())
         documents, report = read(path)
         assert [document.labels is None for document in documents] == [True, True, True, False]
-        assert (
-            documents[3].labels == ("O",) * 8
-            and "3 tasks have no annotation and are unlabelled" in report.notes[1]
-        )
+        assert documents[3].labels == ("O",) * 8 and "3 tasks without an annotation, unlabelled" in report.notes[1]
         path = put_array(tmp_path, {"data": {"text": "It rained."}})  # to be tagged
         assert detect_format(path).name == "labelstudio" and len(read(path, labelled=False)[0]) == 1
 
@@ -502,7 +502,8 @@ class TestLabelStudio:
         documents, report = read(path, annotator=name)
         assert [found(document) for document in documents] == [[MALMO, OSLO]]
         assert report.notes == [
-            f"{path}: several people annotated it; read: {name}; left out, by annotator: 1 2 (corpus.annotator chooses)",
+            f"{path}: several people annotated it; read: {name}; left out, by annotator: 1 2 "
+            "(corpus.annotator chooses)",
             f"{path}: left out: 1 task that the annotator has not annotated",
         ]
 
@@ -644,7 +645,7 @@ class TestSpacyJson:
     def test_raw_text_that_does_not_have_the_tokens(self, tmp_path):
         (document,), report = read(put_array(tmp_path, {"paragraphs": [paragraph(ROWS, raw="Nobody came.")]}))
         assert document.source_text is None and len(document) == 8
-        assert "1 texts do not have their tokens in them" in report.notes[1]
+        assert "1 text without its tokens in it" in report.notes[1]
 
     def test_raw_text_with_offsets(self, tmp_path):
         value = {"paragraphs": [{"raw": TEXT, "entities": TRIPLES, "sentences": []}]}

@@ -210,9 +210,9 @@ class Reading:
         options: How to read it.
         report: Receives what was left out.
         annotators: Whose annotations are read.
-        left_out: How many of each kind of thing were left out, by a noun in the singular.
+        left_out: How many of each kind of thing were left out; `*` is at the end of its noun, for the plural.
         keys: Keys whose values are not kept.
-        notes: Anything else for the report.
+        notes: Anything else that is counted for the report, likewise.
     """
 
     name: str
@@ -248,14 +248,13 @@ class Reading:
         """Report what was left out."""
         notes = [self.annotators.note(self.name)]
         if self.left_out:
-            listed = (f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in self.left_out.items())
-            notes.append(f"{self.name}: left out: {', '.join(listed)}")
+            notes.append(f"{self.name}: left out: {', '.join(_counted(*each) for each in self.left_out.items())}")
         if self.keys:
             shown = list(self.keys)
             notes.append(
                 f"{self.name}: keys that are not kept: {', '.join(shown[:20])}{', ...' * (len(shown) > 20)}"
             )
-        notes += [f"{self.name}: {text.format(f'{count:,}')}" for text, count in self.notes.items()]
+        notes += [f"{self.name}: {_counted(text, count)}" for text, count in self.notes.items()]
         self.report.notes += [note for note in notes if note]
 
 
@@ -330,6 +329,11 @@ def show(value: object) -> str:
 def is_pair(value: object) -> bool:
     """Say whether a list is a text with its annotations, not a list of texts."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _counted(text: str, count: int) -> str:
+    plural = "" if count == 1 else "es" if "s*" in text else "s"
+    return f"{count:,} {text.replace('*', plural, 1)}"
 
 
 def _records(lines: Iterator[str], name: str) -> Iterator[Record]:

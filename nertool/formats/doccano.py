@@ -58,16 +58,16 @@ class Doccano(JsonExport):
             reading.not_kept(record, _KNOWN)
             marks = self._marks(record, reading)
             if marks is None:
-                reading.notes["{} texts without labels"] += 1
+                reading.notes["text* without labels"] += 1
             elif not marks:
                 reading.notes[
-                    "{} texts have no entity; doccano exports those that nobody has looked at alike"
+                    "text* without an entity, as doccano exports also those that nobody has looked at"
                 ] += 1
             yield reading.document(record, text, marks)
 
     def _marks(self, record: Record, reading: Reading) -> list[Mark] | None:
         tree = record.tree()
-        for key, noun in (("relations", "relation"), ("Comments", "comment"), ("comments", "comment")):
+        for key, noun in (("relations", "relation*"), ("Comments", "comment*"), ("comments", "comment*")):
             if count := len(record.items(key)):
                 reading.left_out[noun] += count
         given = [key for key in _LABELS if tree.get(key) is not None]
@@ -80,7 +80,7 @@ class Doccano(JsonExport):
         if tree.get("cats"):
             if not given:
                 record.refuse_classes("cats")
-            reading.left_out["class of a whole text"] += len(record.items("cats"))
+            reading.left_out["class* of a whole text"] += len(record.items("cats"))
         if not given:
             return None
         marks = []
@@ -89,7 +89,7 @@ class Doccano(JsonExport):
             if not reading.annotators.admits(record.number, users):
                 continue
             if isinstance(item, dict) and type(item.get("label")) is int:
-                reading.notes["{} entities have a number for a type, as doccano numbers its label names"] += 1
+                reading.notes["type* of entities given as a number, as doccano numbers them"] += 1
             marks.append(record.mark(item))
         return marks
 

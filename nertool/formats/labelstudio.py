@@ -83,7 +83,7 @@ class LabelStudio(JsonExport):
             if key not in task.texts:
                 task.record.refuse(f"expected a text under {key!r}, as in the other tasks")
             if task.marks is None and reading.options.labelled:
-                reading.notes["{} tasks have no annotation and are unlabelled"] += 1
+                reading.notes["task* without an annotation, unlabelled"] += 1
             yield reading.document(task.record, task.texts[key], task.marks)
 
     def record(self, document: Document) -> Any:
@@ -120,7 +120,7 @@ def _task(record: Record, reading: Reading) -> _Task | None:
     if not reading.options.labelled:
         return _Task(record, texts, None)
     record = replace(record, value=tree)
-    for key, noun in (("predictions", "prediction"), ("drafts", "draft")):
+    for key, noun in (("predictions", "prediction*"), ("drafts", "draft*")):
         if count := len(record.items(key)):
             reading.left_out[noun] += count
     given = []
@@ -128,7 +128,7 @@ def _task(record: Record, reading: Reading) -> _Task | None:
         if not isinstance(annotation, dict):
             record.refuse(f"annotations: expected objects with result; found {show(annotation)}")
         if annotation.get("was_cancelled") or annotation.get("skipped"):
-            reading.left_out["cancelled annotation"] += 1
+            reading.left_out["cancelled annotation*"] += 1
         else:
             given.append(annotation)
     admitted = [
@@ -136,10 +136,10 @@ def _task(record: Record, reading: Reading) -> _Task | None:
     ]
     if not admitted:
         if given:
-            reading.left_out["task that the annotator has not annotated"] += 1
+            reading.left_out["task* that the annotator has not annotated"] += 1
         return None if given else _Task(record, texts, None)
     if len(admitted) > 1:
-        reading.left_out["later annotation by the same annotator"] += len(admitted) - 1
+        reading.left_out["later annotation* by the same annotator"] += len(admitted) - 1
     return _regions(record, admitted[0], texts, reading)
 
 
@@ -152,12 +152,12 @@ def _regions(record: Record, annotation: dict[str, Any], texts: dict[str, str], 
             record.refuse(f"result: expected objects; found {show(region)}")
         value, kind = region.get("value"), str(region.get("type"))
         if kind == "relation":
-            reading.left_out["relation"] += 1
+            reading.left_out["relation*"] += 1
         elif isinstance(value, dict) and kind not in _BESIDE_LABELS and _has_labels(record, value, kind):
             marks += _marks(record, value)
             target = str(region.get("to_name", target))
         else:
-            reading.left_out[f"result of the type {kind}"] += 1
+            reading.left_out[f"result* of the type {kind}"] += 1
     return _Task(record, texts, marks, target)
 
 
@@ -196,7 +196,7 @@ def _minimal(record: Record, reading: Reading, seen: set[str]) -> _Task | None:
     if not reading.annotators.admits(identity, _names(tree.get("annotator"))):
         return None
     if identity in seen:
-        reading.left_out["later annotation by the same annotator"] += 1
+        reading.left_out["later annotation* by the same annotator"] += 1
         return None
     seen.add(identity)
     marks: list[Mark] = []
@@ -207,13 +207,13 @@ def _minimal(record: Record, reading: Reading, seen: set[str]) -> _Task | None:
         regions = [item for item in items if isinstance(item, dict)]
         for region in regions:
             if _BESIDE_LABELS & region.keys() and "labels" not in region:
-                reading.left_out[f"value under {key}"] += 1
+                reading.left_out[f"value* under {key}"] += 1
                 known.add(key)
             elif _has_labels(record, region, key):
                 marks += _marks(record, region)
                 known.add(key)
     if relations := record.items("relations"):
-        reading.left_out["relation"] += len(relations)
+        reading.left_out["relation*"] += len(relations)
     record.refuse_unknown(known, "label, each with start, end and labels")
     annotated = bool(marks) or "annotation_id" in tree or "annotator" in tree or "label" in tree
     return _Task(record, texts, marks if annotated else None)

@@ -14,7 +14,7 @@ from nertool.text.schemes import OUTSIDE
 from nertool.text.tokenization import Tokens
 
 _KNOWN = frozenset({"text", "tokens", "spans", "answer", "relations", "meta", "label", "options", "accept"})
-_ANSWERS = {"reject": "rejected task", "ignore": "ignored task"}
+_ANSWERS = {"reject": "rejected task*", "ignore": "ignored task*"}
 
 
 class Prodigy(JsonExport):
@@ -50,7 +50,7 @@ class Prodigy(JsonExport):
                 continue
             answer = tree.get("answer")
             if answer not in (None, "accept"):
-                reading.left_out[_ANSWERS.get(str(answer), f"task with the answer {show(answer)}")] += 1
+                reading.left_out[_ANSWERS.get(str(answer), f"task* with the answer {show(answer)}")] += 1
                 continue
             record.refuse_unknown(_KNOWN - {"label"}, "spans")
             reading.not_kept(record, _KNOWN)
@@ -62,16 +62,18 @@ class Prodigy(JsonExport):
                 continue
             if type(identity) is int and not tree.get("_is_binary"):
                 if identity in texts:
-                    reading.notes["{} tasks have the text of an earlier one; each is read by itself"] += 1
+                    reading.notes["task* with the text of an earlier one, read by itself"] += 1
                 texts.add(identity)
             if relations := record.items("relations"):
-                reading.left_out["relation"] += len(relations)
+                reading.left_out["relation*"] += len(relations)
             marks = [self._mark(record, item) for item in record.items("spans")]
             unlabelled = tree.get("spans") is None and answer is None
             document = reading.document(record, text, None if unlabelled else marks, tokens)
             binary = tree.get("_is_binary") is True or tree.get("_view_id") == "ner"
             if binary and document.labels is not None:
-                reading.notes["{} yes-or-no tasks: tokens outside of the entity in question have no label"] += 1
+                reading.notes[
+                    "task* with a yes-or-no question: tokens outside of the entity in question have no label"
+                ] += 1
                 labels = tuple(UNKNOWN if label == OUTSIDE else label for label in document.labels)
                 document = replace(document, labels=labels)
             yield document
@@ -94,8 +96,7 @@ class Prodigy(JsonExport):
                 record.refuse(f"tokens: expected objects with text, start and end; found {show(item)}")
             if text[start:end] != form or start < (offsets[-1][1] if offsets else 0):
                 reading.notes[
-                    "{} tasks have tokens that are not in the text, such as pieces of words; "
-                    "their texts were tokenized anew"
+                    "task* with tokens that are not in the text, such as pieces of words: the text was tokenized"
                 ] += 1
                 return None
             if form.strip():

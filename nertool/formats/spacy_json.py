@@ -132,7 +132,7 @@ def _from_labels(
         for word in words:
             start = text.find(word, position)
             if start < 0 or not word:
-                reading.notes["{} texts do not have their tokens in them, and were read as tokens alone"] += 1
+                reading.notes["text* without its tokens in it, read as tokens alone"] += 1
                 text, offsets = None, []
                 break
             position = start + len(word)
