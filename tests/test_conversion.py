@@ -330,7 +330,7 @@ class TestJsonLines:
         ("line", "message"),
         [
             ("{", "line 1: not JSON"),
-            ("[]", "expected an object with the key text"),
+            ("5", "expected an object with the key text"),
             ('{"text": 1}', "expected an object with the key text"),
             ('{"text": "a", "tokens": "a"}', "tokens: expected a list of strings"),
             ('{"text": "a", "entities": [1]}', "entities: expected a list of objects"),
@@ -386,6 +386,18 @@ class TestJsonLines:
         assert report.notes == [
             f"{tmp_path / 'a.jsonl'}: keys that are not kept: id, label, Comments, spans, answer"
         ]
+
+    def test_an_array_is_read_as_its_lines_would_be(self, tmp_path):
+        entity = {"start": 0, "end": 3, "label": "PER"}
+        trees = [{"text": "Ada left.", "entities": [entity]}, {"text": "Byron left.", "entities": [entity]}]
+        for indent in (None, 2):
+            (tmp_path / "a.json").write_text(json.dumps(trees, indent=indent))
+            (first, second), report = read(tmp_path / "a.json")
+            assert first.spans == (Span(0, 1, "PER"),) and second.labels == (UNKNOWN, "O")
+            assert report.misfits[0].startswith(f"{tmp_path / 'a.json'}, item 2: PER [0, 3) 'Byr' does not fall")
+        (tmp_path / "a.json").write_text(json.dumps([trees[0], {"text": 1}]))
+        with pytest.raises(CorpusError, match="item 2: expected an object with the key text"):
+            read(tmp_path / "a.json")
 
     def test_as_a_corpus(self, tmp_path):
         path = tmp_path / "a.jsonl"

@@ -283,7 +283,7 @@ class JsonExport(Format):
 
     def sniff(self, head: str | None, path: Path) -> bool:
         """Recognize one of the first objects of a file."""
-        return any(map(self.recognizes, _first_values(head, path)))
+        return any(map(self.recognizes, first_values(head, path)))
 
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
         """Read a document for each annotated text."""
@@ -295,7 +295,7 @@ class JsonExport(Format):
     ) -> Iterator[Document]:
         """Read a document for each annotated text; a JSON array must fit into memory."""
         reading = Reading(name, options, report)
-        yield from stripped(self.documents(_records(lines, name), reading), options.strip, Path(name))
+        yield from stripped(self.documents(records(lines, name), reading), options.strip, Path(name))
         reading.finish()
 
     def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
@@ -336,7 +336,7 @@ def _counted(text: str, count: int) -> str:
     return f"{count:,} {text.replace('*', plural, 1)}"
 
 
-def _records(lines: Iterator[str], name: str) -> Iterator[Record]:
+def records(lines: Iterable[str], name: str) -> Iterator[Record]:
     """Yield the values of a file: those of an array, or of each line."""
     items = 0
     numbered = iter(enumerate(lines, 1))
@@ -389,7 +389,7 @@ def _too_long(name: str) -> CorpusError:
     return CorpusError(message, name)
 
 
-def _first_values(head: str | None, path: Path) -> list[Any]:
+def first_values(head: str | None, path: Path) -> list[Any]:
     """Return the first values of a file of JSON or JSON Lines, as far as they are in its beginning."""
     if not _JSON_START.match(head or ""):
         return []

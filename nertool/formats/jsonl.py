@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
-from nertool.formats.annotation_tools import LABEL_KEYS, is_span
+from nertool.formats.annotation_tools import LABEL_KEYS, Record, first_values, is_span, records
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import stripped, watched
@@ -30,7 +30,7 @@ _HOLDS: frozenset[Holds] = frozenset(
 
 
 class JsonLines(Format):
-    """An object for each text: its characters, tokens, entities and whatever else is known.
+    """An object for each text: its characters, tokens, entities and whatever else is known; an array is read too.
 
     Its keys are `text` and `entities`, each with start, end and label, and perhaps its own text and a score. Where
     they are known also `tokens`; `sentences`, where each ends among the tokens; `labels`, one for each token, null
@@ -40,16 +40,23 @@ class JsonLines(Format):
     """
 
     name = "jsonl"
-    description = "JSON Lines: an object for each text, entities with start and end in characters"
+    description = "JSON Lines (or an array): an object for each text, entities with start and end in characters"
     suffixes = (".jsonl", ".ndjson")
     holds = _HOLDS
     streams = True
     general = True  # annotation tools write objects, too
 
     def sniff(self, head: str | None, path: Path) -> bool:
-        """Recognize an object that is a line."""
+        """Recognize an object that is a line, and an array of objects with the keys of this format."""
         first, newline, _ = (head or "").lstrip().partition("\n")
-        return first.startswith("{") and '"' in first and (not newline or first.rstrip().endswith("}"))
+        if first.startswith("{") and '"' in first and (not newline or first.rstrip().endswith("}")):
+            return True
+        return any(
+            isinstance(value, dict)
+            and (isinstance(value.get("text"), str) or isinstance(value.get("tokens"), list))
+            and ("entities" in value or value.keys() <= _KNOWN | _PREDICTED)
+            for value in first_values(head, path)
+        )
 
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
         """Read a document from each line."""
@@ -79,28 +86,22 @@ class JsonLines(Format):
 
 def _documents(lines: Iterable[str], name: str, options: ReadOptions, report: Report) -> Iterator[Document]:
     others: dict[str, None] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield _Line(line, name, number, options).document(report, others)
+    for record in records(lines, name):
+        yield _Line(record, options).document(report, others)
     if others:
         report.notes.append(f"{name}: keys that are not kept: {', '.join(others)}")
 
 
 class _Line:
-    """One line, and what is wrong with it."""
+    """One line, or one item of an array, and what is wrong with it."""
 
-    def __init__(self, line: str, name: str, number: int, options: ReadOptions) -> None:
-        self.name, self.number, self.options = name, number, options
-        try:
-            tree = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            self.refuse(f"not JSON ({problem}); expected an object in each line")
+    def __init__(self, record: Record, options: ReadOptions) -> None:
+        self.name, self.number, self.options = record.name, record.number, options
+        self.place, self.refuse = record.place, record.refuse
+        tree = record.value
         if not isinstance(tree, dict):
             self.refuse(f"expected an object with the key text, a string{_looks_like(tree)}")
         self.tree: dict[str, Any] = tree
-
-    def refuse(self, message: str) -> NoReturn:
-        raise CorpusError(message, self.name, self.number)
 
     def document(self, report: Report, others: dict[str, None]) -> Document:
         """Make the document; keys that are not read are added to `others`."""
@@ -205,9 +206,8 @@ class _Line:
             self.refuse(f"entities: expected a label in each, a string{_looks_like(self.tree)}")
         if not isinstance(text, str | None) or type(score) not in (float, int, type(None)):
             self.refuse("entities: expected a text that is a string, and a score that is a number")
-        place = f"{self.name}, line {self.number}"
         pieces = ((entity["start"], entity["end"]),)
-        return Mark(place, pieces, label, text, None if score is None else float(score))
+        return Mark(self.place, pieces, label, text, None if score is None else float(score))
 
     def find(self, text: str, words: list[str]) -> Tokens:
         """Find the tokens in the text, one after another."""
