@@ -512,7 +512,11 @@ class TestEvaluate:
             ("thin.txt", b"Ada B-PER\nByron\n", ["thin.txt, line 2: found 1 column in 'Byron'"]),
             ("latin.txt", b"Malm\xf6 O\n", ["latin.txt, line 1: byte 0xf6"]),
             ("tags.txt", b"Rain NOUN\nfell VERB\n", ["tags.txt, line 1", "plain"]),
-            ("cut.gz", gzip.compress(b"Ada B-PER\n" * 99, mtime=0)[:30], ["cut.gz: the gzip data is corrupt or truncated"]),
+            (
+                "cut.gz",
+                gzip.compress(b"Ada B-PER\n" * 99, mtime=0)[:30],
+                ["cut.gz: the gzip data is corrupt or truncated"],
+            ),
         ],
     )
     def test_mistakes(self, model, name, content, parts):
