@@ -18,7 +18,7 @@ The examples run in a folder that holds the demonstration corpus as `corpora/dem
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,7 +93,7 @@ def train(
         config: The path of a YAML file, the name of a config that ships with nertool, a dictionary, or a `Config`.
         output: The run directory. None: a new folder in `runs`, named after the config's file, else `model`.
         resume: Whether to go on where a training of this config in `output` was stopped, if one was. It ends with
-            the same bits as if it had not been stopped.
+            the same bits as if it had not been stopped. One that has ended goes on if more epochs are asked for.
         progress: Whether to print progress and scores.
 
     Raises:
@@ -107,20 +107,21 @@ def train(
         raise NertoolError("resume: name the run directory of the training that was stopped as output")
     last: list[Any] = []
 
-    def records(folder: Path) -> Iterator[Any]:
+    def records(folder: Path) -> Generator[Any, None, None]:
         with closing(run(settings, folder, resume=resume)) as running:
             for record in running:
                 last[:] = [record]
                 yield record
 
     with run_folder(name) if output is None else nullcontext(Path(output)) as folder:
-        if progress:
-            from nertool.views.console import new_console
-            from nertool.views.training import Watcher
+        with closing(records(folder)) as running:
+            if progress:
+                from nertool.views.console import new_console
+                from nertool.views.training import Watcher
 
-            Watcher(new_console(), folder).watch(records(folder))
-        else:
-            deque(records(folder), maxlen=0)
+                Watcher(new_console(), folder).watch(running)
+            else:
+                deque(running, maxlen=0)
     (finished,) = last
     scores = {"validation": finished.best.validation}
     if finished.test is not None:

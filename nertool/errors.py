@@ -10,6 +10,10 @@ class NertoolError(Exception):
     """Base of every error that nertool raises because of what it was given."""
 
 
+class DivergenceError(NertoolError):
+    """Training produced numbers that are not finite; the same settings would do so again."""
+
+
 class ConfigError(NertoolError):
     """A config is wrong; all its problems are listed at once.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load
 
 from nertool.config.schema import Config
@@ -29,6 +31,7 @@ from nertool.training.run import Finished, Prepared, run
 from nertool.training.schedule import learning_rate
 from nertool.training.step import Learner
 from nertool.training.trainer import Epoch, Step, train
+from nertool.views.training import Watcher
 
 MODEL = ["config.yaml", "vocabulary.json", "weights.safetensors"]
 Make = Callable[..., Config]
@@ -57,7 +60,7 @@ def with_f1(f1: float) -> Evaluation:
 class TestRun:
     def test_it_writes_a_model_metrics_and_results(self, trained_run):
         assert sorted(path.name for path in trained_run.iterdir()) == sorted(
-            [*MODEL, "metrics.jsonl", "results.json"]
+            [*MODEL, "metrics.jsonl", "results.json", "checkpoint.safetensors"]
         )
         metrics = records_of(trained_run / "metrics.jsonl")
         assert [line["epoch"] for line in metrics] == list(range(1, 31))
@@ -107,7 +110,7 @@ class TestRun:
         assert not (tmp_path / "run").exists(), "nothing is written before all is read"
 
     def test_the_model_is_that_of_the_best_epoch(self, tiny_config: Make, tmp_path):
-        config = tiny_config("training.epochs=40", "training.patience=40")
+        config = tiny_config("training.epochs=40", "training.patience=40", "corpus.validation=test.txt")
         folder = tmp_path / "run"
         kept = b""
         for record in run(config, folder):
@@ -213,6 +216,36 @@ class TestRun:
         score(tmp_path / "run", config)
 
 
+class TestWithoutEntities:
+    def test_while_f1_is_0_a_lower_loss_is_better_and_patience_lasts(self, tiny_config: Make, tmp_path):
+        config = tiny_config(
+            "training.optimizer=sgd", "training.learning_rate=0.003", "training.epochs=6", "training.patience=2"
+        )
+        *records, finished = run(config, tmp_path / "run")
+        epochs = [record for record in records if isinstance(record, Epoch)]
+        # The first one guesses; then the network learns that most tokens are outside.
+        assert {epoch.validation.micro.f1 for epoch in epochs[2:]} == {0.0}
+        assert finished.epochs == 6
+        assert "no entity was predicted" in epochs[-1].note
+        assert "no entity was predicted" in records_of(tmp_path / "run" / "metrics.jsonl")[-1]["note"]
+
+    def test_a_validation_split_without_entities_is_said(self, tiny_config: Make, tiny_yaml, tmp_path):
+        (tiny_yaml.parent / "none.txt").write_text("Nobody O\ncame O\n. O\n\nRain O\nfell O\n", encoding="utf-8")
+        config = tiny_config("corpus.validation=none.txt", "training.epochs=5")
+        *records, finished = run(config, tmp_path / "run")
+        epochs = [record for record in records if isinstance(record, Epoch)]
+        assert all("the validation split has no entity" in epoch.note for epoch in epochs)
+        losses = [epoch.validation_loss for epoch in epochs]
+        assert finished.best.validation_loss == min(losses)
+
+    def test_the_note_is_printed_once(self, tiny_config: Make, tiny_yaml, tmp_path):
+        (tiny_yaml.parent / "none.txt").write_text("Nobody O\ncame O\n", encoding="utf-8")
+        printed = StringIO()
+        config = tiny_config("corpus.validation=none.txt", "training.epochs=3")
+        Watcher(Console(file=printed, width=200), tmp_path / "run").watch(run(config, tmp_path / "run"))
+        assert printed.getvalue().count("the validation split has no entity") == 1
+
+
 class TestInterruption:
     def test_the_best_model_so_far_stays_and_loads(self, tiny_config: Make, tmp_path):
         config = tiny_config("training.threads=2", "training.averaging=0.9")
@@ -285,6 +318,41 @@ class TestLoop:
         assert [r.number for r in records if r.improved][-1] == best
         running_best = [max(scores[: place + 1]) for place in range(epochs)]
         assert [scores[r.best - 1] for r in records] == running_best
+
+    def test_between_equal_scores_the_lower_validation_loss_decides(self, tiny_config: Make, tiny_train):
+        scores = [0.0, 0.0, 0.0, 0.5, 0.4, 0.5, 0.5, 0.5]
+        losses = [9.0, 8.0, 8.5, None, 0.1, 7.0, 7.0, 6.0]
+        config = tiny_config("training.epochs=8", "training.patience=3")
+        network, corpus = fresh(config, tiny_train[:2])
+        number = 0
+
+        def validate() -> Evaluation:
+            nonlocal number
+            number += 1
+            return with_f1(scores[number - 1])
+
+        records = train(network, corpus, validate, config.training, validation_loss=lambda: losses[number - 1])
+        epochs = [record for record in records if isinstance(record, Epoch)]
+        assert [epoch.best for epoch in epochs] == [1, 2, 2, 4, 4, 6, 6, 8]
+        # It is computed where it may decide, and nowhere else.
+        assert [epoch.validation_loss for epoch in epochs] == [9.0, 8.0, 8.5, None, None, 7.0, 7.0, 6.0]
+        assert [epoch.improved for epoch in epochs] == [epoch.best == epoch.number for epoch in epochs]
+
+    def test_while_f1_is_0_a_falling_loss_keeps_patience(self, tiny_config: Make, tiny_train):
+        scores = [0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5]
+        losses = [9.0, 8.0, 7.0, 6.0, 6.5, 7.0, 6.0]
+        config = tiny_config("training.epochs=8", "training.patience=3")
+        network, corpus = fresh(config, tiny_train[:2])
+        given, lost = iter(scores), iter(losses)
+        records = train(
+            network,
+            corpus,
+            lambda: with_f1(next(given)),
+            config.training,
+            validation_loss=lambda: next(lost),
+        )
+        epochs = [record for record in records if isinstance(record, Epoch)]
+        assert (len(epochs), epochs[-1].best) == (7, 1)
 
     def test_the_network_holds_the_average_while_an_epoch_is_scored_and_handled(
         self, tiny_config: Make, tiny_train

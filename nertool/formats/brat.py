@@ -135,7 +135,7 @@ def _write_pair(path: Path, document: Document) -> None:
     except OSError as problem:
         raise CorpusError(f"cannot be written: {problem.strerror or problem}", path.parent) from None
     for suffix, content in zip((".txt", ".ann"), contents, strict=True):
-        write_whole(path.with_suffix(suffix), content)
+        write_whole(path.with_suffix(suffix), content, durable=False)  # there may be very many
 
 
 def _line(number: int, entity: Entity, path: Path) -> str:

@@ -26,7 +26,7 @@ from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input
 from nertool.model.model import Model, build_network
-from nertool.tagging.tensorfile import DIGEST, check_digest, read_tensors, read_texts, write_tensors
+from nertool.tagging.tensorfile import DIGEST, check_digest, digest, read_tensors, read_texts, write_tensors
 from nertool.text.schemes import Scheme
 
 CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
@@ -38,7 +38,7 @@ _FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's
 
 @fork_safe
 def save_bundle(model: Model, folder: Path) -> None:
-    """Write a model; each file appears under its name when it is whole.
+    """Write a model; each file appears under its name when it is whole, unless it is there already.
 
     Raises:
         BundleError: The folder cannot be written to.
@@ -54,9 +54,17 @@ def save_bundle(model: Model, folder: Path) -> None:
     except OSError as problem:
         raise BundleError(f"{folder}: the model cannot be saved: {problem.strerror}") from None
     _refuse_links(folder)
-    write_whole(folder / CONFIG, dump_config(model.config).encode())
-    write_whole(folder / VOCABULARY, vocabulary)
+    for name, content in ((CONFIG, dump_config(model.config).encode()), (VOCABULARY, vocabulary)):
+        if not _holds(folder / name, content):  # in a training they stay the same from epoch to epoch
+            write_whole(folder / name, content)
     write_tensors(folder / WEIGHTS, model.network.state_dict(), metadata)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def load_bundle(folder: Path) -> Model:
@@ -127,6 +135,20 @@ def fingerprint(folder: Path) -> str:
     except OSError as problem:
         raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
     return result.hexdigest()
+
+
+def training_digest(path: Path) -> str:
+    """Return the digest that weights had in training, before the temperature was set.
+
+    Args:
+        path: The file of the weights, of any name.
+
+    Raises:
+        BundleError: It is corrupt, or there is none.
+    """
+    tensors, metadata = read_tensors(path, ("nertool", _VERSION), _LARGEST_HEADER)
+    untempered = {name: torch.ones_like(value) for name, value in tensors.items() if name == "decoder.temperature"}
+    return digest({**tensors, **untempered}, metadata)
 
 
 def pack(model: Model) -> dict[str, bytes]:

@@ -16,7 +16,8 @@ from nertool.evaluation.scores import calibration_error
 from nertool.model.batch import Batch, Layout
 from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
-from nertool.text.schemes import Scheme, Span, spans, stray_positions
+from nertool.text.schemes import Scheme, Span, spans
+from nertool.training.validation import scorable_sentences
 
 _TOKENS = 20_000  # to fit a temperature on; a single number needs no more
 _TOKENS_PER_BATCH = 2000
@@ -67,16 +68,11 @@ def fit_temperature(model: Model, split: Split) -> float:
     Returns:
         The temperature; 1 if no sentence counts.
     """
-    numbers = model.label_numbers
-    usable = [
-        sentence
-        for sentence, row in zip(split.sentences, split.labels, strict=True)
-        if len(row) and all(label in numbers for label in row) and not stray_positions(row, split.label_scheme)
-    ]
+    usable = scorable_sentences(model, split)
     usable = usable[:: max(1, -(-sum(map(len, usable)) // _TOKENS))]
     if not usable:
         return 1.0
-    corpus = EncodedCorpus(model.inputs, usable, numbers)
+    corpus = EncodedCorpus(model.inputs, usable, model.label_numbers)
     network = model.network
     device = next(network.parameters()).device
     scored: list[tuple[Tensor, Tensor, Layout]] = []

@@ -44,12 +44,14 @@ def run_folder(name: str) -> Iterator[Path]:
 
 
 def stopped_run(name: str) -> Path | None:
-    """Find the newest run of a name that was stopped, so that it has a checkpoint to go on from."""
+    """Find the newest run of a name that was stopped, or else the newest one that has ended and could go on."""
     from nertool.training.checkpoint import CHECKPOINT
+    from nertool.training.run import RESULTS
 
     numbers = {}
     for path in RUNS.glob(f"*/{CHECKPOINT}"):
         match = re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name)
         if match:
-            numbers[int(match[1] or 1)] = path.parent
+            stopped = not (path.parent / RESULTS).exists()
+            numbers[stopped, int(match[1] or 1)] = path.parent
     return numbers[max(numbers)] if numbers else None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nertool.config.schema import TrainingConfig
-from nertool.errors import NertoolError
+from nertool.errors import DivergenceError, NertoolError
 from nertool.model.concurrency import fork_safe
 from nertool.model.network import Network
 
@@ -111,7 +111,8 @@ class Optimization:
         """Clip the gradients, update the weights, and return the norm before clipping.
 
         Raises:
-            NertoolError: A gradient is not finite, or the network was moved; the weights are as they were.
+            DivergenceError: A gradient is not finite; the weights are as they were.
+            NertoolError: The network was moved.
         """
         if self._addresses != self._current_addresses() or all(each.grad is None for each in self._dense):
             raise NertoolError(
@@ -129,10 +130,7 @@ class Optimization:
         gradients = [self._flat.grad, *(table.grad._values() for table in self._tables if table.grad is not None)]
         norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients])))
         if not math.isfinite(norm):
-            raise NertoolError(
-                f"training diverged: the norm of a gradient is {norm}; "
-                "try a smaller training.learning_rate or training.clip"
-            )
+            raise DivergenceError(f"training diverged: the norm of a gradient is {norm}")
         clip = self._config.clip
         if clip and self._config.clip_by == "value":
             for gradient in gradients:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, Split, read_corpus
-from nertool.data.encoding import EncodedCorpus
+from nertool.data.encoding import EncodedCorpus, Table
 from nertool.data.vectors import Vectors, look_up, read_vectors
-from nertool.errors import ConfigError
+from nertool.errors import ConfigError, CorpusError
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
 from nertool.text.document import Document
@@ -31,6 +35,8 @@ class Prepared:
         corpus: The splits.
         model: With its first weights; training changes it.
         encoded: The training split as integers.
+        digests: Of what training learns from and is judged by: "training" and "validation" (tokens, labels, and
+            what inputs read besides), and each input by its name (vocabulary and pretrained vectors).
         coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
         parameters: Number of dense weights, and of weights in tables whose gradients are sparse (word vectors).
         seconds: That it took.
@@ -40,6 +46,7 @@ class Prepared:
     corpus: Corpus
     model: Model
     encoded: EncodedCorpus
+    digests: dict[str, str]
     coverage: dict[str, float] | None
     parameters: tuple[int, int]
     seconds: float
@@ -58,6 +65,13 @@ def prepare(config: Config) -> Prepared:
     began = time.perf_counter()
     check_language(config.language)
     corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
+    if not corpus.train.has_entities and not config.corpus.allow_empty:
+        raise CorpusError(
+            "no token of the training split is labelled as an entity, so that there is nothing to learn. Check its "
+            "format (corpus.format) and where its labels are (corpus.columns, corpus.label), or say that it is so "
+            "with corpus.allow_empty=true (--set corpus.allow_empty=true)",
+            corpus.train.path,
+        )
     resources = read_resources(config)
     model = build_model(config, corpus.train.sentences, corpus.train.label_scheme, resources)
     contextual = [each for each in model.inputs.values() if not each.context_free]
@@ -68,7 +82,9 @@ def prepare(config: Config) -> Prepared:
     encoded = encode(corpus.train, model)
     vectors = list(resources.vectors.values())
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
-    return Prepared(config, corpus, model, encoded, coverage, _parameters(model), time.perf_counter() - began)
+    digests = _digests(corpus, model, encoded, resources)
+    parameters = _parameters(model)
+    return Prepared(config, corpus, model, encoded, digests, coverage, parameters, time.perf_counter() - began)
 
 
 def read_resources(config: Config) -> Resources:
@@ -132,3 +148,33 @@ def _coverage(split: Split, vectors: Sequence[Vectors]) -> float:
         n for token, n in counts.items() if any(look_up(token, each.index) is not None for each in vectors)
     )
     return covered / max(counts.total(), 1)
+
+
+def _digests(corpus: Corpus, model: Model, encoded: EncodedCorpus, resources: Resources) -> dict[str, str]:
+    """Compute the digests of `Prepared`: of content, wherever its files are and however they are packed."""
+    contextual = {name: each for name, each in model.inputs.items() if not each.context_free}
+    validation = {name: each.encode_documents(corpus.validation.sentences) for name, each in contextual.items()}
+    found = {
+        "training": _split_digest(corpus.train, encoded.token_tables),
+        "validation": _split_digest(corpus.validation, validation),
+    }
+    for name, each in model.inputs.items():
+        content = hashlib.sha256(json.dumps(each.state(), sort_keys=True).encode())
+        for file in getattr(each.config, "vectors", ()):
+            vectors = resources.vectors[file]
+            content.update("\n".join(vectors.words).encode("utf-8", "surrogatepass"))
+            content.update(f"\n{vectors.matrix.shape}".encode())
+            content.update(np.ascontiguousarray(vectors.matrix).data)
+        found[name] = content.hexdigest()
+    return found
+
+
+def _split_digest(split: Split, tables: Mapping[str, Table]) -> str:
+    content = hashlib.sha256(split.label_scheme.value.encode())
+    for sentence in split.sentences:
+        for row in (sentence.tokens, sentence.labels or ()):
+            content.update("\x1f".join(("", *row, "\n")).encode("utf-8", "surrogatepass"))
+    for name, table in sorted(tables.items()):
+        content.update(f"{name} {table.values.dtype} {table.values.shape}".encode())
+        content.update(np.ascontiguousarray(table.values).data)
+    return content.hexdigest()

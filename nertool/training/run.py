@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,21 @@ import numpy as np
 import torch
 
 import nertool
-from nertool.config.files import remove_leftovers, write_whole
+from nertool.config.files import locked, remove_files, remove_leftovers, write_whole
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
-from nertool.errors import NertoolError
+from nertool.errors import DivergenceError, NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.model import Model
 from nertool.tagging.bundle import FILES, load_bundle, save_bundle
 from nertool.tagging.predictor import Predictor
 from nertool.training.calibration import Calibration, calibrate
-from nertool.training.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint
+from nertool.training.checkpoint import CHECKPOINT, KEPT, Checkpoint, identify, what_helps
 from nertool.training.preparation import Prepared, prepare
 from nertool.training.step import Learner, training_threads
-from nertool.training.trainer import Epoch, Step, train
+from nertool.training.trainer import Epoch, Step, has_ended, train
+from nertool.training.validation import Validation
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
 
@@ -55,6 +55,7 @@ class Finished:
         seconds: Of training and validation together.
         calibration: Of the model's probabilities, on the validation split.
         test: Scores of the test split; None without one.
+        before: Whether it had ended before this call, which then changed nothing.
     """
 
     best: Epoch
@@ -62,6 +63,7 @@ class Finished:
     seconds: float
     calibration: Calibration
     test: Evaluation | None
+    before: bool = False
 
 
 @fork_safe
@@ -71,14 +73,17 @@ def run(
     """Train a model and write it to a folder.
 
     The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on
-    from after an interruption; `results.json` comes last, and the checkpoint is removed. An earlier model in the
-    folder stays until the first epoch has ended.
+    from; `results.json` comes last. An earlier model in the folder, and its checkpoint, stay until the first epoch
+    has ended. No other process can train into the folder meanwhile.
 
     Args:
         config: With paths that exist (see `nertool.config.loading.locate_files`).
         folder: The run directory.
-        resume: Whether to go on where a training of this config in this folder was stopped, if one was; it ends
-            with the same bits as if it had not been stopped.
+        resume: Whether to go on with the training in this folder, if there is one. After an interruption it ends
+            with the same bits as if it had not been stopped. A training that has ended is left alone, unless
+            `training.epochs` or `training.patience` ask for more. What does not change the epochs so far may
+            differ from before: these two, `training.threads`, the test split, the places of files; and what helps
+            against divergence, after one.
 
     Yields:
         `Prepared`; `Resumed` if a training goes on; a `Step` for each batch and an `Epoch` for each epoch;
@@ -86,52 +91,76 @@ def run(
 
     Raises:
         ConfigError, CorpusError: As for `prepare`.
-        BundleError: The checkpoint is corrupt, or of another training.
-        NertoolError: The folder cannot be written to, or training diverged.
+        BundleError: The checkpoint is corrupt, of another training, or its model is not there.
+        DivergenceError: Training diverged; says what helps.
+        NertoolError: The folder cannot be written to, or another process is writing to it.
     """
     prepared = prepare(config)
     yield prepared
+    with locked(folder):
+        yield from _run(prepared, folder, resume)
 
-    corpus, model = prepared.corpus, prepared.model
-    _check_folder(folder)
+
+def _run(
+    prepared: Prepared, folder: Path, resume: bool
+) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
+    config, corpus, model = prepared.config, prepared.corpus, prepared.model
     remove_leftovers(folder, (*FILES, METRICS, RESULTS, CHECKPOINT))
     learner = Learner(model.network, config.training)
-    identity = fingerprint(config, prepared.encoded)
+    checkpoint = Checkpoint(folder, learner, identify(prepared))
     epochs: list[Epoch] = []
-    if resume and (folder / CHECKPOINT).exists():
-        epochs = load_checkpoint(folder, learner, identity)
+    if resume and checkpoint.exists():
+        epochs = checkpoint.load()
+        ended = has_ended(epochs, config.training)
         yield Resumed(epochs[:])
+        if ended and (finished := _read_results(folder, epochs)) is not None:
+            yield finished
+            return
+    elif resume and (folder / RESULTS).exists():
+        raise NertoolError(
+            f"{folder}: this training has ended, and there is no {CHECKPOINT} to go on from; train without "
+            "--resume to replace the model"
+        )
     started = time.perf_counter() - sum(epoch.seconds for epoch in epochs)
+    validation = Validation(model, corpus.validation)
     records = train(
         model.network,
         prepared.encoded,
-        lambda: score(model, corpus.validation),
+        validation.score,
         config.training,
+        validation_loss=validation.loss,
         learner=learner,
         past=epochs[:],
-        save=lambda: save_checkpoint(folder, learner, epochs, identity),
+        save=lambda: checkpoint.save(epochs),
     )
-    for record in records:
-        if isinstance(record, Epoch):
-            epochs.append(record)
-            if len(epochs) == 1:
-                # The scores of an earlier run in this folder would be taken for those of this one.
-                (folder / RESULTS).unlink(missing_ok=True)
-            if record.improved:
-                save_bundle(model, folder)
-            lines = [json.dumps(_metrics(epoch)) + "\n" for epoch in epochs]
-            write_whole(folder / METRICS, "".join(lines).encode())
-        yield record
+    try:
+        for record in records:
+            if isinstance(record, Epoch):
+                record = replace(record, note=validation.note())
+                # From here on the folder is this training's. Results go first: they would be taken for those of
+                # other weights. So would the checkpoint and the metrics of an earlier training.
+                remove_files(folder, [RESULTS] if epochs else [RESULTS, CHECKPOINT, METRICS, KEPT])
+                epochs.append(record)
+                if record.improved:
+                    checkpoint.save_best(model)
+                lines = [json.dumps(_metrics(epoch)) + "\n" for epoch in epochs]
+                write_whole(folder / METRICS, "".join(lines).encode())
+            yield record
+    except DivergenceError as problem:
+        again = ""
+        if epochs:
+            checkpoint.mark_diverged(len(epochs) + 1)
+            again = f" and --resume, which goes on after epoch {len(epochs)}"
+        raise DivergenceError(f"{problem}; {what_helps(config.training)}{again}") from None
     seconds = time.perf_counter() - started
     best = epochs[epochs[-1].best - 1]
     with threads(training_threads(config.training)):
-        saved = load_bundle(folder)
+        saved = replace(load_bundle(folder), config=config)
         calibration = calibrate(saved, corpus.validation, corpus.test)
         save_bundle(saved, folder)
         test = _score_test(corpus.test, folder)
     finished = Finished(best, len(epochs), seconds, calibration, test)
     write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
-    (folder / CHECKPOINT).unlink(missing_ok=True)
     yield finished
 
 
@@ -145,14 +174,17 @@ def _score_test(test: Split | None, folder: Path) -> Evaluation | None:
     return None if test is None else score(load_bundle(folder), test)
 
 
-def _check_folder(folder: Path) -> None:
-    """Check now, not after the first epoch, that the folder can be written to."""
+def _read_results(folder: Path, epochs: list[Epoch]) -> Finished | None:
+    """Read the results of a training that had ended after these epochs; None if there are none."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as problem:
-        raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+        tree = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        if (tree["epochs"], tree["best_epoch"]) != (len(epochs), epochs[-1].best):
+            return None
+        test = None if tree["test"] is None else Evaluation.from_json(tree["test"])
+        best, calibration = epochs[epochs[-1].best - 1], Calibration(**tree["calibration"])
+        return Finished(best, len(epochs), tree["seconds"], calibration, test, before=True)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _metrics(epoch: Epoch) -> dict[str, Any]:
@@ -168,6 +200,8 @@ def _metrics(epoch: Epoch) -> dict[str, Any]:
         "seconds": epoch.seconds,
         "tokens_per_second": epoch.tokens_per_second,
         "best": epoch.improved,
+        "validation_loss": epoch.validation_loss,
+        **({"note": epoch.note} if epoch.note else {}),
     }
 
 

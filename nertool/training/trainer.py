@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import EncodedCorpus, training_order
-from nertool.errors import NertoolError
+from nertool.errors import DivergenceError
 from nertool.evaluation.scores import Evaluation
 from nertool.model.concurrency import threads
 from nertool.model.network import Network
@@ -50,8 +51,12 @@ class Epoch:
         validation: Scores of the validation split.
         seconds: Spent on training, without validation.
         tokens_per_second: Of training.
-        improved: Whether this is the best epoch so far.
+        improved: Whether this is the best epoch so far: of those with the best F1 the one with the lowest
+            validation loss.
         best: Number of the best epoch so far.
+        validation_loss: Mean loss of a sentence of the validation split; None where it decides nothing, because F1
+            is not 0 and lower than that of the best epoch, or where it cannot be computed.
+        note: What a person should know about this epoch, such as that no entity was predicted.
     """
 
     number: int
@@ -63,6 +68,8 @@ class Epoch:
     tokens_per_second: float
     improved: bool
     best: int
+    validation_loss: float | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -78,12 +85,28 @@ class Epoch:
         return cls(**{**tree, "validation": Evaluation.from_json(tree["validation"])})
 
 
+def has_ended(epochs: Sequence[Epoch], config: TrainingConfig) -> bool:
+    """Say whether no epoch is left to train, or no patience.
+
+    While F1 is 0 an epoch with a lower validation loss than all before it counts as better, though the best epoch
+    may be an earlier one whose guesses were lucky.
+    """
+    better, lowest = 0, math.inf
+    for epoch in epochs:
+        loss = math.inf if epoch.validation_loss is None else epoch.validation_loss
+        if epoch.improved or (epoch.validation.micro.f1 == 0 and loss < lowest):
+            better = epoch.number
+        lowest = min(lowest, loss)
+    return len(epochs) >= config.epochs or len(epochs) - better >= config.patience
+
+
 def train(
     network: Network,
     corpus: EncodedCorpus,
     validate: Callable[[], Evaluation],
     config: TrainingConfig,
     *,
+    validation_loss: Callable[[], float | None] = lambda: None,
     learner: Learner | None = None,
     past: Sequence[Epoch] = (),
     save: Callable[[], None] = lambda: None,
@@ -99,6 +122,8 @@ def train(
         corpus: Labelled training sentences.
         validate: Scores the network as it stands on the validation split.
         config: Update rule, rates and limits.
+        validation_loss: Computes the loss of the network on the validation split, which decides between epochs
+            with the same F1; where it returns None, the earlier one is better.
         learner: Of the network, in the state to go on from; None: a new one.
         past: Epochs that have been trained already; training goes on after them.
         save: Called between two epochs, while the network holds the weights that training goes on from.
@@ -107,15 +132,14 @@ def train(
         A `Step` after each batch, an `Epoch` after each epoch.
 
     Raises:
-        NertoolError: Training diverged; names the batch.
+        DivergenceError: Training diverged; names the batch.
     """
     learner = learner or Learner(network, config)
-    best = past[-1].best if past else 0
-    f1s = [epoch.validation.micro.f1 for epoch in past]
+    epochs = list(past)
     try:
-        for number in range(len(past), config.epochs):
-            if number - best >= config.patience:
-                return
+        while not has_ended(epochs, config):
+            number = len(epochs)
+            f1s = [epoch.validation.micro.f1 for epoch in epochs]
             # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
             order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, number)))
             network.train()
@@ -128,9 +152,9 @@ def train(
                 loss_sum += learner.accumulate(batch) * len(indices)
                 try:
                     norm_sum += learner.step(rate)
-                except NertoolError as problem:
+                except DivergenceError as problem:
                     listed = ", ".join(str(index + 1) for index in sorted(indices.tolist()))
-                    raise NertoolError(
+                    raise DivergenceError(
                         f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the "
                         f"training split): {problem}"
                     ) from None
@@ -142,21 +166,31 @@ def train(
             with learner.averaged():
                 with threads(learner.threads):
                     validation = validate()
-                improved = validation.micro.f1 > max(f1s, default=-1.0)
-                f1s.append(validation.micro.f1)
-                if improved:
-                    best = number + 1
-                yield Epoch(
-                    number + 1,
-                    loss_sum / sentences,
-                    rate,
-                    norm_sum / len(order),
-                    validation,
-                    seconds,
-                    tokens / seconds,
-                    improved,
-                    best,
+                    best = epochs[epochs[-1].best - 1] if epochs else None
+                    gain = 1.0 if best is None else validation.micro.f1 - best.validation.micro.f1
+                    loss = validation_loss() if gain >= 0 or validation.micro.f1 == 0 else None
+                improved = gain > 0 or (gain == 0 and _is_lower(loss, best))
+                epochs.append(
+                    Epoch(
+                        number + 1,
+                        loss_sum / sentences,
+                        rate,
+                        norm_sum / len(order),
+                        validation,
+                        seconds,
+                        tokens / seconds,
+                        improved,
+                        number + 1 if best is None or improved else best.number,
+                        loss,
+                    )
                 )
+                yield epochs[-1]
             save()
     finally:
         network.eval()
+
+
+def _is_lower(loss: float | None, best: Epoch | None) -> bool:
+    """Say whether a validation loss is lower than that of the best epoch, which may have none."""
+    known = None if best is None else best.validation_loss
+    return loss is not None and (known is None or loss < known)

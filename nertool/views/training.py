@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from nertool.config.schema import TrainingConfig
 from nertool.data.corpus import unseen_labels
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
@@ -45,8 +46,12 @@ class Watcher:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._training: TrainingConfig | None = None
+        self._replaces = False  # whether there is a model that the first epoch will replace
+        self._note = ""
         self._epochs = 0
         self._began = 0.0
+        self._resumes = False
         self._before = 0  # epochs that were trained before this call
         self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
@@ -55,6 +60,7 @@ class Watcher:
         with self._progress:
             for record in records:
                 if isinstance(record, Step):
+                    self._begin()
                     self._step(record)
                 elif isinstance(record, Epoch):
                     self._epoch(record)
@@ -67,11 +73,9 @@ class Watcher:
 
     def _prepared(self, record: Prepared) -> None:
         self._epochs = record.config.training.epochs
+        self._training = record.config.training
         show_preparation(self._console, record)
-        if (self._folder / WEIGHTS).exists():
-            self._console.print(
-                f"[yellow]The first epoch will replace the model in {escape(str(self._folder))}[/]", soft_wrap=True
-            )
+        self._replaces = (self._folder / WEIGHTS).exists()
         self._began = time.perf_counter()
         self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
         self._task = self._progress.add_task(
@@ -81,10 +85,21 @@ class Watcher:
     def _resumed(self, record: Resumed) -> None:
         for epoch in record.epochs:
             self._epoch(epoch)
-        self._console.print(f"resumed after epoch {len(record.epochs)}", style="dim")
         self._before = len(record.epochs)
+        self._replaces = False
+        self._resumes = True
         self._epoch_seconds = None
         self._began = time.perf_counter()
+
+    def _begin(self) -> None:
+        """Say, at the first step, what the training goes on from or will replace."""
+        if self._resumes:
+            self._console.print(f"resumed after epoch {self._before}", style="dim")
+        if self._replaces:
+            self._console.print(
+                f"[yellow]The first epoch will replace the model in {escape(str(self._folder))}[/]", soft_wrap=True
+            )
+        self._replaces = self._resumes = False
 
     def _step(self, record: Step) -> None:
         if self._progress.disable:
@@ -115,12 +130,18 @@ class Watcher:
             f"{record.tokens_per_second:>10,.0f} {record.seconds:>9.1f}"
         )
         self._console.print(f"[bold]{line}{mark}[/]" if record.improved else line, highlight=False)
+        if record.note and record.note != self._note:  # said once, not at every epoch
+            self._console.print(f"[yellow]{escape(record.note)}[/]", highlight=False, soft_wrap=True)
+        self._note = record.note
         if not self._progress.disable:
             self._progress.update(self._task, f1=f"{f1} (best {best})")
 
     def _finished(self, record: Finished) -> None:
         self._progress.update(self._task, visible=False)
         best = record.best
+        if record.before:
+            self._ended(record)
+            return
         self._console.print(
             f"\nBest of {record.epochs} epochs: {best.number}, validation F1 {percent(best.validation.micro.f1)}, "
             f"after {duration(record.seconds)}.",
@@ -136,6 +157,20 @@ class Watcher:
             )
         if record.test is not None:
             show_evaluation(self._console, record.test, "Test split, scored once")
+        self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)
+
+    def _ended(self, record: Finished) -> None:
+        """Say that nothing was done, and how more can be had."""
+        assert self._training is not None
+        epochs, patience = self._training.epochs, self._training.patience
+        key, now = ("epochs", epochs) if record.epochs >= epochs else ("patience", patience)
+        self._console.print(
+            f"\nThis run has ended after {record.epochs} epochs (best: {record.best.number}, validation F1 "
+            f"{percent(record.best.validation.micro.f1)}), and nothing was changed. Ask for more with "
+            f"--set training.{key}=N (now {now}).",
+            highlight=False,
+            soft_wrap=True,
+        )
         self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)
 
 

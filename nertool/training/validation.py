@@ -1,0 +1,75 @@
+"""What the validation split says of a model between two epochs."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import torch
+
+from nertool.data.corpus import Split
+from nertool.data.encoding import EncodedCorpus, reading_order
+from nertool.evaluation.scores import Evaluation, evaluate
+from nertool.model.batch import Batch
+from nertool.model.model import Model
+from nertool.tagging.predictor import Predictor
+from nertool.text.document import Document
+from nertool.text.schemes import OUTSIDE, Scheme, stray_positions
+
+_TOKENS_PER_BATCH = 2000
+
+
+class Validation:
+    """Scores a model, as it stands, on its validation split.
+
+    Args:
+        model: That is being trained.
+        split: Labelled, in the model's scheme.
+    """
+
+    def __init__(self, model: Model, split: Split) -> None:
+        self._model = model
+        self._split = split
+        self._found_none = False
+
+    def score(self) -> Evaluation:
+        """Label the split, and score the labels."""
+        predicted = Predictor(self._model).predict(self._split.sentences).labels
+        spans = self._split.label_scheme is not Scheme.PLAIN
+        self._found_none = spans and all(label == OUTSIDE for row in predicted for label in row)
+        return evaluate(self._split.labels, predicted, self._split.label_scheme)
+
+    def loss(self) -> float | None:
+        """Compute the mean loss of a sentence; None if it is not finite, or no sentence can be scored."""
+        if not len(self._encoded):
+            return None
+        network, total = self._model.network, 0.0
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            for indices in reading_order(self._encoded.lengths, _TOKENS_PER_BATCH):
+                batch = Batch.of(self._encoded.batch(indices), device)
+                total += float(network.loss(batch)) * len(indices)
+        mean = total / len(self._encoded)
+        return mean if math.isfinite(mean) else None
+
+    def note(self) -> str:
+        """Say what makes the last score mean little; "" if nothing does."""
+        if not self._split.has_entities:
+            return "the validation split has no entity, so that F1 is always 0; the loss chooses the best epoch"
+        return "no entity was predicted in the validation split" if self._found_none else ""
+
+    @cached_property
+    def _encoded(self) -> EncodedCorpus:
+        return EncodedCorpus(
+            self._model.inputs, scorable_sentences(self._model, self._split), self._model.label_numbers
+        )
+
+
+def scorable_sentences(model: Model, split: Split) -> list[Document]:
+    """Return the sentences whose labels the model knows, without invalid transitions: their loss is finite."""
+    numbers = model.label_numbers
+    return [
+        sentence
+        for sentence, row in zip(split.sentences, split.labels, strict=True)
+        if len(row) and all(label in numbers for label in row) and not stray_positions(row, split.label_scheme)
+    ]
