@@ -36,7 +36,7 @@ def read(path, options=WHITESPACE, kind=None):
 
 
 def convert(source, target, options=WHITESPACE, scheme=Scheme.IOB2, **names):
-    return convert_file(source, target, options, WriteOptions(scheme), **names)
+    return convert_file(source, target, options, WriteOptions(scheme), allow_empty=True, **names)
 
 
 def write(path, *documents, kind=None):
@@ -536,13 +536,16 @@ class TestCommand:
         tree = json.loads((tmp_path / "out.jsonl").read_text())
         assert tree["entities"][0]["text"] == "Ada" and tree["columns"]["pos"] == ["NNP", "VBD"]
 
-    def test_nothing_found_is_said(self, run, tmp_path):
+    def test_where_nothing_is_found_nothing_is_written(self, run, tmp_path):
         (tmp_path / "in.txt").write_text("Ada O\nsang O\n", encoding="utf-8")
         done = run("convert", tmp_path / "in.txt", tmp_path / "out.jsonl")
-        assert done.exit_code == 0 and "no entity was found in it, read as conll" in done.stderr
+        assert done.exit_code == 1 and "no entity was found in it, read as conll" in done.stderr
+        assert not (tmp_path / "out.jsonl").exists()
         (tmp_path / "raw.jsonl").write_text('{"text": "Ada sang"}\n', encoding="utf-8")
         done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt")
-        assert done.exit_code == 0 and "no label was found in it, read as jsonl" in done.stderr
+        assert done.exit_code == 1 and "no label was found in it, read as jsonl" in done.stderr
+        done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt", "--allow-empty")
+        assert done.exit_code == 0 and "0 entities" in done.stdout
         assert (tmp_path / "out.txt").read_text() == "Ada ?\nsang ?\n\n"
 
     def test_errors(self, run, tmp_path):

@@ -33,7 +33,7 @@ _LANGUAGE = click.option(
 @click.argument("target", metavar="OUT")
 @click.option("--from", "reader", type=FormatName(), help="Format of IN.  [default: detected]")
 @click.option("--to", "writer", type=FormatName(writes=True), help="Format of OUT.  [default: by its name]")
-@click.option("--scheme", type=click.Choice([*_SCHEMES, "plain"]), help="Label scheme of IN.  [default: detected]")
+@click.option("--scheme", type=click.Choice([*_SCHEMES, "IO", "plain"]), help="Label scheme of IN.  [default: detected]")
 @click.option("--to-scheme", type=click.Choice(_SCHEMES), default="IOB2", show_default=True, help="That of OUT.")
 @_LANGUAGE
 @click.option(
@@ -42,6 +42,7 @@ _LANGUAGE = click.option(
     help="Raw text is tokenized: whitespace separates tokens, and a line is a sentence.",
 )
 @click.option("--snap", is_flag=True, help="Widen entities that begin or end inside a token to whole tokens.")
+@click.option("--allow-empty", is_flag=True, help="Write OUT although there is no entity in IN.")
 @_SET
 @explains_errors
 def convert(
@@ -54,6 +55,7 @@ def convert(
     language: str,
     tokenized: bool,
     snap: bool,
+    allow_empty: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Convert labelled text from one format to another (see `nertool formats`).
@@ -80,7 +82,16 @@ def convert(
     )
     path = Path(source) if Path(source).is_dir() else find(source)
     write = WriteOptions(Scheme(to_scheme), language)
-    done = convert_file(path, Path(target), read, write, reader=reader, writer=writer, stray=corpus.stray)
+    done = convert_file(
+        path,
+        Path(target),
+        read,
+        write,
+        reader=reader,
+        writer=writer,
+        stray=corpus.stray,
+        allow_empty=allow_empty or corpus.allow_empty,
+    )
     for line in [*done.report.notes, *(f"widened: {line}" for line in done.report.widened)]:
         click.echo(line, err=True)
     for line in done.report.misfits:

@@ -48,6 +48,7 @@ def convert_file(
     reader: str | None = None,
     writer: str | None = None,
     stray: Literal["repair", "refuse"] = "repair",
+    allow_empty: bool = False,
 ) -> Converted:
     """Read one format and write another.
 
@@ -62,9 +63,10 @@ def convert_file(
         reader: Name of the source's format; None: detect it.
         writer: Name of the target's format; None: as its name says.
         stray: What to do with a label that the scheme does not allow at its place.
+        allow_empty: Whether labelled text without any entity is written.
 
     Raises:
-        CorpusError: The source cannot be read, or the target's format cannot hold its labels.
+        CorpusError: The source cannot be read or has no entity, or the target's format cannot hold its labels.
     """
     if source.resolve() == target.resolve():
         raise CorpusError("it would be written over itself; name another file", source)
@@ -88,11 +90,16 @@ def convert_file(
             yield document
         if not counts["tokens"]:
             raise CorpusError("there is no sentence in it", source)
+        # Where entities were left out, they are listed, and that is an error too.
+        if read.labelled and not (counts["entities"] or tags or report.misfits or allow_empty):
+            labels = "no label" if counts["unlabelled"] == counts["tokens"] else "no entity"
+            raise CorpusError(
+                f"{labels} was found in it, read as {found.name}; is that its format, and are the labels where "
+                "they are looked for? To convert it all the same, add --allow-empty",
+                source,
+            )
 
     written.write(target, counted(), write, report)
-    if read.labelled and not counts["entities"] and not tags and not report.misfits:
-        labels = "no label" if counts["unlabelled"] == counts["tokens"] else "no entity"
-        report.notes.append(f"{source}: {labels} was found in it, read as {found.name}; is that its format?")
     return Converted(**counts, report=report)
 
 
@@ -117,6 +124,7 @@ def _resolved(
                 yield document
         return
     kept, facts = settings(rest, scheme=options.scheme)
+    report.notes += facts.notes
     if facts.strays:
         repaired = f"{facts.strays:,} labels that {facts.scheme} does not allow there were repaired"
         report.notes.append(f"{source}: {repaired}")
