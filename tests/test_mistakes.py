@@ -29,7 +29,8 @@ from nertool.tagging.predictor import Predictor
 from nertool.text.document import Document, Origin
 from nertool.text.schemes import Scheme, Span, convert, spans
 from nertool.views.mistakes import _point, show_findings, write_page
-from nertool.views.wording import clean, confusion_table, outcome_table, pieces
+from nertool.views.visible import visible
+from nertool.views.wording import confusion_table, outcome_table, pieces
 
 RIGHT, WRONG_TYPE, WRONG_BOUNDARY, WRONG_BOTH, MISSED, INVENTED = Outcome
 
@@ -362,7 +363,7 @@ class TestPaper:
         assert "<svg" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
     def test_letters_that_join_stay(self):
-        assert clean("\u0645\u06cc\u200c\u062e\a\n") == "\u0645\u06cc\u200c\u062e  "
+        assert visible("\u0645\u06cc\u200c\u062e\a\n") == "\u0645\u06cc\u200c\u062e\\x07 "
 
 
 class TestCommand:

@@ -20,7 +20,8 @@ from nertool.comparison.records import Cell, Comparison, Failure, Gradients, Pai
 from nertool.errors import NertoolError
 from nertool.views.comparison import show_comparison, write_report
 from nertool.views.pictures import draw_attention, draw_curves, draw_gradients, draw_scores, inline_svg, save
-from nertool.views.tables import points, printable
+from nertool.views.tables import points
+from nertool.views.visible import visible
 
 PICTURES = ["curves.svg", "gradients.svg", "scores.svg"]
 HOSTILE = [
@@ -292,7 +293,7 @@ def test_what_is_no_number_is_null_in_json_and_a_dash_elsewhere(tmp_path):
 
 def test_names_are_shown_as_they_are(hostile, tmp_path):
     page, text, tree = written(hostile, tmp_path)
-    shown = [printable(name).encode("utf-8", "replace").decode() for name in HOSTILE]
+    shown = [visible(name).encode("utf-8", "replace").decode() for name in HOSTILE]
     rows = Page(page).rows
     names = [row[1] for row in rows if len(row) == 10]
     assert names == ["cell", *shown]

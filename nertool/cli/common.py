@@ -1,17 +1,16 @@
-"""What the commands share: where runs are, which model is meant, how data is read, how an error is shown."""
+"""What the commands share: where runs are, which model is meant, how data is read."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from nertool.cli.door import say
 from nertool.errors import NertoolError
 
 if TYPE_CHECKING:
@@ -82,26 +81,6 @@ READ_OTHERWISE = click.option(
 )
 
 
-def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a user's mistake into one clear message and exit code 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
-        try:
-            command(*args, **options)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise  # the reader has seen enough; click ends quietly
-        except (NertoolError, OSError) as problem:
-            if isinstance(problem, OSError):  # such as a full disk: Python must not try again when it ends
-                with contextlib.suppress(OSError):
-                    sys.stdout.close()
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
-            sys.exit(1)
-
-    return wrapped
-
-
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -140,7 +119,7 @@ def point_latest(folder: Path) -> None:
         beside.symlink_to(os.path.relpath(folder.resolve(), RUNS.resolve()), target_is_directory=True)
         beside.replace(LATEST)
     except (OSError, NotImplementedError):
-        click.echo(f"{LATEST} cannot be made to point to this run; name it: --model {folder}", err=True)
+        say(f"{LATEST} cannot be made to point to this run; name it: --model {folder}")
         with contextlib.suppress(OSError):
             beside.unlink()
 

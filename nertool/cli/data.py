@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import FormatName, examples, explains_errors
+from nertool.cli.common import FormatName, examples
+from nertool.cli.door import explains_errors, say
 
 if TYPE_CHECKING:
     from nertool.config.schema import CorpusConfig
@@ -93,15 +94,15 @@ def convert(
         allow_empty=allow_empty or corpus.allow_empty,
     )
     for line in [*done.report.notes, *(f"widened: {line}" for line in done.report.widened)]:
-        click.echo(line, err=True)
+        say(line)
     for line in done.report.misfits:
-        click.echo(f"{click.style('left out:', fg='red')} {line}", err=True)
+        say(line, head=f"{click.style('left out:', fg='red')} ")
     counts = ((done.sentences, "sentence"), (done.tokens, "token"), (done.entities, "entity"))
-    click.echo(f"written: {target} ({', '.join(counted(count, noun) for count, noun in counts)})")
+    say(f"written: {target} ({', '.join(counted(count, noun) for count, noun in counts)})", err=False)
     if done.report.misfits:
         count = len(done.report.misfits)
         do, were = ("does", "was") if count == 1 else ("do", "were")
-        click.echo(f"{counted(count, 'entity')} {do} not fit and {were} left out", err=True)
+        say(f"{counted(count, 'entity')} {do} not fit and {were} left out")
         sys.exit(1)
 
 

@@ -16,16 +16,17 @@ from nertool.cli.common import (
     RUNS,
     cores,
     examples,
-    explains_errors,
     point_latest,
 )
 from nertool.cli.data import check, convert, list_formats
+from nertool.cli.door import Door, explains_errors, say
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.tag import tag
-from nertool.errors import NertoolError
+from nertool.errors import DivergenceError, NertoolError
 
 
 @click.group(
+    cls=Door,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples("nertool train demo.yaml", 'echo "Ada lives in London." | nertool tag -'),
 )
@@ -46,7 +47,11 @@ def main() -> None:
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
-@click.option("--resume", is_flag=True, help="Go on with the newest run of this config that was stopped.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the newest run of this config that was stopped, else with one that has ended.",
+)
 @explains_errors
 def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None, resume: bool) -> None:
     """Train a model as CONFIG says.
@@ -73,7 +78,7 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
         else:
             stopped = stopped_run(path.stem) if resume else None
             if resume and stopped is None:
-                click.echo(f"no run of {path.name} was stopped: a new one begins", err=True)
+                say(f"there is no run of {path.name} to go on with: a new one begins")
             folder = stopped or stack.enter_context(run_folder(path.stem))
         from nertool.training.run import run
         from nertool.views.console import new_console, percent, waiting
@@ -82,7 +87,7 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
         console = new_console()
         watcher = Watcher(console, folder)
         try:
-            records = run(settings, folder, resume=resume)
+            records = stack.enter_context(contextlib.closing(run(settings, folder, resume=resume)))
             with waiting(console, "reading corpus and vectors"):
                 prepared = next(records)
             watcher.watch(chain([prepared], records))
@@ -90,14 +95,14 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
             best = watcher.best
             if best is not None:
                 point_latest(folder)
-                click.echo(
+                # The same would diverge again; the error says what helps.
+                same = "" if isinstance(problem, DivergenceError) else " The same command with --resume goes on."
+                say(
                     f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
-                    f"{percent(best.validation.micro.f1)}, is in {folder}; the test split was not scored. "
-                    "The same command with --resume goes on.",
-                    err=True,
+                    f"{percent(best.validation.micro.f1)}, is in {folder}; the test split was not scored.{same}"
                 )
             elif isinstance(problem, KeyboardInterrupt):
-                click.echo("\nStopped before the first epoch ended: nothing was saved.", err=True)
+                say("\nStopped before the first epoch ended: nothing was saved.")
             if not isinstance(problem, KeyboardInterrupt):
                 raise
             sys.exit(130)
@@ -139,6 +144,7 @@ def compare(
     from nertool.comparison.compare import command_line, judge
     from nertool.comparison.grid import plan
     from nertool.comparison.runner import run_jobs
+    from nertool.config.files import locked
     from nertool.config.loading import find_config
     from nertool.views.comparison import show_comparison, write_report
     from nertool.views.comparison_progress import Watcher
@@ -151,25 +157,25 @@ def compare(
     console = new_console()
     watcher = Watcher(console, planned)
     began = time.perf_counter()
-    with contextlib.closing(run_jobs(planned, side_by_side)) as records:
-        try:
-            watcher.watch(records)
-        except KeyboardInterrupt:
-            click.echo(
-                f"\nStopped. {len(watcher.results)} of {len(planned)} trainings have ended; "
-                "the same command goes on with the others.",
-                err=True,
-            )
-            sys.exit(130)
-    command = command_line(config, varied, overrides, seeds, side_by_side)
-    seconds = time.perf_counter() - began
-    with waiting(console, "testing and drawing"):
-        comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
-        written = write_report(comparison, folder)
+    with locked(folder):
+        with contextlib.closing(run_jobs(planned, side_by_side)) as records:
+            try:
+                watcher.watch(records)
+            except KeyboardInterrupt:
+                say(
+                    f"\nStopped. {len(watcher.results)} of {len(planned)} trainings have ended; "
+                    "the same command goes on with the others."
+                )
+                sys.exit(130)
+        command = command_line(config, varied, overrides, seeds, side_by_side)
+        seconds = time.perf_counter() - began
+        with waiting(console, "testing and drawing"):
+            comparison = judge(planned, watcher.results, source, command, side_by_side, seconds)
+            written = write_report(comparison, folder)
     show_comparison(console, comparison)
     for path in written:
         if path.parent == folder:
-            console.print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
+            say(f"written: {path}", err=False)
     failures = sum(len(cell.failures) for cell in comparison.cells)
     if failures:
         raise NertoolError(f"{failures} of {len(planned)} trainings failed; the same command tries them again")

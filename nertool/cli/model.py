@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import FROM, MODEL, READ_OTHERWISE, examples, explains_errors, model_folder, read_data
+from nertool.cli.common import FROM, MODEL, READ_OTHERWISE, examples, model_folder, read_data
+from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
 
@@ -54,7 +55,7 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
     show_evaluation(console, result, f"{path} by {folder}")
     console.print(f"labels read as {split.scheme.value}; {speed:,.0f} tokens/s", highlight=False)
     for note in [*read.notes(), *([windows.note(cut)] if cut else [])]:
-        click.echo(note)
+        say(note, err=False)
 
 
 @click.command(
@@ -104,9 +105,9 @@ def errors(
 
         show_findings(new_console(), findings, f"{path} by {folder}")
     else:
-        click.echo(f"written: {output}")
+        say(f"written: {output}", err=False)
     for note in read.notes():
-        click.echo(note)
+        say(note, err=False)
 
 
 @click.command(
@@ -138,7 +139,7 @@ def attention(text: str, model: str | None, output: str | None) -> None:
     from nertool.views.pictures import draw_attention, save
 
     save(draw_attention(*sentences[0], title=text), Path(output))
-    click.echo(f"written: {output}")
+    say(f"written: {output}", err=False)
 
 
 @click.command(epilog=examples("nertool info", "nertool info runs/conll03"))

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import MODEL, FormatName, examples, explains_errors, model_folder
+from nertool.cli.common import MODEL, FormatName, examples, model_folder
+from nertool.cli.door import explains_errors, say
 from nertool.errors import CorpusError, NertoolError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def tag(
         documents = _noting_cuts(tagger.tag_documents(read(tagger, report)))
         write(tagger, documents if shown is None else shown.documents(documents), report)
     for line in [*report.notes, *report.misfits]:
-        click.echo(line, err=True)
+        say(line)
 
 
 def _source(path: Path | None, name: str | None) -> Format:
@@ -215,4 +216,4 @@ def _noting_cuts(documents: Iterable[Document]) -> Iterator[Document]:
         count += document.cut_sentences
         yield document
     if count:
-        click.echo(windows.note(count), err=True)
+        say(windows.note(count))

@@ -21,7 +21,7 @@ from nertool.config.files import write_whole
 from nertool.errors import NertoolError
 from nertool.views import pictures, tables
 from nertool.views.console import counted, duration
-from nertool.views.tables import printable
+from nertool.views.visible import visible
 
 _MATRIX_CELLS = 12  # more cells than this do not fit into a matrix that can be read
 _NARROW = (0, 1, 2, 6)  # scores, runs and seconds
@@ -122,7 +122,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         for head in ("difference", "p over seeds", "greatest p over sentences"):
             differing.add_column(head, justify="right")
         for pair in pairs:
-            names = [escape(printable(name)) for name in (pair.first, pair.second)]
+            names = [escape(visible(name)) for name in (pair.first, pair.second)]
             differing.add_row(
                 *(names if pair.difference >= 0 else names[::-1]),
                 tables.points(abs(pair.difference)),
@@ -138,7 +138,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         notes.append(tables.count_note(comparison))
     for note in [*notes, tables.speed_note(comparison)]:
         # A terminal gets whole words, a file whole lines.
-        console.print(printable(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        console.print(visible(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _draw(comparison: Comparison, folder: Path) -> tuple[list[_Picture], list[Path]]:
@@ -171,7 +171,7 @@ def _view(comparison: Comparison) -> dict[str, Any]:
     return {
         "title": tables.title(comparison),
         # In a code block, which shows it as it is; the page escapes it as well.
-        "command": printable(comparison.command),
+        "command": visible(comparison.command),
         "facts": {
             "Trained on": comparison.corpus,
             "Varied": tables.varied(comparison),
@@ -213,11 +213,11 @@ def _finite(tree: Any) -> Any:
 
 
 def _one_line(value: Any) -> Any:
-    return printable(value) if type(value) is str else value
+    return visible(value) if type(value) is str else value
 
 
 def _markdown(value: Any) -> Any:
     """Escape a value so that Markdown shows it as it is."""
     if isinstance(value, Markup):
         return value
-    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", printable(str(value)))
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", visible(str(value)))

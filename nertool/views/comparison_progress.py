@@ -13,7 +13,7 @@ from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.runner import Ended, Running
 from nertool.views.console import counted, duration, percent
-from nertool.views.tables import printable
+from nertool.views.visible import visible
 
 
 class Watcher:
@@ -98,4 +98,4 @@ class Watcher:
                 f"best epoch {result.best_epoch}/{trained}  {duration(result.seconds)}"
             )
         style = "red" if isinstance(result, Failure) else ""
-        self._console.print(Text(printable(line), style), soft_wrap=True)
+        self._console.print(Text(visible(line), style), soft_wrap=True)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from nertool.evaluation.scores import Evaluation, Scores
 from nertool.text.document import Document
+from nertool.views.visible import visible
 
 _COLOURS = {"PER": "magenta", "LOC": "green", "ORG": "cyan", "MISC": "yellow"}
+_HEAD = """        <meta charset="utf-8">
+        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 _OTHERS = ("blue", "red", "bright_magenta", "bright_green", "bright_cyan", "bright_yellow")
 
 
@@ -42,9 +46,27 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}"
 
 
-def new_console() -> Console:
-    """Return what prints to standard output, in colours and as wide as the terminal where it is one."""
-    return Console()
+class SafeConsole(Console):
+    """A console on which no text controls the terminal, whoever wrote it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make text of a string, perhaps with markup; line ends stay."""
+        return super().render_str(visible(text, keep="\n"), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render anything; what reaches this as text that is no string is made visible too."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text, keep="\n"))
+
+
+def new_console(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
+    """Return what prints in colours, and as wide as the terminal where it is one.
+
+    Args:
+        file: Where to print; None: standard output.
+        stderr: Print to standard error instead.
+    """
+    return SafeConsole(file=file, stderr=stderr, emoji=False)  # :x: may be a token
 
 
 def waiting(console: Console, text: str) -> AbstractContextManager[Any]:
@@ -97,15 +119,16 @@ def coloured(document: Document) -> Text:
     text = Text()
     if document.has_tags:
         for token, tag in zip(document.tokens, document.labels or (), strict=True):
-            text.append(token).append(f" {tag}  ", style="dim")
+            text.append(visible(token)).append(f" {visible(tag)}  ", style="dim")
         return text
     position = 0
     for entity in document.entities:
         colour = _COLOURS.get(entity.label) or _OTHERS[sum(entity.label.encode()) % len(_OTHERS)]
-        text.append(document.text[position : entity.start])
-        text.append(entity.text, style=f"bold {colour}").append(f" {entity.label}", style=f"dim {colour}")
+        text.append(visible(document.text[position : entity.start], keep="\n\t"))
+        text.append(visible(entity.text, keep="\n\t"), style=f"bold {colour}")
+        text.append(f" {visible(entity.label)}", style=f"dim {colour}")
         position = entity.end
-    return text.append(document.text[position:])
+    return text.append(visible(document.text[position:], keep="\n\t"))
 
 
 def show_attention(console: Console, tokens: Sequence[str], weights: Sequence[Sequence[Sequence[float]]]) -> None:
@@ -153,7 +176,7 @@ def html_page(documents: Iterable[Document], language: str) -> Iterator[str]:
     figure = TPL_FIGURE.replace("6rem", "1rem")
     # displaCy knows the colours of OntoNotes' types, and not those of CoNLL.
     options = {"colors": {"PER": DEFAULT_LABEL_COLORS["PERSON"], "MISC": DEFAULT_LABEL_COLORS["LANGUAGE"]}}
-    yield before.replace("<head>", '<head>\n        <meta charset="utf-8">', 1)
+    yield before.replace("<head>", f"<head>\n{_HEAD}", 1)
     for document in documents:
         # displaCy escapes the text but not the labels, which come from a model that may be a stranger's.
         ents = [{"start": e.start, "end": e.end, "label": html.escape(e.label)} for e in document.entities]

@@ -16,6 +16,7 @@ from nertool.config.files import write_whole
 from nertool.evaluation.mistakes import Bin, Findings
 from nertool.views import wording
 from nertool.views.console import counted
+from nertool.views.visible import visible
 
 _CONFUSIONS = 20  # that are listed where the console is too narrow for a table
 _SIDE = 300  # of the diagram, in its own units
@@ -59,7 +60,7 @@ def show_findings(console: Console, findings: Findings, title: str) -> None:
 
 
 def _outcomes(findings: Findings, title: str) -> Table:
-    table = Table(title=escape(wording.clean(title)), title_justify="left")
+    table = Table(title=escape(visible(title)), title_justify="left")
     heads, rows = wording.outcome_table(findings)
     table.add_column("tag" if findings.plain_tags else "type", overflow="fold")
     for head in heads:
@@ -113,8 +114,8 @@ def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:
     heads, rows = wording.outcome_table(findings)
     names, confusion = wording.confusion_table(findings)
     return {
-        "title": f"Mistakes on {wording.clean(data)}",
-        "facts": {"Model": wording.clean(model), "Data": wording.sizes(findings), **wording.shares(findings)},
+        "title": f"Mistakes on {visible(data)}",
+        "facts": {"Model": visible(model), "Data": wording.sizes(findings), **wording.shares(findings)},
         "what": "tag" if findings.plain_tags else "type",
         "whole": "tokens" if findings.plain_tags else "entities",
         "heads": heads,

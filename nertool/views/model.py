@@ -15,6 +15,7 @@ from nertool.evaluation.scores import Evaluation
 from nertool.tagging.bundle import WEIGHTS, load_bundle
 from nertool.training.run import METRICS, RESULTS
 from nertool.views.console import counted, duration, percent, show_evaluation
+from nertool.views.visible import visible
 
 _BY_SPACY = "by spaCy, which keeps the scores in meta.json of the pipeline"
 
@@ -48,7 +49,8 @@ def show_model(folder: Path, console: Console) -> None:
         lines |= about_training
     width = max(map(len, lines))
     for name, text in lines.items():
-        console.print(f"[bold]{escape(f'{name:<{width}}')}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+        line = f"[bold]{escape(f'{name:<{width}}')}[/]  {escape(visible(text))}"
+        console.print(line, highlight=False, soft_wrap=True)
     if test is not None:
         show_evaluation(console, test, "Test split, scored once")
 

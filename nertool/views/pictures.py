@@ -21,7 +21,7 @@ from nertool.comparison.records import Comparison, Gradients
 from nertool.comparison.statistics import mean_and_spread
 from nertool.config.files import write_whole
 from nertool.errors import NertoolError
-from nertool.views.tables import printable
+from nertool.views.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -248,7 +248,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 def shortened(text: str, length: int) -> str:
     """Return the text in one line, truncated to a number of characters."""
-    text = printable(text)
+    text = visible(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

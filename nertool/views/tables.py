@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nertool.comparison.records import Comparison, Pair, Run
 from nertool.comparison.statistics import mean_and_spread
 from nertool.views.console import counted, percent
+from nertool.views.visible import visible
 
 LEVEL = 0.05
 """Adjusted p-values below this are marked."""
@@ -46,14 +47,9 @@ class Row(NamedTuple):
     best: int | None
 
 
-def printable(text: str) -> str:
-    """Return the text in one line, without characters that no page can hold."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def title(comparison: Comparison) -> str:
     """Return the title of a report."""
-    return f"Comparison of {printable(comparison.config)}"
+    return f"Comparison of {visible(comparison.config)}"
 
 
 def varied(comparison: Comparison) -> str:
@@ -74,7 +70,7 @@ def rows(comparison: Comparison) -> list[Row]:
     return [
         Row(
             number,
-            printable(cell.name),
+            visible(cell.name),
             _row_values(cell.runs),
             column if score is not None and score == best else None,
         )
@@ -115,7 +111,7 @@ def matrix(comparison: Comparison) -> list[tuple[int, str, list[str]]]:
         differences[pair.second, pair.first] = points(-pair.difference) + mark
     names = [cell.name for cell in comparison.cells]
     return [
-        (number, printable(name), [differences.get((name, other), NONE) for other in names])
+        (number, visible(name), [differences.get((name, other), NONE) for other in names])
         for number, name in enumerate(names, 1)
     ]
 

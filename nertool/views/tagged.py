@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from nertool.text.document import Document
-from nertool.views.console import coloured, duration, html_page, marked
+from nertool.views.console import coloured, duration, html_page, marked, new_console
 
 _GZIP = b"\x1f\x8b"
 _REFRESH = 0.2  # seconds between updates of the bar
@@ -20,9 +20,9 @@ _REFRESH = 0.2  # seconds between updates of the bar
 def write_text(target: IO[str], documents: Iterable[Document], language: str) -> None:
     """Write the text of each document with its entities, in colours on a terminal and in brackets elsewhere."""
     if target.isatty():
-        console = Console(file=target, highlight=False)
+        console = new_console(target)
         for document in documents:
-            console.print(coloured(document), soft_wrap=True)
+            console.print(coloured(document), highlight=False, soft_wrap=True)
         return
     for document in documents:
         target.write(marked(document) + "\n")
@@ -47,7 +47,7 @@ class TaggingProgress:
     """
 
     def __init__(self, source: Path | None, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
+        console = console or new_console(stderr=True)
         self._size = None if source is None else _plain_size(source)
         self._done = 0  # bytes that were read
         self._documents = self._tokens = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
-from unicodedata import category
 
 from nertool.evaluation.mistakes import Bin, Findings, WrongSentence
 from nertool.evaluation.pairing import Outcome
 from nertool.text.schemes import Span
 from nertool.views.console import counted, percent
+from nertool.views.visible import visible
 
 NONE = "none"
 _LONG = 120  # tokens of a sentence that are shown at most
@@ -32,11 +32,6 @@ class Piece(NamedTuple):
     wrong: bool = False
 
 
-def clean(text: str) -> str:
-    """Return the text in one line, without characters that control a terminal or that no page can hold."""
-    return "".join(" " if category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in text)
-
-
 def outcome_table(findings: Findings) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Return the heads of the main table, and its rows with their names; the last row is the sum."""
     kinds = [Outcome.RIGHT, Outcome.WRONG_TYPE] if findings.plain_tags else list(Outcome)
@@ -47,7 +42,7 @@ def outcome_table(findings: Findings) -> tuple[list[str], list[tuple[str, list[s
         figures = [findings.gold_count(name), *(counts[kind] for kind in kinds), findings.predicted_count(name)]
         return [f"{figure:,}" for figure in figures]
 
-    rows = [(clean(name), row(name)) for name in findings.outcomes]
+    rows = [(visible(name), row(name)) for name in findings.outcomes]
     return ["gold", *heads, "predicted"], [*rows, ("all", row(None))]
 
 
@@ -130,7 +125,7 @@ def pieces(sentence: WrongSentence, *, gold: bool) -> Iterator[Piece]:
         if start < end:
             if position < start:
                 yield Piece(_words(sentence, position, start))
-            yield Piece(_words(sentence, start, end), clean(span.type), span in wrong)
+            yield Piece(_words(sentence, start, end), visible(span.type), span in wrong)
             position = end
     if position < last:
         yield Piece(_words(sentence, position, last))
@@ -152,13 +147,13 @@ def mistake_lines(findings: Findings, sentence: WrongSentence) -> list[str]:
 
 def _quoted(sentence: WrongSentence, span: Span) -> str:
     end = min(span.end, span.start + _BEFORE)
-    return f"[{_words(sentence, span.start, end)}{' …' if end < span.end else ''}|{clean(span.type)}]"
+    return f"[{_words(sentence, span.start, end)}{' …' if end < span.end else ''}|{visible(span.type)}]"
 
 
 def _words(sentence: WrongSentence, start: int, end: int) -> str:
     tokens = sentence.tokens[start:end]
-    return clean(" ".join(f"{token[:_CHARACTERS]}…" if len(token) > _CHARACTERS else token for token in tokens))
+    return visible(" ".join(f"{token[:_CHARACTERS]}…" if len(token) > _CHARACTERS else token for token in tokens))
 
 
 def _named(name: str | None) -> str:
-    return NONE if name is None else clean(name)
+    return NONE if name is None else visible(name)
