@@ -506,6 +506,12 @@ class TestLabelStudio:
             "(corpus.annotator chooses)",
             f"{path}: left out: 1 task that the annotator has not annotated",
         ]
+        with pytest.raises(CorpusError, match="annotator '3' has no annotation here; those here: 1, "):
+            read(path, annotator="3")
+        nameless = {"data": {"text": TEXT}, "annotations": [{"result": REGIONS}]}
+        assert found(read(put_array(tmp_path, nameless), annotator="3")[0][0]) == ALL
+        with pytest.raises(CorpusError, match="there is no text in it"):
+            list(find_format("labelstudio").read(put_array(tmp_path), ReadOptions(), Report()))
 
     def test_several_annotations_in_json_min(self, tmp_path):
         rows = [

@@ -172,13 +172,15 @@ class Annotators:
 
         Args:
             text: Identifies the text.
-            names: What the annotator is called; none where that is unknown.
+            names: What the annotator is called; none where that is unknown, and the annotation is always read.
         """
-        shown = names[0] if names else "nobody"
+        if not names:
+            return True
+        shown = names[0]
         if self._wanted is not None:
             chosen = any(name == self._wanted or name.endswith(f"-{self._wanted}") for name in names)
         else:
-            chosen = not names or self._first.setdefault(text, shown) == shown
+            chosen = self._first.setdefault(text, shown) == shown
         (self._taken if chosen else self.left_out)[shown] += 1
         return chosen
 
@@ -188,8 +190,8 @@ class Annotators:
         Raises:
             CorpusError: The annotator who is wanted has annotated nothing.
         """
-        if self._wanted is not None and not self._taken:
-            everybody = ", ".join(list(self.left_out)[:20]) or "none are named"
+        if self.left_out and not self._taken:
+            everybody = ", ".join(list(self.left_out)[:20])
             raise CorpusError(f"annotator {self._wanted!r} has no annotation here; those here: {everybody}", name)
         if not self.left_out:
             return None

@@ -25,7 +25,7 @@ class Doccano(JsonExport):
     """
 
     name = "doccano"
-    description = "doccano's JSON Lines or JSON: label: [[start, end, type], ...], or objects with start_offset"
+    description = "doccano's JSON Lines or JSON: entities as start, end, type, or as objects with start_offset"
 
     def recognizes(self, value: Any) -> bool:
         """Recognize entities as doccano has them, or its labels of whole texts, which are then refused by name."""

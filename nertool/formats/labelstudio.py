@@ -78,6 +78,8 @@ class LabelStudio(JsonExport):
                 task = _minimal(record, reading, seen)
             if task is not None:
                 tasks.append(task)
+        if not tasks:
+            reading.finish()
         key = _key(tasks, reading)
         for task in tasks:
             if key not in task.texts:

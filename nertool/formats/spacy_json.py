@@ -22,9 +22,7 @@ class SpacyJson(JsonExport):
     """
 
     name = "spacy-json"
-    description = (
-        'spaCy 2\'s training data in JSON: [text, {"entities": [[start, end, type]]}], or paragraphs of tokens'
-    )
+    description = "spaCy 2's training data in JSON: texts with the offsets of entities, or paragraphs of tokens"
     streams = False
     array = True
 
