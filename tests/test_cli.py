@@ -23,9 +23,10 @@ from rich.console import Console
 from spacy import displacy
 
 import nertool.cli.main
+from nertool.config.files import locked
 from nertool.config.loading import load_config, locate_files
 from nertool.config.schema import TrainingConfig
-from nertool.errors import CorpusError
+from nertool.errors import CorpusError, DivergenceError
 from nertool.evaluation.scores import Evaluation, Scores
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import ReadOptions, Report, find_format
@@ -35,6 +36,7 @@ from nertool.tagging.tagger import Tagger
 from nertool.text.document import Document
 from nertool.training import preparation
 from nertool.training import run as run_module
+from nertool.training.optimization import Optimization
 from nertool.views.console import coloured, duration, marked, show_evaluation
 from nertool.views.model import _recipe, show_model
 from nertool.views.tagged import TaggingProgress
@@ -250,7 +252,7 @@ class TestTrain:
             *("--set", "training.epochs=3", "--set", "model.encoder.hidden=5"),
         )
         folder = here / "some" / "where"
-        assert names(folder) == sorted([*MODEL, "metrics.jsonl", "results.json"])
+        assert names(folder) == sorted([*MODEL, "metrics.jsonl", "results.json", "checkpoint.safetensors"])
         config = load_bundle(folder).config
         assert (config.training.seed, config.training.epochs, config.model.encoder.hidden) == (7, 3, 5)
         metrics = records_of(folder / "metrics.jsonl")
@@ -303,12 +305,49 @@ class TestTrain:
         assert len(records_of(Path("runs/tiny-2/metrics.jsonl"))) == 3
         output = succeed(*arguments, "--seed", 2, "--resume")
         assert "resumed after epoch 2" in output and output.endswith("The model is in runs/tiny-2\n")
-        assert "checkpoint.safetensors" not in names("runs/tiny-2")
-        # The first run was stopped too, and is the newest one with a checkpoint now.
+        # The first run was stopped too, and is the newest one that has not ended now.
         assert succeed(*arguments, "--seed", 1, "--resume").endswith("The model is in runs/tiny\n")
-        result = invoke(*arguments, "--resume")
-        assert "no run of tiny.yaml was stopped: a new one begins" in result.stderr
-        assert result.stdout.endswith("The model is in runs/tiny-3\n")
+
+    def test_resume_leaves_a_finished_run_alone_unless_more_is_asked_for(self, here, tiny_yaml):
+        assert (
+            "there is no run of tiny.yaml to go on with: a new one begins"
+            in invoke("train", tiny_yaml, "--set", "training.epochs=2", "--resume").stderr
+        )
+        before = {path: path.read_bytes() for path in Path("runs/tiny").iterdir()}
+        output = succeed("train", tiny_yaml, "--set", "training.epochs=2", "--resume")
+        assert re.search(r"This run has ended after 2 epochs \(best: [12], validation F1 \d+\.\d\d\)", output)
+        assert "nothing was changed. Ask for more with --set training.epochs=N (now 2)." in output
+        assert "will replace" not in output and output.endswith("The model is in runs/tiny\n")
+        assert {path: path.read_bytes() for path in Path("runs/tiny").iterdir()} == before
+        assert "training.seed: 2, was 1" in refuse("train", tiny_yaml, "--seed", 2, "--resume")
+        output = succeed("train", tiny_yaml, "--set", "training.epochs=4", "--resume")
+        assert "resumed after epoch 2" in output and "Best of 4 epochs" in output
+        assert names("runs") == ["latest", "tiny"]
+
+    def test_a_second_training_into_a_folder_is_refused(self, here, tiny_yaml):
+        with locked(Path("mine")):
+            message = refuse("train", tiny_yaml, "--output", "mine")
+            assert "mine: another training or comparison is writing to this folder; wait until" in message
+            assert "mine: another training" in refuse("compare", tiny_yaml, "--output", "mine")
+
+    def test_after_divergence_what_helps_is_said(self, here, tiny_yaml, monkeypatch):
+        step = Optimization.step
+
+        def diverging(self):
+            if self._config.learning_rate == 0.02 and Path("mine/checkpoint.safetensors").exists():
+                raise DivergenceError("training diverged: the norm of a gradient is inf")
+            return step(self)
+
+        monkeypatch.setattr(Optimization, "step", diverging)
+        result = invoke("train", tiny_yaml, "--output", "mine", "--set", "training.epochs=3")
+        assert result.exit_code == 1
+        assert "Stopped. The best model so far, epoch 1 " in result.stderr
+        assert "The same command with --resume goes on" not in result.stderr
+        helps = "--set training.learning_rate=0.004"
+        assert helps in result.stderr and "--resume, which goes on after epoch 1" in result.stderr
+        again = ["train", tiny_yaml, "--output", "mine", "--set", "training.epochs=3", "--resume"]
+        assert "diverged in epoch 2, and would again" in refuse(*again)
+        assert "resumed after epoch 1" in succeed(*again, *helps.split())
 
     @pytest.mark.parametrize(
         ("arguments", "parts"),
@@ -395,7 +434,6 @@ class TestInterrupt:
         running = process(
             "train", tiny_yaml, "--set", "training.epochs=100000", "--set", "training.patience=100000"
         )
-        # By then no epoch is better than the best, so it does not matter in which one the signal arrives.
         self.lines(running, lambda line: re.match(r" +40 +\d", line) is not None)
         running.send_signal(signal.SIGINT)
         _, error = running.communicate(timeout=60)
@@ -408,9 +446,10 @@ class TestInterrupt:
         assert told, error
         metrics = records_of(Path("runs/tiny/metrics.jsonl"))
         assert len(metrics) >= 40
-        best = max(metrics, key=lambda line: line["f1"])
-        assert (int(told[1]), told[2]) == (best["epoch"], f"{100 * best['f1']:.2f}")
-        assert names("runs/tiny") == sorted([*MODEL, "metrics.jsonl", "checkpoint.safetensors"])
+        # The signal may arrive between an epoch's files and its line.
+        best = [(line["epoch"], f"{100 * line['f1']:.2f}") for line in metrics if line["best"]]
+        assert (int(told[1]), told[2]) in best[-2:]
+        assert {*MODEL, "metrics.jsonl", "checkpoint.safetensors"} <= set(names("runs/tiny"))
         assert Path("runs/latest").samefile("runs/tiny")
         load_bundle(Path("runs/tiny"))
         assert "not finished; metrics.jsonl has the epochs so far" in succeed("info")
@@ -760,7 +799,10 @@ class TestTag:
             with Path("/dev/full").open("wb") as full:
                 command = [sys.executable, "-m", "nertool.cli.main", "info"]
                 done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, encoding="utf-8")
-            assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written to: No space left on device\n")
+            assert (done.returncode, done.stderr) == (
+                1,
+                "error: standard output cannot be written to: No space left on device\n",
+            )
         assert "Oslo" in running.stdout.readline()
         running.stdout.close()
         assert running.stderr.read() == ""

@@ -47,6 +47,7 @@ from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import Prepared
 from nertool.training.run import run
 from nertool.training.trainer import Step
+from nertool.training.validation import Validation
 from nertool.views.comparison_progress import Watcher
 
 Make = Callable[..., Config]
@@ -113,6 +114,7 @@ class TestGrid:
             return batch(self, chosen)
 
         monkeypatch.setattr(EncodedCorpus, "batch", watched)
+        monkeypatch.setattr(Validation, "loss", lambda _: None)  # which has batches too
         found = {}
         jobs = plan(
             tiny_yaml, ["training.epochs=2"], ["model.encoder={kind: rnn, hidden: 3},{kind: none}"], 2, tmp_path
@@ -273,8 +275,22 @@ class TestResults:
             path.write_bytes(before)
             os.utime(path, ns=(1, 1))  # as after a copy
             assert read_run(tmp_path, config) == a_run()
-        vectors.unlink()
+        moved = vectors.rename(tmp_path / "moved.txt")
         assert read_run(tmp_path, config) is None
+        assert read_run(tmp_path, tiny_config(f"inputs.words.vectors={moved}")) == a_run()
+
+    def test_files_and_folders_are_known_by_content(self, tiny_config: Make, tiny_yaml, tmp_path):
+        folder = tiny_yaml.parent / "brat"
+        folder.mkdir()
+        (folder / "a.txt").write_text("Oslo\n")
+        (folder / "a.ann").write_text("T1\tLOC 0 4\tOslo\n")
+        config = tiny_config()
+        config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"test": str(folder)})})
+        before = fingerprint(config)
+        assert before.keys() == {"corpus.train", "corpus.validation", "corpus.test"}
+        (folder / "a.ann").write_text("T1\tPER 0 4\tOslo\n")
+        os.utime(folder / "a.ann", ns=(1, 1))
+        assert fingerprint(config)["corpus.test"] != before["corpus.test"]
 
     @pytest.mark.parametrize(
         "damage",
@@ -799,7 +815,7 @@ class TestCommand:
             (["tiny.yaml", "--vary", "model.encoder.kind"], "--vary model.encoder.kind: expected something like"),
             (["tiny.yaml", "--vary", "model.encoder.kind=rnn,x"], "tiny.yaml: kind=x: model.encoder.kind: input"),
             (["tiny.yaml", "--vary", "training.epochs=1,["], "--vary training.epochs=1,[: not valid YAML"),
-            (["tiny.yaml", "--output", "train.txt"], "train.txt/tiny/seed-1: cannot write there"),
+            (["tiny.yaml", "--output", "train.txt"], "train.txt: cannot write there"),
         ],
     )
     def test_mistakes(self, tiny_yaml, monkeypatch, arguments, message):

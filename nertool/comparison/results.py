@@ -4,34 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from nertool.comparison.records import Run
-from nertool.config.files import is_file, write_whole
+from nertool.config.files import write_whole
 from nertool.config.schema import Config
 from nertool.errors import NertoolError
 
 METRICS, RUN = "metrics.jsonl", "run.json"
-_LARGE = 64_000_000  # bytes of a file that is not read as a whole
+_SPLITS = ("train", "validation", "test")
 
 
 def fingerprint(config: Config) -> dict[str, str]:
     """Describe the files of a config, to notice when they are no longer those that a training read.
 
     Returns:
-        The digest of each; the size of large ones, which are vectors.
+        For each setting that names files a digest of what they hold, wherever they are.
 
     Raises:
         OSError: One of them cannot be read.
     """
+    return {setting: _content(names) for setting, names in _files(config).items()}
+
+
+def _files(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the files and folders of a config by the setting that names them."""
     corpus = config.corpus
-    names = [corpus.train, corpus.validation, corpus.test]
-    for entry in config.active_inputs.values():
-        names += [name for key in entry.file_settings for name in getattr(entry, key)]
-    return {name: _describe(name) for name in names if name and is_file(Path(name))}
+    named = (
+        {"corpus.hub": (corpus.hub,)} if corpus.hub else {f"corpus.{k}": (getattr(corpus, k),) for k in _SPLITS}
+    )
+    for name, entry in config.active_inputs.items():
+        named |= {f"inputs.{name}.{key}": getattr(entry, key) for key in entry.file_settings}
+    found = {setting: tuple(name for name in names if name and _exists(name)) for setting, names in named.items()}
+    return {setting: names for setting, names in found.items() if names}
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _without(config: Config, settings: Iterable[str]) -> dict[str, Any]:
+    """Return a config as a tree, without some settings."""
+    tree = config.model_dump(mode="json")
+    for setting in settings:
+        *sections, key = setting.split(".")
+        section = tree
+        for name in sections:
+            section = section[name]
+        del section[key]
+    return tree
 
 
 def write_run(run: Run, config: Config, files: Mapping[str, str], folder: Path) -> None:
@@ -41,13 +68,12 @@ def write_run(run: Run, config: Config, files: Mapping[str, str], folder: Path) 
 
 
 def read_run(folder: Path, config: Config) -> Run | None:
-    """Read the result of a training of exactly this config and corpus; None if none has ended in this folder."""
+    """Read the result of a training of these settings and files; None if none has ended in this folder."""
     try:
         tree: Any = json.loads((folder / RUN).read_text(encoding="utf-8"))
         # Read as a config: settings that did not exist when it ran have their defaults.
-        if Config.model_validate(tree["config"]).model_dump() != config.model_dump():
-            return None
-        if tree.get("files") != fingerprint(config):
+        before, files = Config.model_validate(tree["config"]), fingerprint(config)
+        if tree["files"] != files or _without(before, files) != _without(config, files):
             return None
         return Run.from_json(tree["run"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
@@ -56,13 +82,21 @@ def read_run(folder: Path, config: Config) -> Run | None:
         return None
 
 
-def _describe(name: str) -> str:
-    state = Path(name).stat()
-    if state.st_size > _LARGE:
-        return f"{state.st_size} bytes"
-    return _digest_of(name, state.st_mtime_ns, state.st_size)
+def _content(names: Iterable[str]) -> str:
+    """Compute a digest of files and of all that is in folders, in order."""
+    digests = []
+    for name in names:
+        path = Path(name)
+        inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            state = file.stat()
+            digests.append(_digest_of(str(file), state.st_mtime_ns, state.st_size))
+            if file != path:
+                digests.append(str(file.relative_to(path)))
+    return hashlib.sha256("\n".join(digests).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@lru_cache  # every training of a grid asks for the same files
+@lru_cache(maxsize=1000)  # every training of a grid asks for the same files
 def _digest_of(name: str, _changed: int, _size: int) -> str:
-    return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    with Path(name).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,13 +14,14 @@ from pathlib import Path
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import METRICS, RUN, read_run
-from nertool.config.files import is_file, write_whole
+from nertool.config.files import is_file, locked, remove_files, write_whole
 from nertool.config.loading import dump_config
 from nertool.errors import NertoolError
 
 LOG = "log.txt"
 _CONFIG = "config.yaml"
-_CHECKPOINT, _MODEL = "checkpoint.safetensors", ("weights.safetensors", "results.json")
+_CHECKPOINT, _WEIGHTS, _RESULTS = "checkpoint.safetensors", "weights.safetensors", "results.json"
+_PATIENCE = 60.0  # seconds to wait for a folder
 _PAUSE = 0.2  # seconds between looks at the processes
 
 
@@ -92,18 +93,18 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> Generator[Ended | Runnin
 def _start(job: Job) -> subprocess.Popen[bytes]:
     folder = job.folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        config = dump_config(job.config).encode()
-        # Files that were being written when a training was stopped.
-        old = [folder / RUN, *folder.glob(".*.part")]
-        files = (folder / _CONFIG, folder / _CHECKPOINT)
-        if not all(map(is_file, files)) or files[0].read_bytes() != config:
-            # There is nothing to go on from, and weights of another config must not be taken for this one's.
-            old += [folder / name for name in (METRICS, _CHECKPOINT, *_MODEL)]
-        for path in old:
-            path.unlink(missing_ok=True)
-        write_whole(folder / _CONFIG, config)
-        log = (folder / LOG).open("wb")
+        # A training whose comparison was killed ends after its next step.
+        with locked(folder, wait=_PATIENCE):
+            config = dump_config(job.config).encode()
+            # Files that were being written when a training was stopped.
+            old = [RUN, *(path.name for path in folder.glob(".*.part"))]
+            files = (folder / _CONFIG, folder / _CHECKPOINT)
+            if not all(map(is_file, files)) or files[0].read_bytes() != config:
+                # There is nothing to go on from, and weights of another config must not be taken for this one's.
+                old += [_RESULTS, _CHECKPOINT, METRICS, _WEIGHTS]
+            remove_files(folder, old)
+            write_whole(folder / _CONFIG, config)
+            log = (folder / LOG).open("wb")
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
     threads = str(job.config.training.threads)

@@ -15,6 +15,7 @@ from pathlib import Path
 from nertool.comparison.gradients import state_gradients
 from nertool.comparison.records import Gradients, Run
 from nertool.comparison.results import fingerprint, write_run
+from nertool.config.files import remove_files
 from nertool.config.loading import load_config
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
@@ -26,7 +27,7 @@ from nertool.tagging.bundle import CONFIG, load_bundle
 from nertool.tagging.predictor import Predictor
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import Prepared
-from nertool.training.run import Finished, Resumed, run
+from nertool.training.run import RESULTS, Finished, Resumed, run
 from nertool.training.step import training_threads
 from nertool.training.trainer import Epoch
 
@@ -111,12 +112,13 @@ def main(folder: Path, parent: int) -> None:
     try:
         result = train_one(config, folder, parent)
     except BundleError:
-        checkpoint = folder / CHECKPOINT
-        if not checkpoint.exists():
+        if not (folder / CHECKPOINT).exists():
             raise
-        checkpoint.unlink()  # it is corrupt, or of another corpus that had the same name
+        # It is corrupt, or of another corpus that had the same name.
+        remove_files(folder, [RESULTS, CHECKPOINT])
         result = train_one(config, folder, parent)
     write_run(result, config, files, folder)
+    remove_files(folder, [CHECKPOINT])  # another number of epochs is another cell of the grid
 
 
 if __name__ == "__main__":
