@@ -27,16 +27,22 @@ class Block(NamedTuple):
     rows: list[list[str]]
 
 
-def read_blocks(lines: Iterable[str], split: Callable[[str], list[str]]) -> Iterator[Block]:
+def read_blocks(
+    lines: Iterable[str], split: Callable[[str], list[str]], marks: tuple[str, ...] = ()
+) -> Iterator[Block]:
     """Group lines into blocks, for formats in which no token begins a line.
 
     Args:
         lines: With or without their line ends.
         split: Makes fields of a line.
+        marks: Beginnings of comments that end a block as an empty line does.
     """
     block = Block([], [], [])
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r\n")
+        if block.rows and line.startswith(marks):
+            yield block
+            block = Block([], [], [])
         if not line.strip():
             if block.comments or block.rows:
                 yield block

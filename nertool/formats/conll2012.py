@@ -64,7 +64,7 @@ def _documents(lines: Iterable[str], name: str, options: ReadOptions, report: Re
             name,
         )
     document: str | None = None
-    for block in read_blocks(lines, str.split):
+    for block in read_blocks(lines, str.split, ("#begin document", "#end document")):
         for comment in block.comments:
             if match := _BEGIN.match(comment):
                 document = match[1]

@@ -35,6 +35,7 @@ _ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?", re.ASCII)
 _LABEL = re.compile(r"[BILOUESM]-.+|O|\?")
 _ENTITY_KEYS = ("ner", "name", "ne")  # keys of MISC, in lower case, the first that there is
 _HAS_LABEL = re.compile(rf"(?:^|\|)(?:(?:{'|'.join(_ENTITY_KEYS)})=|[BILUESM]-|O(?:\||$))", re.IGNORECASE)
+_BAR = "\\p"  # stands for a bar in MISC
 _BARE = ""  # stands for the key of a label that has none
 _HOLDS: frozenset[Holds] = frozenset(
     {"text", "entities", "tags", "columns", "sentences", "documents", "unlabelled"}
@@ -254,7 +255,8 @@ class _Reader:
                 for key, value in _parsed(each).items():
                     values.setdefault(key, set()).add(value)
         key = self.key = self._choose(values, label)
-        complete = any(value in values[key] for value in (OUTSIDE, "o"))
+        # Where nothing is labelled as outside, labels of entities alone were written.
+        complete = OUTSIDE in values[key] or not all(map(_LABEL.fullmatch, values[key]))
         self._drop_misc(sentences)
         missing = 0
         for sentence in sentences:
@@ -455,7 +457,10 @@ class _Writer:
                 misc = [item for item in [self._field(values, "misc", index)] if item != _EMPTY]
                 if key:
                     misc.append(f"{key}={self._item(labels[index] or '?', key)}")
-                misc += [f"{name}={self._item(row[index], name)}" for name, row in others.items()]
+                # As elsewhere in MISC, \\p stands for a bar.
+                misc += [
+                    f"{name}={self._item(row[index].replace('|', _BAR), name)}" for name, row in others.items()
+                ]
                 misc += ["SpaceAfter=No"] * glued[index]
                 lines.append("\t".join([*fields, "|".join(misc) or _EMPTY]))
             self._target.write("\n".join(lines) + "\n\n")

@@ -24,8 +24,9 @@ from nertool.text.document import UNKNOWN, Document, Origin
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SAMPLE = 200  # rows that are looked at to see whether a row is a token or a sentence
 _HOLDS: frozenset[Holds] = frozenset({"entities", "tags", "columns", "sentences", "documents", "unlabelled"})
-# Usual names of columns in lower case, with spaces for _, - and #; the first that there is counts.
-_WORDS = ("token", "word", "tokens", "words", "form", "surface", "text", "sentence", "sentences", "sent")
+# Usual names of columns in lower case, with spaces for _ and -, "no" for #; the first that there is counts.
+_SINGLE = ("token", "word", "form", "surface")  # these never hold a sentence
+_WORDS = (*_SINGLE, "tokens", "words", "text", "sentence", "sentences", "sent")
 _LABELS: tuple[str, ...] = (
     "label",
     "labels",
@@ -218,7 +219,7 @@ class _Table:
                     "in it must be in quotes"
                 )
                 raise CorpusError(message, self.path, row.line)
-            fields = [field.strip(" \r\n") for field in row.fields]
+            fields = [field.strip(" ") for field in row.fields]
             rows.append(_Row(row.line, fields if any(fields) else []))
         if self._are_sentences(rows):
             return self._sentences(rows)
@@ -226,6 +227,8 @@ class _Table:
 
     def _are_sentences(self, rows: list[_Row]) -> bool:
         """Say whether rows have several tokens, and several labels."""
+        if _plain(self.header[self.token]) in _SINGLE:
+            return False
         for row in [row for row in rows if row.fields][:_SAMPLE]:
             tokens = row.fields[self.token]
             labels = tokens if self.label is None else row.fields[self.label]
@@ -291,9 +294,8 @@ class _Table:
                 separated = True
                 continue
             if "\n" in row.fields[self.token]:
-                message = (
-                    f"the token {shorten(row.fields[self.token])} goes over several lines: are quotes doubled?"
-                )
+                token = shorten(row.fields[self.token])
+                message = f"the token {token} goes over several lines: are quotes inside values doubled?"
                 raise CorpusError(message, self.path, row.line)
             missing += self.label is not None and not row.fields[self.label]
             # An empty cell goes on with what stands above it.

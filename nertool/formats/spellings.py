@@ -20,7 +20,7 @@ UNTYPED = "ENTITY"
 """The type of entities whose labels are prefixes alone."""
 MARKS = frozenset({"?", "-"})
 """What files of spans write for a label that nobody knows."""
-HAS_BRACKETS = re.compile(r"(?=.*[*)])(?:\([^()*|\s]+)*\*?\)*")
+HAS_BRACKETS = re.compile(r"(?=.*[*)])(?:\([^()*|\s]+|[*)])+")
 """A label of CoNLL-2005 to 2012: brackets around entities, such as `(PER*`, `*`, `*)` and `(PER)`."""
 
 _PIECE = "(?:[BILUESM]-[^|]+|O)"
