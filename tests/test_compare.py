@@ -552,7 +552,7 @@ class TestWatcher:
             "1 training ended earlier and will not be repeated.",
             "kind=none           seed 1  validation 50.00  test 40.00  best epoch 2/3  1:15",
             "[red]x[/] [/b] :x:  seed 1  failed: no [/b] \\ (a/[b]/log.txt)",
-            "a [31m              seed 1  validation 50.00  best epoch 2/3  1:15",
+            "a\\x1b[31m           seed 1  validation 50.00  best epoch 2/3  1:15",
         ]
         assert watcher.results == {(each.job.cell, 1): each.result for each in records if isinstance(each, Ended)}
 

@@ -11,6 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from nertool.comparison.results import files_of
+from nertool.config.files import is_stream
 from nertool.config.loading import flow, in_force, load_config, locate_files, parse_choices
 from nertool.config.schema import Config
 from nertool.errors import ConfigError
@@ -92,6 +94,8 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
             source,
         )
     configs = [config for _, config in cells.values()]
+    if once := [name for names in files_of(configs[0]).values() for name in names if is_stream(Path(name))]:
+        raise ConfigError(f"{', '.join(once)}: can be read only once, and each training reads it; name a file")
     if len({_scored(config) for config in configs}) > 1:
         raise ConfigError(
             "cells are compared sentence by sentence, so what scores them cannot vary: corpus.test (without one "

@@ -27,10 +27,10 @@ def fingerprint(config: Config) -> dict[str, str]:
     Raises:
         OSError: One of them cannot be read.
     """
-    return {setting: _content(names) for setting, names in _files(config).items()}
+    return {setting: _content(names) for setting, names in files_of(config).items()}
 
 
-def _files(config: Config) -> dict[str, tuple[str, ...]]:
+def files_of(config: Config) -> dict[str, tuple[str, ...]]:
     """Return the files and folders of a config by the setting that names them."""
     corpus = config.corpus
     named = (

@@ -14,13 +14,14 @@ from pathlib import Path
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import METRICS, RUN, read_run
-from nertool.config.files import is_file, locked, remove_files, write_whole
+from nertool.config.files import LOCK, is_file, locked, refuse_links, remove_files, write_whole
 from nertool.config.loading import dump_config
 from nertool.errors import NertoolError
 
 LOG = "log.txt"
 _CONFIG = "config.yaml"
 _CHECKPOINT, _WEIGHTS, _RESULTS = "checkpoint.safetensors", "weights.safetensors", "results.json"
+_FILES = (_CONFIG, "vocabulary.json", _WEIGHTS, _RESULTS, _CHECKPOINT, METRICS, RUN, LOG, LOCK)
 _PATIENCE = 60.0  # seconds to wait for a folder
 _PAUSE = 0.2  # seconds between looks at the processes
 
@@ -66,6 +67,9 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> Generator[Ended | Runnin
     """
     waiting: list[int] = []
     for number, job in enumerate(jobs):
+        # Two folders up, so that the folders of cells are no links either.
+        own = job.folder.relative_to(job.folder.parent.parent)
+        refuse_links(job.folder.parent.parent, [str(own / name) for name in _FILES])
         result = read_run(job.folder, job.config)
         if result is None:
             waiting.append(number)

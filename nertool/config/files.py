@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,11 +97,41 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Say whether there is such a file; False for names that no file can have, and in unreadable folders."""
+    """Say whether there is something of that name to read: a file, a pipe or a device, and no folder.
+
+    False for names that no file can have, and in unreadable folders.
+    """
     try:
-        return path.is_file()
-    except OSError:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
         return False
+
+
+def is_stream(path: Path) -> bool:
+    """Say whether there is a pipe or a device of that name, which can be read only once."""
+    return is_file(path) and not path.is_file()
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files that are links out of their folder: reading and writing would happen elsewhere.
+
+    Whoever made the folder chose where these links lead, which need not be whoever uses it.
+
+    Args:
+        folder: It may be a link itself.
+        names: Of files in it, or in folders of it, whether they exist or not.
+
+    Raises:
+        NertoolError: One of them is such a link.
+    """
+    try:
+        home = folder.resolve()
+        for name in names:
+            if not (folder / name).resolve().is_relative_to(home):
+                message = "a link out of the folder; put a copy of the file in its place"
+                raise NertoolError(f"{folder / name}: {message}")
+    except (OSError, RuntimeError) as problem:  # links that lead in circles
+        raise NertoolError(f"{folder}: cannot be read: {problem}") from None
 
 
 def _expanded(name: str) -> Path:
@@ -128,7 +159,9 @@ def replaced_when_done(path: Path, *, durable: bool = True) -> Iterator[IO[bytes
         special = path.exists() and not path.is_file() and not path.is_dir()
         place = path if special else path.resolve()
         beside = place if special else place.with_name(f".{place.name}.{os.getpid()}.part")
-        target = beside.open("wb")
+        if not special:
+            beside.unlink(missing_ok=True)  # of a killed process of the same number, or a link
+        target = beside.open("wb" if special else "xb")
     except OSError as problem:
         raise _unwritable(path, problem) from None
     try:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nertool.errors import CorpusError
-from nertool.formats.opening import decode, open_bytes
+from nertool.forking import cached_property
+from nertool.formats.opening import LONGEST_LINE, byte_lines, decode, open_bytes, refuse_long
 
 _WHAT = "a file with a word and its numbers on each line"
 _WHITESPACE = b" \t\r\n"
+_BUFFER = 2**17  # bytes
+_LONGEST_WORD = 10_000  # bytes of a word in a binary file
 _BLOCK = 2048  # rows parsed at once: few enough to stay in the cache
 _SAMPLE = 64  # rows that show the number of dimensions where no header names it
 _HEADER = re.compile(rb"\s*(\d+)[ \t]+(\d+)\s*")
@@ -92,17 +95,19 @@ def read_vectors(path: str | Path) -> Vectors:
     """
     path = Path(path)
     with open_bytes(path, _WHAT) as stream:
-        first = stream.readline()
+        first = stream.readline(LONGEST_LINE + 1)
+        refuse_long(len(first), path, 1)
+        lines = byte_lines(stream, path)
         if not first.strip(_WHITESPACE):
             raise CorpusError(f"the file is empty or begins with an empty line; expected {_WHAT}", path)
         header = _HEADER.fullmatch(first)
         if header is None:
-            head = [first, *islice(stream, _SAMPLE - 1)]
+            head = [first, *islice(lines, _SAMPLE - 1)]
             widths = Counter(len(line.split()) for line in head if line.strip(_WHITESPACE))
             dimensions = widths.most_common(1)[0][0] - 1
             if dimensions < 1:
                 raise CorpusError(f"found no numbers in the first lines; expected {_WHAT}", path, 1)
-            return _read_text(chain(head, stream), 1, None, dimensions, path)
+            return _read_text(chain(head, lines), 1, None, dimensions, path)
         if len(header[1]) > _DIGITS_OF_ROWS or len(header[2]) > _DIGITS_OF_DIMENSIONS:
             named = f"{header[1][:20].decode()} rows of {header[2][:20].decode()} dimensions"
             raise CorpusError(f"the header names {named}: the file is corrupt", path, 1)
@@ -110,9 +115,11 @@ def read_vectors(path: str | Path) -> Vectors:
         if rows < 1 or dimensions < 1:
             message = f"the header names {rows} rows of {dimensions} dimensions: there is nothing to read"
             raise CorpusError(message, path, 1)
-        if _is_binary(stream, dimensions):
-            return _read_binary(stream, rows, dimensions, path)
-        return _read_text(stream, 2, rows, dimensions, path)
+        head_of_rows = stream.read(32 * dimensions + 512)
+        whole = io.BufferedReader(_Again(head_of_rows, stream), _BUFFER)  # a pipe cannot be rewound
+        if _is_binary(head_of_rows, dimensions):
+            return _read_binary(whole, rows, dimensions, path)
+        return _read_text(byte_lines(whole, path), 2, rows, dimensions, path)
 
 
 def _read_text(lines: Iterator[bytes], first_line: int, rows: int | None, dimensions: int, path: Path) -> Vectors:
@@ -195,11 +202,29 @@ def _number(text: bytes, path: Path, number: int) -> float:
     raise CorpusError(f"{shown!r} is not a finite number that fits in 32 bits", path, number)
 
 
-def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
+class _Again(io.RawIOBase):
+    """A stream from which some bytes were read already.
+
+    Args:
+        head: These bytes.
+        stream: What follows.
+    """
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head, self._stream = head, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._head[: len(buffer)] or self._stream.read(len(buffer))
+        self._head = self._head[len(content) :]
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _is_binary(block: bytes, dimensions: int) -> bool:
     """Tell from what follows the header: a row of text, or bytes that text does not have."""
-    position = stream.tell()
-    block = stream.read(32 * dimensions + 512)
-    stream.seek(position)
     row = block.partition(b"\n")[0].split()
     if len(row) > dimensions and all(map(_NUMBER.fullmatch, row[-dimensions:])):
         return False
@@ -216,8 +241,11 @@ def _read_binary(stream: BinaryIO, rows: int, dimensions: int, path: Path) -> Ve
     values = bytearray()
     for row in range(1, rows + 1):
         word = bytearray()
-        while (byte := stream.read(1)) not in (b" ", b""):
+        while (byte := stream.read(1)) not in (b" ", b"") and len(word) < _LONGEST_WORD:
             word += byte
+        if len(word) == _LONGEST_WORD:
+            message = f"the word of row {row} is longer than {_LONGEST_WORD:,} bytes: the file is corrupt"
+            raise CorpusError(message, path)
         vector = stream.read(4 * dimensions)
         if len(vector) < 4 * dimensions:
             _check_rows(row - 1, rows, path)

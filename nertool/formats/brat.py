@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from nertool.config.files import write_whole
+from nertool.config.files import refuse_links, write_whole
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
 from nertool.formats.opening import decode
@@ -15,6 +15,7 @@ from nertool.formats.streams import grouped, joined, refuse_tags, stripped, watc
 from nertool.text.document import Document, Entity, Origin
 
 _ENTITY = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?")
+_LARGEST = 2**26  # bytes of a file
 _HOLDS: frozenset[Holds] = frozenset({"text", "entities", "documents"})
 
 
@@ -35,10 +36,13 @@ class Brat(Format):
         """Read a pair of files, named by either, or all pairs of a folder and the folders in it."""
         if not path.is_dir():
             files = [path.with_suffix(".txt")]
+            refuse_links(path.parent, [path.with_suffix(".ann" if path.suffix.lower() == ".txt" else ".txt").name])
         else:
             texts = sorted(path.rglob("*.txt"))
             paired = {text for text in texts if text.with_suffix(".ann").is_file()}
             files = [text for text in texts if text in paired]
+            pairs = (each for text in files for each in (text, text.with_suffix(".ann")))
+            refuse_links(path, (each.relative_to(path).as_posix() for each in pairs))
             bare = [text.name for text in texts if text not in paired]
             if bare:
                 count = f"{len(bare)} .txt files have no .ann file beside them and were left out"
@@ -65,11 +69,14 @@ class Brat(Format):
             if first is None or second is not None:
                 count = 0 if first is None else 2 + sum(1 for _ in groups)
                 raise CorpusError(f"there are {count} documents, and this is one file: name a folder", target)
+            refuse_links(target.parent, [target.with_suffix(suffix).name for suffix in (".txt", ".ann")])
             _write_pair(target, joined(first))
             return
         names: set[str] = set()
         for number, group in enumerate(groups, 1):
-            _write_pair(target / f"{_file_name(group[0].id, number, names)}.txt", joined(group))
+            name = _file_name(group[0].id, number, names)
+            refuse_links(target, [f"{name}.txt", f"{name}.ann"])
+            _write_pair(target / f"{name}.txt", joined(group))
 
 
 def _file_name(name: str | None, number: int, taken: set[str]) -> str:
@@ -114,11 +121,14 @@ def _marks(path: Path, report: Report) -> Iterator[Mark]:
 
 def _decoded(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         raise CorpusError("there is no such file; brat needs a .txt and an .ann file side by side", path) from None
     except OSError as problem:
         raise CorpusError(f"cannot be read: {problem.strerror or problem}", path) from None
+    if len(content) > _LARGEST:
+        raise CorpusError(f"it is larger than {_LARGEST // 2**20} MB, the most that is read: split it", path)
     return "".join(decode(line, path, number) for number, line in enumerate(content.splitlines(keepends=True), 1))
 
 

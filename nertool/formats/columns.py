@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nertool.errors import CorpusError
-from nertool.formats.opening import decode
+from nertool.formats.opening import byte_lines, decode
 
 DOCUMENT_MARK = "-DOCSTART-"
 _LABEL_STUDIO = ["-X-", "_"]  # middle columns of its CoNLL export, whose types may have spaces in them
@@ -216,7 +217,7 @@ def decode_lines(stream: Iterable[Any], path: str | Path | None) -> Iterator[str
     number = 0
     line: bytes | str = b""
     try:
-        for line in stream:
+        for line in byte_lines(stream, path) if isinstance(stream, io.BufferedIOBase) else stream:
             number += 1
             yield line if isinstance(line, str) else line.decode()
     except UnicodeDecodeError as error:

@@ -7,15 +7,24 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from nertool.errors import CorpusError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LONGEST_LINE = 2**26
+"""Bytes of a line, its end included. Files without line ends, such as /dev/zero, would fill the memory."""
+
+LARGEST_WHOLE = 2**30
+"""Bytes of a file that is read as a whole."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
+_BUFFER = 2**17
+# Text is compressed to a tenth, the most repetitive of corpora to a hundredth.
+_EXPANSION, _EXPANDED = 200, 2**27  # how many times, and from how many bytes on
 
 
 @contextmanager
@@ -34,7 +43,7 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     try:
-        plain = path.open("rb")
+        plain = cast(io.BufferedReader, path.open("rb", buffering=_BUFFER))
     except FileNotFoundError:
         message = f"there is no such file; expected {what}, plain or gzip: check the path"
         raise CorpusError(message, path) from None
@@ -45,15 +54,127 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
     # From here on an OSError may be the caller's own, about what it writes: only those of gzip are handled.
     with plain:
         try:
-            stream = plain
+            stream: io.BufferedReader = plain
             if plain.peek(2)[:2] == _GZIP_MAGIC:
-                stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=plain)), 1 << 17)
+                stream = io.BufferedReader(_Gzip(plain, path), _BUFFER)
             if stream.peek(3)[:3] == BYTE_ORDER_MARK:
                 stream.read(3)
-            yield stream
+            yield cast(BinaryIO, stream)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             message = f"the gzip data is corrupt or truncated ({error}): fetch or compress the file again"
             raise CorpusError(message, path) from None
+
+
+class _Gzip(io.RawIOBase):
+    """Decompresses a stream, unless it would expand without end."""
+
+    def __init__(self, compressed: io.BufferedReader, path: Path) -> None:
+        self._counted = _Counted(compressed)
+        self._content = gzip.GzipFile(fileobj=cast(BinaryIO, self._counted))
+        self._path = path
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._content.readinto(buffer)
+        self._bytes += count
+        refuse_bomb(self._counted.bytes, self._bytes, self._path)
+        return count
+
+
+class _Counted:
+    """Counts the bytes that are read from a stream, which may be a pipe."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self.bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self.bytes += len(content)
+        return content
+
+    def seekable(self) -> bool:
+        return False
+
+
+def refuse_bomb(compressed: int, expanded: int, path: str | Path) -> None:
+    """Refuse data that becomes so much more by decompression that it was made to fill the memory.
+
+    Args:
+        compressed: How many bytes were read.
+        expanded: How many they have become so far.
+        path: The file.
+
+    Raises:
+        CorpusError: It is too much.
+    """
+    if expanded > _EXPANDED and expanded > _EXPANSION * compressed:
+        raise CorpusError(
+            f"{compressed:,} compressed bytes became more than {expanded:,}, which no text does (at most "
+            f"{_EXPANSION} times as many are read); if it is meant so, decompress the file first",
+            path,
+        )
+
+
+def byte_lines(stream: Any, path: str | Path | None) -> Iterator[bytes]:
+    """Yield the lines of a binary stream, without their line feeds.
+
+    Raises:
+        CorpusError: A line is longer than `LONGEST_LINE`.
+    """
+    read = getattr(stream, "read1", stream.read)  # of what is typed, no more than there is
+    parts: list[bytes] = []
+    size = number = 0
+    while block := read(_BUFFER):
+        lines = block.split(b"\n")
+        parts.append(lines[0])
+        size += len(lines[0])
+        refuse_long(size, path, number + 1)
+        if len(lines) > 1:
+            lines[0] = b"".join(parts)
+            parts = [lines.pop()]
+            size = len(parts[0])
+            number += len(lines)
+            yield from lines
+    if size:
+        yield b"".join(parts)
+
+
+def refuse_long(size: int, path: str | Path | None, number: int) -> None:
+    """Refuse a line that is longer than `LONGEST_LINE`, or so much of it.
+
+    Raises:
+        CorpusError: It is.
+    """
+    if size > LONGEST_LINE:
+        raise CorpusError(
+            f"the line is longer than {LONGEST_LINE // 2**20} MB, the longest that is read: is this a file of "
+            "lines? If it is, put line ends into it",
+            path,
+            number,
+        )
+
+
+def read_whole(path: Path, what: str, limit: int = LARGEST_WHOLE) -> bytes:
+    """Return the content of a file, decompressed.
+
+    Args:
+        path: The file.
+        what: What it should hold, for the errors.
+        limit: Bytes that there may be.
+
+    Raises:
+        CorpusError: As for `open_bytes`, or the file is larger.
+    """
+    with open_bytes(path, what) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        message = f"it is larger than {limit / 2**20:,.0f} MB, the most that is read of {what}: split it"
+        raise CorpusError(message, path)
+    return content
 
 
 def read_head(path: Path, size: int) -> bytes:
@@ -98,11 +219,15 @@ def open_lines(path: str | Path | None, what: str) -> Iterator[Iterator[str]]:
     """
     name = "standard input" if path is None else path
     with nullcontext(_standard_input()) if path is None else open_bytes(path, what) as stream:
-        yield (decode(raw, name, number).rstrip("\r\n") for number, raw in enumerate(stream, 1))
+        yield (decode(raw, name, number).rstrip("\r\n") for number, raw in enumerate(_lines(stream, name), 1))
+
+
+def _lines(stream: Any, name: str | Path) -> Iterable[bytes]:
+    return byte_lines(stream, name) if hasattr(stream, "readline") else stream
 
 
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise CorpusError("it is closed; name a file, or pipe a text into it", "standard input")
-    for number, raw in enumerate(sys.stdin.buffer):
+    for number, raw in enumerate(byte_lines(sys.stdin.buffer, "standard input")):
         yield raw if number else raw.removeprefix(BYTE_ORDER_MARK)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nertool.comparison.records import Comparison
-from nertool.config.files import write_whole
+from nertool.config.files import refuse_links, write_whole
 from nertool.errors import NertoolError
 from nertool.views import pictures, tables
 from nertool.views.console import counted, duration
@@ -75,6 +75,8 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         NertoolError: One of them cannot be written.
     """
+    names = [f"report.{suffix}" for suffix in ("html", "md", "json")]
+    refuse_links(folder, [*names, *(f"pictures/{name}.svg" for name, *_ in _CAPTIONS)])
     drawn, files = _draw(comparison, folder)
     view = {**_view(comparison), "pictures": drawn, "can_draw": pictures.available()}
     _make(folder)

@@ -31,7 +31,7 @@ class Watcher:
         self.results: dict[tuple[str, int], Run | Failure] = {}
         self._console = console
         self._jobs = jobs
-        self._width = max(len(job.cell) for job in jobs)
+        self._width = max(len(visible(job.cell)) for job in jobs)
         self._kept = 0
         self._began = time.perf_counter()
         self._epochs = sum(job.config.training.epochs for job in jobs)  # to be trained, at most
@@ -88,7 +88,7 @@ class Watcher:
         trained = len(result.curve) if isinstance(result, Run) else 0
         self._trained += trained
         self._epochs -= epochs - trained
-        line = f"{job.cell:<{self._width}}  seed {job.seed}  "
+        line = f"{visible(job.cell):<{self._width}}  seed {job.seed}  "
         if isinstance(result, Failure):
             line += f"failed: {result.reason} ({result.log})"
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from nertool.config.files import refuse_links
 from nertool.config.schema import READ_BY_SPACY, CorpusConfig, Section, TrainingConfig
 from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
@@ -95,6 +96,7 @@ def _origin(corpus: CorpusConfig) -> str:
 
 def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     """Return lines about the training, and the scores of the test split if there are any."""
+    refuse_links(path.parent, [path.name])
     if not path.is_file():
         return {"training": f"not finished; {METRICS} has the epochs so far"}, None
     try:
