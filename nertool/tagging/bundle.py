@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nertool.config.files import write_whole
+from nertool.config.files import refuse_links, write_whole
 from nertool.config.loading import dump_config, load_config
 from nertool.config.schema import CHOICES, Config, kinds_of
-from nertool.errors import BundleError, ConfigError
+from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input
@@ -67,6 +67,7 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
+@fork_safe
 def load_bundle(folder: Path) -> Model:
     """Read a model, in evaluation mode.
 
@@ -190,9 +191,10 @@ def _check_files(folder: Path) -> None:
 
 def _refuse_links(folder: Path) -> None:
     """Keep a model from strangers from reading files elsewhere, or being written over them."""
-    for name in FILES:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"{folder / name}: a link out of the folder; put a copy of the file in its place")
+    try:
+        refuse_links(folder, FILES)
+    except NertoolError as problem:
+        raise BundleError(str(problem)) from None
 
 
 def _settings(config: Config) -> dict[str, Any]:

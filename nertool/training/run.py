@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import nertool
-from nertool.config.files import locked, remove_files, remove_leftovers, write_whole
+from nertool.config.files import LOCK, locked, refuse_links, remove_files, remove_leftovers, write_whole
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.errors import DivergenceError, NertoolError
@@ -95,6 +95,7 @@ def run(
         DivergenceError: Training diverged; says what helps.
         NertoolError: The folder cannot be written to, or another process is writing to it.
     """
+    refuse_links(folder, (*FILES, METRICS, RESULTS, CHECKPOINT, KEPT, LOCK))
     prepared = prepare(config)
     yield prepared
     with locked(folder):
