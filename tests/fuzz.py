@@ -228,6 +228,28 @@ def targets(run: Path) -> dict[str, Target]:
     words = b'["a b", {"entities": ["U-X", "-"], "words": ["a", "b"]}]\n'
     trees = b'[{"id": 0, "paragraphs": [{"raw": "Ada x", "sentences": [{"tokens": [{"orth": "Ada", "ner": "U-X"}, '
     trees += b'{"orth": "x", "ner": "-"}]}]}]}]'
+    empty = b"\t_" * 5
+    conllu = (
+        b"# newdoc id = d\n# text = Ada al.\n1\tAda\t_\tX" + empty + b"\tSpaceAfter=No|NER=B-PER\n2-3\tal\t_\t_"
+    )
+    conllu += empty + b"\t_\n2\ta\t_\tX" + empty + b"\tNER=O\n3\tel\t_\tX" + empty + b"\tNER=?\n3.1\t_\t_\t_"
+    conllu += empty + b"\t_\n4\t.\t_\tX" + empty + b"\tNER=O\n"
+    onto = b"#begin document (x); part 000\nx 0 0 Ada NN * - - - - (PER* -\nx 0 1 B NN * - - - - *) -\n"
+    onto += b"#end document\n"
+    webanno = b"#FORMAT=WebAnno TSV 3.3\n#T_SP=x.NamedEntity|identifier|value\n\n\n#Text=Ada\\\\ B.\n"
+    webanno += b"1-1\t0-4\tAda\\\\\t*[1]\tA[1]|B\\_[2]\t\n1-2\t5-7\tB.\t*[1]\tA[1]\t\n1-2.1\t6-7\t.\t_\tX\t\n"
+    hipe = b"TOKEN\tNE-COARSE-LIT\tNE-FINE-LIT\tMISC\n# document_id = x\nAda\tB-p\tB-p.i\tNoSpaceAfter\n"
+    hipe += b".\tO\t_\tEndOfSentence|EndOfLine\nB\tI-p\tO\t_\n\nC\tO\tO\t_\n"
+    uner = b"# sent_id = 1\n# text = Ada #\n1\tAda\tB-PER\t-\tx\n1-2\t_\t_\t_\t_\n2\t#\tO\t-\tx\n"
+    germeval = b"#\tx [2009-10-17]\n1\tAda\tB-PER\tO\n2\t#\tO\tB-LOC\n"
+    rows_csv = b'Sentence #,Word,POS,Tag\n1,"Ada, ""B""",NNP,B-per\n,left,VB,O\n\n2,Oslo,NNP,B-geo\n'
+    lists_csv = b"tokens;tags\n['Ada', 'left'];['B-PER', 'O']\n[\"Oslo\" \"x\"];B-LOC O\n"
+    spelled = (
+        b"Ada B_PER\nleft O\n\nOslo B_LOC\n",
+        b"(A* (A*\nx *)\n",
+        b"a PER\nb O\nc O\n",
+        b"a B-X|B-Y\nb O|B-Z\n",
+    )
     return {
         "columns": Target([lines, lines.replace(b" ", b"\t"), gzip.compress(lines)], file("a.txt", tokens)),
         "vectors": Target(
@@ -246,6 +268,13 @@ def targets(run: Path) -> dict[str, Target]:
         "prodigy": Target([prodigy], export("prodigy")),
         "labelstudio": Target([tasks, minimal], export("labelstudio")),
         "spacy-json": Target([pairs, words, trees], export("spacy-json")),
+        "conllu": Target([conllu], convert("a.conllu", "b.conllu")),
+        "conll2012": Target([onto], convert("a.gold_conll", "b.csv")),
+        "webanno": Target([webanno], convert("a.tsv", "b.conllu")),
+        "hipe": Target([hipe], convert("a.tsv", "b.csv")),
+        "uner": Target([uner, germeval], convert("a.tsv", "b.jsonl")),
+        "csv": Target([rows_csv, lists_csv], convert("a.csv", "b.csv")),
+        "spellings": Target(list(spelled), file("a.txt", split)),
         "brat": Target([standoff], convert("a.ann", "b.jsonl", "Ada Byron in Oslo é\nRain .\n".encode())),
         "text": Target(
             ["Ada Byron in Oslo. 🎈 e\u0301 שלום \u2028".encode(), b"(" * 400, "長".encode() * 300], text

@@ -28,6 +28,7 @@ NAMES = [
     "spacy-json",
     "brat",
 ]
+NAMES += ["conllu", "conll2012", "webanno", "hipe", "uner", "csv", "spellings"]
 NAMES += ["text", "bundle: config", "bundle: vocabulary", "bundle: weights"]
 
 edits = st.lists(

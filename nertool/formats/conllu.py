@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -58,9 +59,9 @@ class ConllU(Format):
 
     def sniff(self, head: str | None, path: Path) -> bool:
         """Recognize ten columns, of which the first counts, or the line that names columns."""
-        lines = (head or "").splitlines()
+        lines = (head or "").split("\n")
         if lines and re.match(r"#\s*global\.columns\s*=\s*ID\s.*\bFORM\b", lines[0]):
-            return "\t" in next((line for line in lines if line and line[0] != "#"), "")
+            return "\t" in next((line for line in lines if line[:1] != "#"), "")
         rows = [line.split("\t") for line in lines if line.strip() and line[0] != "#"][:2]
         if not rows or len(rows[0]) != len(COLUMNS) or not re.fullmatch(r"1(-\d)?|0\.1", rows[0][0]):
             return False
@@ -382,7 +383,8 @@ def _gap(misc: str) -> str:
     return "" if "SpaceAfter=No" in misc.split("|") else " "
 
 
-def _parsed(misc: str) -> dict[str, str]:
+@lru_cache(maxsize=65536)
+def _parsed(misc: str) -> Mapping[str, str]:
     """Return what MISC says, by key; a label without a key under the key `_BARE`."""
     if misc == _EMPTY:
         return {}
@@ -396,6 +398,7 @@ def _parsed(misc: str) -> dict[str, str]:
     return result
 
 
+@lru_cache(maxsize=65536)
 def _rest(misc: str, key: str | None) -> str:
     """Return MISC without the label and without what the text says."""
     kept = [

@@ -77,10 +77,14 @@ class Delimited(Format):
 
     def sniff(self, head: str | None, path: Path) -> bool:
         """Recognize a header with a column of tokens and one of labels."""
-        lines = (head or "").splitlines()
+        lines = (head or "").split("\n")
         if len(lines) < 2:
             return False
-        names = [_plain(name) for name in next(csv.reader([lines[0]], delimiter=_delimiter(lines[0])))]
+        try:
+            header = next(csv.reader([lines[0]], delimiter=_delimiter(lines[0])), [])
+        except csv.Error:
+            return False
+        names = [_plain(name) for name in header]
         return len(names) > 1 and any(name in _WORDS for name in names) and any(name in _LABELS for name in names)
 
     def read(self, path: Path, options: ReadOptions, report: Report) -> Iterator[Document]:
@@ -149,6 +153,11 @@ class _Table:
 
     def _rows(self, lines: list[str]) -> list[_Row]:
         whole = [line.rstrip("\r\n") for line in lines]
+        if number := next((n for n, line in enumerate(whole, 1) if "\r" in line), 0):
+            message = (
+                "a carriage return stands within a line, as in files of old Macs: convert it with tr '\\r' '\\n'"
+            )
+            raise CorpusError(message, self.path, number)
         # Tables with tabs are often written without quotes, and then a quote is a token.
         if self.delimiter == "\t" and any(map(_RAW_QUOTE.search, whole)):
             return [_Row(number, line.split("\t") if line else []) for number, line in enumerate(whole, 1)]
@@ -338,7 +347,14 @@ class _Table:
 
 def _delimiter(header: str) -> str:
     """Find what separates the columns: what makes the most of them of the header."""
-    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
+
+    def columns(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:
+            return header.count(delimiter) + 1
+
+    return max(_DELIMITERS, key=columns)
 
 
 def _plain(name: str) -> str:

@@ -72,6 +72,8 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
     if b"\0" in head:
         return "binary data"
     if text is not None:
+        if "\n" not in text and re.search(r"\S\r+[^\r\s]", text):
+            return "text with the line ends of old Macs: convert it with `tr '\\r' '\\n'`"
         start = text.lstrip()
         for pattern, what in _TEXTS:
             if re.match(pattern, start, re.MULTILINE):
