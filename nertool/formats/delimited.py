@@ -113,7 +113,8 @@ class Delimited(Format):
         writer = csv.writer(target, lineterminator="\n")
         names = tuple(held[0].columns) if held else ()
         with_documents = any(each.id is not None or len(each.sentence_starts) > 1 for each in held)
-        label = "label" if "label" not in names else "predicted"
+        # Beside a column that would be read as labels, they have another name.
+        label = "predicted" if any(_plain(name) in _LABELS for name in names) else "label"
         given = ["document"] * with_documents + ["sentence_id", "token"]
         if repeated := {_plain(name) for name in names} & {_plain(name) for name in [*given, label]}:
             raise CorpusError(f"a column called {', '.join(sorted(repeated))} would be there twice")

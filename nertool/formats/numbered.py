@@ -15,7 +15,7 @@ from nertool.formats.registry import Format, Holds, ReadOptions, Report
 from nertool.formats.streams import stripped
 from nertool.text.document import Document
 
-_HOLDS: frozenset[Holds] = frozenset({"entities", "tags", "columns", "sentences", "unlabelled"})
+_HOLDS: frozenset[Holds] = frozenset({"text", "entities", "tags", "columns", "sentences", "unlabelled"})
 _ID = re.compile(r"\d+(?:[-.](\d+))?", re.ASCII)
 _LABEL = r"(?:[BILUES]-\S+|O|_)"
 
