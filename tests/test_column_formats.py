@@ -498,6 +498,10 @@ class TestHipe:
         ):
             read(self.put(put), label="NE-X")
 
+    def test_files_that_were_put_together(self, put):
+        split = read(self.put(put, HIPE + HIPE.replace("A-1", "B-1")), label="NE-FINE-LIT")
+        assert [each.id for each in split.documents] == ["A-1", "A-2", "B-1", "A-2"]
+
     def test_a_column_without_labels(self, put):
         text = HIPE.replace("|B-pers|", "|_|").replace("|I-pers|", "|_|").replace("|O|O|O|", "|_|O|O|")
         with pytest.raises(

@@ -123,7 +123,7 @@ def _table(start: str) -> str | None:
 def _labels_beside_sentence(start: str) -> str | None:
     tokens, tab, labels = start.split("\n", 1)[0].rstrip("\r").partition("\t")
     if tab and " " in labels and re.fullmatch(rf"{_LABEL}( {_LABEL})+", labels) and len(tokens.split()) > 1:
-        return "a sentence a line, with its labels behind a tab"
+        return "a sentence a line, with its labels behind a tab: put the line text, a tab, labels before it"
     return None
 
 

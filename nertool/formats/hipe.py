@@ -72,6 +72,8 @@ def _documents(lines: Iterable[str], name: str) -> Iterator[_Lines]:
                 raise CorpusError(message, name, number)
             continue
         comment = line.startswith("# ") and "\t" not in line
+        if line.split("\t") == names:  # files that were put one behind another
+            line = ""
         given = value_of(line, "document_id") or value_of(line, "hipe2022:document_id") if comment else None
         if given or not line.strip():
             if document.rows:
