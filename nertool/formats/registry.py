@@ -47,7 +47,7 @@ class ReadOptions:
 
     Attributes:
         columns: Names of the columns from left to right; None: the first is the token, the last the label.
-        label: Name of the column with the labels; "label" is also the usual one of a format whose columns have names.
+        label: Name of the column with the labels; "label" is the usual one of a format whose columns have names.
         token_column, tag_column: Names of the columns of tables (parquet, Arrow).
         scheme: Scheme of the labels; None: detect it.
         strip: Regular expression whose matches are removed from each token.
