@@ -627,6 +627,7 @@ class TestDelimited:
             'tokens,ner_tags\n"[""Ada"", ""left""]","[""B-PER"", ""O""]"\n"[""Oslo""]","[""B-LOC""]"\n',
             "tokens\ttags\n['Ada' 'left']\t['B-PER' 'O']\n['Oslo']\t['B-LOC']\n",
             "\ufeffToken, Label\nAda, B-PER\nleft, O\n,\nOslo, B-LOC\n",
+            "sep=;\nToken;Label\nAda;B-PER\nleft;O\n;\nOslo;B-LOC\n",
             "token\tlabel\r\nAda\tB-PER\r\nleft\tO\r\n\r\nOslo\tB-LOC\r\n",
         ],
     )
@@ -663,6 +664,7 @@ class TestDelimited:
             ),
             ("word,kind\nAda,B-PER\n", r"no column of labels; .*corpus\.label="),
             ("text,labels\nAda left,B-PER O O\n", "line 2: 2 tokens and 3 labels"),
+            ("text,label\nAda left today,positive\n", "line 2: 3 tokens and 1 label; expected"),
             ('text,labels\nAda left,"[3, 0]"\n', "line 2: labels are numbers"),
             ("text,labels\nAda left,\"[None, 'O']\"\n", "line 2: .* is no list of words"),
             ("\n\n", "it is empty"),

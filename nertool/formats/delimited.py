@@ -58,6 +58,7 @@ _LIST = re.compile(rf"\[\s*(?:{_STRING}(?:\s*,\s*|\s+|(?=\])))*\]", re.DOTALL)  
 _NUMBERS = re.compile(r"\[\s*-?\d+(?:\s*,\s*-?\d+|\s+-?\d+)*\s*\]")
 _ODD_ESCAPE = re.compile(r"\\[^\\'\"abfnrtvxuUN0-7]")
 _RAW_QUOTE = re.compile(r'(?:^|\t)"(?!(?:[^"]|"")*"\s*(?:\t|$))')
+_SEPARATOR_LINE = re.compile(r"sep=.\s*$")  # which spreadsheets write before the header
 _HELD = 1_000  # documents that are looked at to see whether any has an id
 
 
@@ -78,6 +79,8 @@ class Delimited(Format):
     def sniff(self, head: str | None, path: Path) -> bool:
         """Recognize a header with a column of tokens and one of labels."""
         lines = (head or "").split("\n")
+        if _SEPARATOR_LINE.match(lines[0]):
+            del lines[0]
         if len(lines) < 2:
             return False
         try:
@@ -147,6 +150,8 @@ class _Table:
 
     def __init__(self, lines: list[str], path: Path, options: ReadOptions, report: Report) -> None:
         self.path, self.options, self.report = path, options, report
+        if lines and _SEPARATOR_LINE.match(lines[0]):
+            lines[0] = ""
         self.delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
         rows = self._rows(lines)
         self.header, self.rows = self._header(rows)
@@ -236,13 +241,13 @@ class _Table:
         return self._tokens(rows)
 
     def _are_sentences(self, rows: list[_Row]) -> bool:
-        """Say whether rows have several tokens, and several labels."""
+        """Say whether rows have several tokens."""
         if _plain(self.header[self.token]) in _SINGLE:
             return False
         for row in [row for row in rows if row.fields][:_SAMPLE]:
             tokens = row.fields[self.token]
             labels = tokens if self.label is None else row.fields[self.label]
-            if _is_list(labels) or (len(tokens.split()) > 1 and len(labels.split()) > 1):
+            if _is_list(labels) or len(tokens.split()) > 1:  # a class of a whole text is refused with the row
                 return True
         return False
 
@@ -259,7 +264,10 @@ class _Table:
             tokens = self._list(row, self.token)
             labels = None if self.label is None else self._list(row, self.label)
             if labels is not None and len(labels) != len(tokens):
-                message = f"{len(tokens)} tokens and {len(labels)} labels; expected as many labels as tokens"
+                plural = "s" if len(labels) > 1 else ""
+                message = (
+                    f"{len(tokens)} tokens and {len(labels)} label{plural}; expected as many labels as tokens"
+                )
                 raise CorpusError(message, self.path, row.line)
             columns = {}
             for name, n in self._others():

@@ -109,5 +109,5 @@ class UniversalNer(_Numbered):
     names = ("label",)
     head = re.compile(
         rf"(?:#.*\n)*# ?(?:sent_id|text|newdoc id) =.*\n"
-        rf"1(?:-\d+)?\t\S[^\t\n]*\t{_LABEL}(?:\t[^\t\n]*){{1,2}}(?:\n|\Z)"
+        rf"1(?:-\d+)?\t\S[^\t\n]*\t{_LABEL}(?:\t[^\t\n]*){{0,2}}(?:\n|\Z)"
     )
