@@ -406,7 +406,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "label that is no text to print": (
         change_vocabulary(lambda tree: tree["labels"].__setitem__(-1, "S-\x1b[31m")),
-        r"not printable",
+        r"control characters",
     ),
     "vocabulary with another key": (change_vocabulary(lambda tree: tree.update(hook="x")), r"expected the keys"),
     "config that is no YAML": (

@@ -629,7 +629,7 @@ SPECIAL = ["\ufeff", "\ud800", "🎈", "'", '"', "%a", "&a", "*a", "!a", "=", "<
 text = st.text(st.characters(), max_size=12) | st.sampled_from(NEWLINES + LIKE_YAML + SPECIAL)
 share = st.floats(0, 1, exclude_max=True)
 rate = st.floats(0, allow_infinity=False)
-count = st.integers(1, 10**9)
+count = st.integers(1, 65_536)
 columns = st.none() | st.lists(text, unique=True, max_size=3).map(lambda names: ("token", "label", *names)).filter(
     lambda names: len(set(names)) == len(names)
 )
@@ -653,7 +653,7 @@ configs = st.fixed_dictionaries(
                 "words": st.fixed_dictionaries(
                     {
                         "vectors": st.lists(text, max_size=3).map(tuple),
-                        "extra_rows": st.integers(0, 10**9),
+                        "extra_rows": st.integers(0, 10**7),
                         "dropout": share,
                         "trainable": st.booleans(),
                     }

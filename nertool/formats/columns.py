@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nertool.config.patterns import Remover
 from nertool.errors import CorpusError
 from nertool.formats.opening import byte_lines, decode
 
@@ -184,21 +185,25 @@ class Interned(dict[str, str]):
         path: The file, for the error.
 
     Raises:
-        CorpusError: `strip` is not a regular expression.
+        CorpusError: `strip` is not a regular expression, or takes too long.
     """
 
     def __init__(self, strip: str | None, path: str | Path | None) -> None:
-        try:
-            self._strip = re.compile(strip) if strip else None
-        except re.error as error:
-            raise CorpusError(f"strip: {strip!r} is not a regular expression ({error})", path) from None
+        self._path = path
         self._kept: dict[str, str] = {}
+        try:
+            self._remove = Remover(strip) if strip else None
+        except ValueError as error:
+            raise CorpusError(f"strip: {error}", path) from None
 
     def __missing__(self, token: str) -> str:
-        if self._strip is None:
+        if self._remove is None:
             self[token] = token
             return token
-        kept = self._strip.sub("", token) or token
+        try:
+            kept = self._remove(token) or token
+        except ValueError as error:
+            raise CorpusError(f"strip: {error}", self._path) from None
         self[token] = kept = self._kept.setdefault(kept, kept)
         return kept
 

@@ -22,6 +22,7 @@ from nertool.text.schemes import (
     check_label,
     convert,
     detect,
+    is_text,
     stray_positions,
 )
 
@@ -235,6 +236,9 @@ def _check(rows: list[list[str]], scheme: Scheme, target: Scheme, places: _Place
                 first.setdefault(name, (sentence, token))
     first.pop(UNKNOWN, None)
     for name, place in first.items():
+        if not is_text(name):
+            message = f"the label {shorten(name)} has a control character or half a character in it"
+            raise places.error(f"{message}: correct it, or check the label column", *place)
         if not check_label(name, scheme):
             message = f"{shorten(name)} is not a label of {scheme}; expected {_expected(scheme)}"
             raise places.error(f"{message}. Check the label column and the scheme", *place)

@@ -14,7 +14,9 @@ from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input, Resources
 from nertool.model.network import Network
 from nertool.text.document import Document
-from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions
+from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions, is_text
+
+MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 
 
 @dataclass
@@ -58,8 +60,17 @@ def fit_labels(documents: Iterable[Document], scheme: Scheme, more: Iterable[str
         documents: With labels in the scheme.
         scheme: Of the labels.
         more: Labels to know besides.
+
+    Raises:
+        ConfigError: There are too many labels, or one is not text.
     """
     labels = {label for document in documents for label in document.labels or () if label} | set(more)
+    if wrong := [label for label in labels if not is_text(label)]:
+        raise ConfigError(f"the label {wrong[0][:60]!r} has a control character or half a character in it")
+    if len(labels) > MOST_LABELS:
+        raise ConfigError(
+            f"there are {len(labels):,} labels, and at most {MOST_LABELS:,} can be learnt: check the label column"
+        )
     if scheme is not Scheme.PLAIN:
         labels.add(OUTSIDE)  # belongs to every scheme of spans, seen or not
     return sorted(labels, key=lambda label: (label != OUTSIDE, label))

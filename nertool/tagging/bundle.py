@@ -25,14 +25,13 @@ from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input
-from nertool.model.model import Model, build_network
+from nertool.model.model import MOST_LABELS, Model, build_network
 from nertool.tagging.tensorfile import DIGEST, check_digest, digest, read_tensors, read_texts, write_tensors
-from nertool.text.schemes import Scheme
+from nertool.text.schemes import Scheme, is_text
 
 CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
 _VERSION = "4"
 _LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**17  # bytes; both have some thousands
-_MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 _FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's vocabulary holds what came of them
 
 
@@ -313,10 +312,10 @@ def _read_vocabulary(path: Path) -> tuple[_Vocabulary, str]:
         labels = tree["labels"]
         if not isinstance(labels, list) or not isinstance(tree["inputs"], dict):
             raise TypeError
-        if len(labels) > _MOST_LABELS:
-            raise ValueError(f"{len(labels)} labels; there may be {_MOST_LABELS}")
-        if not all(isinstance(label, str) and label and label.isprintable() for label in labels):
-            raise ValueError("a label is not a string, empty or not printable")
+        if len(labels) > MOST_LABELS:
+            raise ValueError(f"{len(labels)} labels; there may be {MOST_LABELS}")
+        if not all(isinstance(label, str) and label and is_text(label) for label in labels):
+            raise ValueError("a label is not a string, is empty, or has control characters in it")
         if len(set(labels)) != len(labels) or not labels:
             raise ValueError("a label is there twice, or there are no labels")
         vocabulary = _Vocabulary(labels, Scheme(tree["scheme"]), tree["inputs"])

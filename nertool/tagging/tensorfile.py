@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,24 @@ def check_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         raise BundleError(f"{path}: corrupt (its content is not what was written); copy or download it again")
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        return bool(os.fspath(path).encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _open(path: Path, largest_header: int) -> tuple[Any, dict[str, str]]:
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-        if size > largest_header:
-            raise BundleError(f"{path}: corrupt (a header of {size:,} bytes, expected {largest_header:,} at most)")
-        file: Any = safetensors.safe_open(path, "pt")
+            if size > largest_header:
+                raise BundleError(
+                    f"{path}: corrupt (a header of {size:,} bytes, expected {largest_header:,} at most)"
+                )
+            # safetensors takes no name that is not UTF-8; systems that have such names have this one too.
+            named = _is_utf8(path)
+            file: Any = safetensors.safe_open(path if named else f"/dev/fd/{stream.fileno()}", "pt")
         return file, file.metadata() or {}
     except NertoolError:
         raise

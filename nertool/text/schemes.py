@@ -6,6 +6,7 @@ are derived how spans are read and written, how stray labels are repaired, and w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 OUTSIDE = "O"
+
+_NO_TEXT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Scheme(StrEnum):
@@ -103,6 +106,11 @@ def split_label(label: str) -> tuple[str, str]:
 @lru_cache(maxsize=65536)  # so that a corpus holds one string for each distinct label
 def _join(prefix: str, kind: str) -> str:
     return f"{prefix}-{kind}"
+
+
+def is_text(label: str) -> bool:
+    """Say whether a label has neither control characters nor half characters (lone surrogates) in it."""
+    return _NO_TEXT.search(label) is None
 
 
 def check_label(label: str, scheme: Scheme) -> bool:
