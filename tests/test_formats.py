@@ -132,6 +132,7 @@ def table(separator: str, label: str = "Tag") -> str:
         ("a.json", '{\n  "data": [1]\n}\n', "JSON, but of no annotation tool"),
         ("a.json", '[{"text": "Ada", "denotations": []}]', "PubAnnotation's JSON"),
         ("a.txt", "T1\tPER 0 4\tMina\n", "annotations of brat .* name the folder"),
+        ("a.txt", "Mina,B-PER\nleft,O\n", "delimited text without a header: put one before it"),
         ("a.txt", "Mina/B-PER left/O Oslo/B-LOC\n", "a label behind each token"),
         ("a.tsv", "Mina left Oslo\tB-PER O B-LOC\n", "its labels behind a tab"),
         ("a.txt", "She came.\nHe left the town the day after.\nThen it rained and rained.\n", "running text"),

@@ -33,7 +33,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 _TAGS = frozenset(COLUMNS[2:-1])  # columns that can be learnt as plain tags
 _EMPTY = "_"
 _ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?", re.ASCII)
-_LABEL = re.compile(r"[BILOUESM]-.+|O|\?")
+_LABEL = re.compile(r"[BILUESM][-_:].+|O|\?")
 _ENTITY_KEYS = ("ner", "name", "ne")  # keys of MISC, in lower case, the first that there is
 _HAS_LABEL = re.compile(rf"(?:^|\|)(?:(?:{'|'.join(_ENTITY_KEYS)})=|[BILUESM]-|O(?:\||$))", re.IGNORECASE)
 _BAR = "\\p"  # stands for a bar in MISC
@@ -268,14 +268,14 @@ class _Reader:
             missing += given.count(None)
             labels = tuple((UNKNOWN if complete else OUTSIDE) if each is None else each for each in given)
             yield sentence._replace(labels=labels)
-        shown = f"{key}=" if key else "a label"
+        shown = f"{key}=" if key else "label"
         if missing and complete:
             have = "token has" if missing == 1 else "tokens have"
             self.report.notes.append(f"{self.name}: {missing:,} {have} no {shown} in MISC: the label is unknown")
         elif missing:
             self.report.notes.append(
-                f"{self.name}: {missing:,} tokens without {shown} in MISC were read as outside of all entities, "
-                f"because no token has {key and key + '='}O"
+                f"{self.name}: {missing:,} tokens that have no {shown} in MISC were read as outside of all "
+                f"entities, because no token has {key and key + '='}O"
             )
 
     def _drop_misc(self, sentences: list[_Sentence]) -> None:

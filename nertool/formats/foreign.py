@@ -32,6 +32,10 @@ _TEXTS = [
     (r"<\?xml|<!|<[A-Za-z][^<>]*>[ \t]*\r?$|<[A-Za-z][^<>]*>.*</", "XML or HTML"),
     (r".*<START:\w+>", "OpenNLP's text with <START:type> marks"),
     (r".*<([A-Za-z]+)>[^<>]+</\1>", "text with entities in <TYPE>tags</TYPE>"),
+    (
+        rf"[^\s,;]+([,;]){_LABEL}[ ]*\r?\n[^\s,;]+\1{_LABEL}[ ]*\r?$",
+        "delimited text without a header: put one before it, such as token,label",
+    ),
     (rf"(\S+[/|]{_LABEL}[ ]+)+\S+[/|]{_LABEL}[ ]*\r?$", "a sentence a line, with a label behind each token"),
 ]
 _TABLE_WORDS = frozenset(
