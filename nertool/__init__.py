@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nertool.forking import no_fork
+
 if TYPE_CHECKING:
     from nertool.api import Result, evaluate, read, read_corpus, train
     from nertool.config.schema import Config
@@ -45,7 +47,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(_MODULES.get(name, "nertool.api")), name)
+        with no_fork():
+            return getattr(import_module(_MODULES.get(name, "nertool.api")), name)
     raise AttributeError(f"module 'nertool' has no attribute {name!r}")
 
 

@@ -21,12 +21,12 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nertool.errors import NertoolError
+from nertool.forking import cached_property, no_fork
 
 if TYPE_CHECKING:
     from nertool.config.schema import Config
@@ -99,8 +99,9 @@ def train(
     Raises:
         NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
     """
-    from nertool.training.folders import run_folder
-    from nertool.training.run import run
+    with no_fork():
+        from nertool.training.folders import run_folder
+        from nertool.training.run import run
 
     settings, name = _load_config(config)
     if output is None and resume:
@@ -150,15 +151,15 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
     Raises:
         NertoolError: There is no such model, the data is not labelled, or its labels do not fit the model.
     """
-    from nertool.evaluation.scores import evaluate as score
-    from nertool.tagging.predictor import Predictor
+    with no_fork():
+        from nertool.config.files import find
+        from nertool.data.corpus import read_split
+        from nertool.evaluation.scores import evaluate as score
+        from nertool.tagging.predictor import Predictor
+        from nertool.text.tokenization import SpacyTokenizer
 
     loaded = _load_model(model)
     if isinstance(data, str | Path):
-        from nertool.config.files import find
-        from nertool.data.corpus import read_split
-        from nertool.text.tokenization import SpacyTokenizer
-
         tokenizer = SpacyTokenizer(loaded.config.language)
         split = read_split(find(str(data)), loaded.config.corpus, loaded.scheme, tokenizer=tokenizer)
         sentences, gold = list(split.sentences), list(split.labels)
@@ -227,8 +228,9 @@ def read_corpus(config: AnyConfig) -> Corpus:
 
 def _load_config(config: AnyConfig) -> tuple[Config, str]:
     """Return a config with the paths of its files, and a name for its runs."""
-    from nertool.config.loading import find_config, load_config, locate_files, parse_config
-    from nertool.config.schema import Config
+    with no_fork():
+        from nertool.config.loading import find_config, load_config, locate_files, parse_config
+        from nertool.config.schema import Config
 
     if isinstance(config, str | Path):
         source = find_config(str(config))
@@ -238,8 +240,9 @@ def _load_config(config: AnyConfig) -> tuple[Config, str]:
 
 
 def _load_model(model: AnyModel) -> Model:
-    from nertool.model.model import Model
-    from nertool.tagging.bundle import load_bundle
+    with no_fork():
+        from nertool.model.model import Model
+        from nertool.tagging.bundle import load_bundle
 
     if isinstance(model, str | Path):
         return load_bundle(Path(model))

@@ -18,6 +18,7 @@ PACKAGE = Path(nertool.__file__).parent
 # First to last, as in ARCHITECTURE and CONTRIBUTING. `api` is what `nertool` offers to its users.
 ROOMS = [
     "errors",
+    "forking",
     "config",
     "text",
     "formats",

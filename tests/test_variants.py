@@ -25,6 +25,7 @@ from nertool.evaluation.scores import evaluate
 from nertool.model import attention as attention_module
 from nertool.model.attention import Attention
 from nertool.model.batch import Layout
+from nertool.model.concurrency import in_inference
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders import build_encoder
 from nertool.model.encoders.convolutional import Convolution, ConvolutionalEncoder
@@ -454,7 +455,7 @@ def test_recurrent_characters_are_read_in_order_and_every_time(tiny_config: Make
     model = untrained(tiny_config(own), tiny_train)
     forms = model.new_forms()
     numbers = [forms[word] for word in ("xe", "ex", "xee", "xxe", "xeee")]  # all unknown: spelling alone differs
-    vectors = form_vectors(model.network, forms.drain())[numbers]
+    vectors = in_inference(form_vectors, model.network, forms.drain())[numbers]
     assert len(vectors[:, -8:].unique(dim=0)) == 5
     assert (vectors[:, :-8] == vectors[0, :-8]).all()
 

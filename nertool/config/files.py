@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from nertool.errors import ConfigError, NertoolError
+from nertool.forking import no_fork
 
 LOCK = ".lock"
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
@@ -227,7 +228,8 @@ def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     Raises:
         NertoolError: Another process holds the folder, or it cannot be written to.
     """
-    from filelock import FileLock, Timeout
+    with no_fork():
+        from filelock import FileLock, Timeout
 
     path, process = folder / LOCK, os.getpid()
     try:

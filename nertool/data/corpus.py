@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from nertool.config.schema import CorpusConfig
 from nertool.errors import CorpusError
+from nertool.forking import cached_property
 from nertool.formats import hub
 from nertool.formats.datasets_export import to_dataset_dict
 from nertool.formats.labels import relabel, resolve

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nertool.forking import no_fork
 from nertool.text.schemes import Scheme, Span
 
 # Schemes with the four prefixes of IOBES under other letters.
@@ -156,7 +157,8 @@ def strict_entities(labels: Sequence[Sequence[str]], scheme: Scheme) -> list[lis
     Returns:
         The entities of each sentence, in order.
     """
-    from seqeval.scheme import Entities
+    with no_fork():
+        from seqeval.scheme import Entities
 
     kind, names = _scheme_of_seqeval(scheme)
     rows = Entities([_renamed(row, names) for row in labels], kind).entities
@@ -170,7 +172,8 @@ def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 def _scheme_of_seqeval(scheme: Scheme) -> tuple[Any, dict[str, str]]:
     """Return the class that stands for a scheme in seqeval, and the prefixes to rename for it."""
-    from seqeval.scheme import IOB1, IOB2, IOBES
+    with no_fork():
+        from seqeval.scheme import IOB1, IOB2, IOBES
 
     return {Scheme.IOB1: IOB1, Scheme.IOB2: IOB2}.get(scheme, IOBES), _TO_IOBES.get(scheme, {})
 
@@ -178,7 +181,8 @@ def _scheme_of_seqeval(scheme: Scheme) -> tuple[Any, dict[str, str]]:
 def _report_on_entities(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme, strict: bool
 ) -> tuple[dict[str, Scores], str]:
-    from seqeval.metrics import classification_report
+    with no_fork():
+        from seqeval.metrics import classification_report
 
     kind, names = _scheme_of_seqeval(scheme)
     gold_rows = [_renamed(row, names) for row in gold]
@@ -198,7 +202,8 @@ def _report_on_entities(
 
 
 def _report_on_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Scores]:
-    from sklearn.metrics import precision_recall_fscore_support
+    with no_fork():
+        from sklearn.metrics import precision_recall_fscore_support
 
     wanted = [label for row in gold for label in row]
     found = [label for row in predicted for label in row]

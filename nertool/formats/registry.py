@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, ClassVar, Literal
 
 from nertool.errors import ConfigError, CorpusError
+from nertool.forking import no_fork
 from nertool.formats.foreign import by_suffix, looks_like
 from nertool.formats.opening import read_head
 from nertool.text.document import Document
@@ -288,7 +289,8 @@ def _as_text(head: bytes) -> str | None:
 @cache
 def _built_in(name: str) -> Format:
     module, _, attribute = _BUILT_IN[name].partition(":")
-    made: Format = getattr(import_module(module), attribute)()
+    with no_fork():
+        made: Format = getattr(import_module(module), attribute)()
     return made
 
 
@@ -298,7 +300,8 @@ def _plugins() -> dict[str, Format]:
     for entry in entry_points(group=_GROUP):
         place = f"the entry point {entry.name!r} of {_GROUP}"
         try:
-            made = entry.load()()
+            with no_fork():
+                made = entry.load()()
         except Exception as problem:
             raise ConfigError(f"{place} cannot be loaded: {problem}") from problem
         if not isinstance(made, Format):

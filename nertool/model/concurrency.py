@@ -6,7 +6,8 @@ the one set here.
 
 A process that was forked (`multiprocessing` with its `fork` method) must not use more threads than one: OpenMP
 waits for the threads of its parent, which do not exist in the child. So in a forked process all limits are 1, and
-what computes outside of `threads` is marked `fork_safe`.
+what computes outside of `threads` is marked `fork_safe`. What computes is also within `no_fork()`, so that no
+process is forked meanwhile (see `nertool.forking`).
 """
 
 from __future__ import annotations
@@ -15,31 +16,35 @@ import ctypes
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import wraps
+from threading import Thread
 from typing import Any, ParamSpec, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
+from nertool.forking import forks_wait, no_fork
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 _TEAM_ELEMENTS = 1 << 15  # elements of a tensor, per thread, from which torch splits an operation
-_pool: ThreadPoolExecutor | None = None
+_helpers: ref[ThreadPoolExecutor] | None = None
 _forked = False
 
 
-def _forget_threads() -> None:
-    """Note, in a child after a fork, that the threads of the parent are gone."""
-    global _pool, _forked
-    _pool, _forked = None, True
+def _note_fork() -> None:
+    global _forked
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def forked() -> bool:
@@ -48,7 +53,7 @@ def forked() -> bool:
 
 
 def _find_function(name: str) -> Any:
-    """Find a function in the libraries that torch is linked with, or return None.
+    """Find a function in the libraries that torch is linked with, or return one that does nothing.
 
     A handle of torch's extension module covers all libraries that it depends on (not on Windows, where the
     OpenMP library is asked for by its name).
@@ -58,7 +63,7 @@ def _find_function(name: str) -> Any:
             return getattr(ctypes.CDLL(library), name)
         except (OSError, AttributeError):
             continue
-    return None
+    return int
 
 
 # Both numbers belong to the calling thread. Where a library is missing there is nothing to limit.
@@ -74,39 +79,70 @@ def threads(operation: int) -> Iterator[None]:
         operation: Threads, at least 1; a forked process uses 1 whatever is asked for.
     """
     before = torch.get_num_threads()  # also makes torch set this thread's number now, and not within the block
-    wanted = 1 if _forked else operation
-    if _set_openmp is None:
-        yield
-        return
-    _set_openmp(wanted)
-    mkl_before = _set_mkl(wanted) if _set_mkl is not None else 0
+    mkl_before: list[int] = []
     try:
+        _limit(operation, mkl_before)
         yield
-    finally:
-        _set_openmp(before)
-        if _set_mkl is not None:
-            _set_mkl(mkl_before)
+    finally:  # as in `in_inference`
+        try:
+            _set_openmp(before)
+        finally:
+            for number in mkl_before:
+                _set_mkl(number)
+
+
+def _limit(operation: int, mkl_before: list[int]) -> None:
+    """Set both numbers of this thread; append the one of MKL before to a list."""
+    wanted = 1 if _forked else operation
+    _set_openmp(wanted)
+    mkl_before.extend(map(_set_mkl, (wanted,)))  # in one operation of the interpreter: no interrupt divides it
+
+
+def in_inference(
+    function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
+) -> Result:
+    """Call a function in torch's inference mode, with one thread, while no other thread forks the process.
+
+    However the call ends, this thread's settings are as before, also after an interrupt, such as Ctrl-C. Context
+    managers written in Python cannot promise that: an interrupt may come as they begin to clean up. Here each
+    block cleans up by C functions, and interrupts come after these.
+    """
+    before = torch.get_num_threads()
+    mkl_before: list[int] = []
+    with no_fork(), torch._C._InferenceMode(True):
+        try:
+            _limit(1, mkl_before)
+            return function(*arguments, **options)
+        finally:
+            try:
+                _set_openmp(before)
+            finally:
+                for number in mkl_before:
+                    _set_mkl(number)
 
 
 def fork_safe(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Make a function use one thread in a forked process, and leave it as it is in any other.
+    """Make a function use one thread in a forked process, and let no other thread fork while it runs.
 
-    A generator function is limited while it runs, and not while its caller looks at what it yielded.
+    A generator function is limited while it runs, and not while its caller looks at what it yielded; forks are
+    the concern of what it calls.
     """
 
     @wraps(function)
     def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        if not _forked:
-            return function(*arguments, **options)
-        with threads(1):
+        with no_fork(), threads(1) if _forked else nullcontext():
             return function(*arguments, **options)
 
     @wraps(function)
     def generate(*arguments: Arguments.args, **options: Arguments.kwargs) -> Iterator[Any]:
         generator: Any = function(*arguments, **options)
-        advance, end = fork_safe(next), object()
+        end = object()
         try:
-            while (item := advance(generator, end)) is not end:
+            while True:
+                with threads(1) if _forked else nullcontext():
+                    item = next(generator, end)
+                if item is end:
+                    return
                 yield item
         finally:
             generator.close()
@@ -128,15 +164,79 @@ def denormals_as_zero() -> Iterator[None]:
     training step through `dot` attention took three times as long.
     """
     before = _flushes_denormals()
-    if not before and torch.get_num_threads() > 1:
+    try:
+        _flush_denormals(before)
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def without_denormals(
+    function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
+) -> Result:
+    """Call a function within `denormals_as_zero`; interrupts leave nothing behind, as for `in_inference`."""
+    before = _flushes_denormals()
+    try:
+        _flush_denormals(before)
+        return function(*arguments, **options)
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flush_denormals(already: bool) -> None:
+    if not already and torch.get_num_threads() > 1:
         # A new thread inherits the mode, and OpenMP keeps its threads: they start now, in the mode
         # that they shall keep.
         torch.empty(torch.get_num_threads() * _TEAM_ELEMENTS).fill_(0.0)
     torch.set_flush_denormal(True)
+
+
+def for_each(function: Callable[[Item], object], items: Iterable[Item], workers: int) -> None:
+    """Call a function with each item, on several threads: this one, and others that end before this returns.
+
+    After an exception, also an interrupt, no further item is begun, and those that were begun are waited for.
+
+    Args:
+        function: Called with an item.
+        items: In the order in which they are begun.
+        workers: How many threads.
+    """
+    shared = iter(list(items))
+    problems: list[BaseException] = []
+    stopped = False
+
+    def work() -> None:
+        nonlocal stopped
+        try:
+            for item in shared:
+                if stopped:
+                    return
+                function(item)
+        except BaseException as problem:
+            problems.append(problem)
+            stopped = True
+
+    # Within `no_fork()` nothing may wait for threads that enter it.
+    others = [] if forks_wait() else [Thread(target=work, name=f"nertool-{n}") for n in range(1, workers)]
     try:
-        yield
+        for other in others:
+            other.start()
+        work()
+    except BaseException as problem:
+        problems.append(problem)
+        stopped = True
+    for other in others:
+        while other.ident is not None and other.is_alive():
+            try:
+                other.join()
+            except BaseException as problem:  # an interrupt
+                problems.append(problem)
+                stopped = True
+    try:
+        if problems:
+            raise problems[0]
     finally:
-        torch.set_flush_denormal(before)
+        problems.clear()  # or they would keep this frame, and it them
 
 
 def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -192,11 +292,21 @@ def _call(module: nn.Module, values: Tensor) -> Callable[[], Tensor]:
     return run
 
 
+def helper_threads() -> ThreadPoolExecutor:
+    """Return the threads that `run_branches` uses besides the calling one.
+
+    They end when nobody refers to them any more.
+    """
+    global _helpers
+    pool = _helpers() if _helpers is not None else None
+    if pool is None:
+        pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")
+        _helpers = ref(pool)
+    return pool
+
+
 def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run each task on a thread of its own, the first on the calling one, in the modes of the calling thread."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="nertool-branch")
     operation, flush = torch.get_num_threads(), _flushes_denormals()
 
     def run(task: Callable[[], Result]) -> Result:
@@ -204,11 +314,11 @@ def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
             torch.set_flush_denormal(flush)
             return task()
 
-    others = [_pool.submit(run, task) for task in tasks[1:]]
+    pool = helper_threads()
+    others: list[Future[Result]] = []
     try:
-        first = tasks[0]()
-    except BaseException:
-        for other in others:
-            other.exception()  # nothing of this call may run on behind the caller's back
-        raise
-    return [first, *(other.result() for other in others)]
+        others.extend(pool.submit(run, task) for task in tasks[1:])
+        return [tasks[0](), *(other.result() for other in others)]
+    finally:
+        for other in others:  # nothing of this call may run on behind the caller's back
+            other.exception()

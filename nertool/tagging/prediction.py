@@ -7,7 +7,6 @@ however often the form occurs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from nertool.data.encoding import Table, padded, reading_order, token_indices
 from nertool.model.batch import Layout, to_tensor
-from nertool.model.concurrency import denormals_as_zero, threads
+from nertool.model.concurrency import for_each, in_inference, without_denormals
 from nertool.model.network import Network
 
 TOKENS_PER_BATCH = 2000
@@ -67,9 +66,8 @@ def device_of(network: Network) -> torch.device:
     return next(network.parameters()).device
 
 
-@torch.inference_mode()
 def form_vectors(network: Network, tables: Mapping[str, Table]) -> Tensor:
-    """Compute what context-free inputs know of forms, (forms, size), on the network's device.
+    """Compute what context-free inputs know of forms, (forms, size), on the network's device; in inference mode.
 
     Args:
         network: In evaluation mode, with context-free inputs.
@@ -78,16 +76,15 @@ def form_vectors(network: Network, tables: Mapping[str, Table]) -> Tensor:
     device = device_of(network)
     count = len(next(iter(tables.values())))
     parts = []
-    with threads(1):  # more would wait for each other
-        for start in range(0, count, _FORMS_AT_ONCE):
-            rows = np.arange(start, min(start + _FORMS_AT_ONCE, count))
-            features = {
-                name: tuple(to_tensor(values, device) for values in table.select(rows))
-                for name, table in tables.items()
-            }
-            vectors = network.form_vectors(features)
-            assert vectors is not None
-            parts.append(vectors)
+    for start in range(0, count, _FORMS_AT_ONCE):
+        rows = np.arange(start, min(start + _FORMS_AT_ONCE, count))
+        features = {
+            name: tuple(to_tensor(values, device) for values in table.select(rows))
+            for name, table in tables.items()
+        }
+        vectors = network.form_vectors(features)
+        assert vectors is not None
+        parts.append(vectors)
     return torch.cat(parts)
 
 
@@ -142,36 +139,28 @@ def predict(
         mask, indices = token_indices(lengths[batch], offsets[batch])
         layout = Layout.of(lengths[batch], device)
         places = indices[mask]
-        # Threads, inference mode and denormals belong to a thread, so each worker sets its own.
-        with threads(1), torch.inference_mode():
-            with denormals_as_zero():
-                scores = network.encode(input_vectors(network, features, mask, indices), layout)
-            best = network.decoder.best_labels(scores, layout)
-            labels[places] = best.cpu().numpy()[mask]
-            if logs or chances is not None:
-                posterior = network.decoder.posterior(scores, layout)
-                if chances is not None:
-                    chances[places] = posterior.marginals().cpu().numpy()[mask]
-                tables = posterior.path_logs(best) if logs else ()
-                for log, table in zip(logs, tables, strict=True):
-                    log[places] = table.cpu().numpy()[mask]
-            if n_best:
-                several, probable = network.decoder.best_sequences(scores, layout, n_best)
-                sequences[places] = several.cpu().numpy()[mask]
-                shares[batch] = probable.cpu().numpy()
+        vectors = input_vectors(network, features, mask, indices)
+        scores = without_denormals(network.encode, vectors, layout)
+        best = network.decoder.best_labels(scores, layout)
+        labels[places] = best.cpu().numpy()[mask]
+        if logs or chances is not None:
+            posterior = network.decoder.posterior(scores, layout)
+            if chances is not None:
+                chances[places] = posterior.marginals().cpu().numpy()[mask]
+            tables = posterior.path_logs(best) if logs else ()
+            for log, table in zip(logs, tables, strict=True):
+                log[places] = table.cpu().numpy()[mask]
+        if n_best:
+            several, probable = network.decoder.best_sequences(scores, layout, n_best)
+            sequences[places] = several.cpu().numpy()[mask]
+            shares[batch] = probable.cpu().numpy()
 
     on_cpu = device.type == "cpu"
     size = (per_batch or TOKENS_PER_BATCH) * (1 if on_cpu else _TIMES_ON_DEVICE)
     batches = list(reading_order(lengths, size))
-    # Batches side by side use the cores better than threads inside operations this small.
-    workers = min(workers if on_cpu else 1, len(batches))
-    if workers <= 1:
-        for batch in batches:
-            work(batch)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(work, batches):
-                pass
+    # Batches side by side use the cores better than threads inside operations this small. Inference mode and the
+    # like belong to a thread, so each batch sets its own.
+    for_each(lambda batch: in_inference(work, batch), batches, min(workers if on_cpu else 1, len(batches)))
     first, path, last = logs or (None, None, None)
     return Tables(labels, first, path, last, sequences, shares, chances)
 

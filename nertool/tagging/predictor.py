@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -15,8 +13,9 @@ from torch import Tensor
 
 from nertool.data.encoding import Table, token_indices
 from nertool.errors import NertoolError
+from nertool.forking import cached_property, no_fork
 from nertool.model.batch import Layout
-from nertool.model.concurrency import forked, threads
+from nertool.model.concurrency import forked, in_inference
 from nertool.model.model import Model
 from nertool.tagging.labels import Entities, LabelTables
 from nertool.tagging.prediction import (
@@ -125,7 +124,7 @@ class Predictions:
 class Predictor:
     """Labels tokens; remembers the vectors of the forms that it met, up to a number.
 
-    Several threads may share one, and so may processes that are forked.
+    Several threads may share one, and so may processes that are forked. After an interrupt it goes on as before.
 
     Args:
         model: In evaluation mode, and not to be trained while this exists.
@@ -138,7 +137,8 @@ class Predictor:
         self.model = model
         self.label_tables = LabelTables(model.labels, model.scheme)
         self._workers = torch.get_num_threads()
-        self._process = _Process()
+        self._lock = threading.RLock()
+        self._cache: _FormVectors | None = None
 
     def predict(
         self,
@@ -214,12 +214,16 @@ class Predictor:
             each.check(document)
         lengths = np.array([len(document)])
         features = self._features(list(document.tokens), np.array([0, *lengths]), [document], cut(lengths))
-        with threads(1), torch.inference_mode():
+        attention = network.attention
+
+        def weights() -> np.ndarray:
             layout = Layout.of(lengths, device_of(network))
             vectors = input_vectors(network, features, *token_indices(lengths, np.array([0])))
             states = network.encoder(vectors, layout)
-            weights: np.ndarray = network.attention.weights(states, layout)[0].cpu().numpy()
-        return weights
+            result: np.ndarray = attention.weights(states, layout)[0].cpu().numpy()
+            return result
+
+        return in_inference(weights)
 
     def _features(
         self, tokens: list[str], offsets: np.ndarray, sentences: list[Document], pieces: Pieces
@@ -244,24 +248,22 @@ class Predictor:
             places = zip(*(each.tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True)
             own = [_window(sentences[sentence], first, last) for sentence, first, last in places]
             inputs = self.model.inputs
-            tables = {name: inputs[name].encode_documents(own) for name in self.model.network.contextual}
+            with no_fork():  # it may import something
+                tables = {name: inputs[name].encode_documents(own) for name in self.model.network.contextual}
         return Features(forms, vectors, tables)
 
     def _encode(self, tokens: list[str]) -> tuple[np.ndarray, Tensor | None]:
         """Return the form of each token, (tokens,), and vectors of all forms."""
         if not self.model.network.context_free:
             return np.zeros(len(tokens), np.int32), None
-        process = self._process
-        if process.id != os.getpid():  # this is a child: another thread of the parent may have held the lock
-            process = self._process = _Process()
-        with process.lock:
+        with no_fork(), self._lock:
             # Taken out while it is worked on: an interrupt leaves none rather than one whose parts disagree.
-            cache, process.cache = process.cache, None
+            cache, self._cache = self._cache, None
             if cache is None or len(cache.forms) > FORMS_KEPT:
                 cache = _FormVectors(self.model)
             numbers = np.fromiter(map(cache.forms.__getitem__, tokens), np.int32, len(tokens))
-            vectors = cache.vectors()
-            process.cache = cache
+            vectors = in_inference(cache.vectors)
+            self._cache = cache
         return numbers, vectors
 
 
@@ -275,28 +277,18 @@ class _FormVectors:
         self._vectors: Tensor | None = None
 
     def vectors(self) -> Tensor:
-        """Return the vectors of all forms, with rows to spare at the end."""
+        """Return the vectors of all forms, with rows to spare at the end; in inference mode."""
         total = len(self.forms)
         if self._vectors is None or total > self._count:
             new = form_vectors(self._network, self.forms.drain())
-            with threads(1), torch.inference_mode():
-                if self._vectors is None or total > len(self._vectors):
-                    grown = new.new_zeros(2 * total, new.shape[1])
-                    if self._vectors is not None:
-                        grown[: self._count] = self._vectors[: self._count]
-                    self._vectors = grown
-                self._vectors[self._count : total] = new
+            if self._vectors is None or total > len(self._vectors):
+                grown = new.new_zeros(2 * total, new.shape[1])
+                if self._vectors is not None:
+                    grown[: self._count] = self._vectors[: self._count]
+                self._vectors = grown
+            self._vectors[self._count : total] = new
             self._count = total
         return self._vectors
-
-
-class _Process:
-    """What belongs to one process and does not survive a fork."""
-
-    def __init__(self) -> None:
-        self.id = os.getpid()
-        self.lock = threading.Lock()
-        self.cache: _FormVectors | None = None
 
 
 def _sentences(document: Document) -> list[Document]:

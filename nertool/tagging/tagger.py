@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nertool.errors import BundleError
+from nertool.forking import no_fork
 from nertool.model.model import Model
 from nertool.tagging.bundle import fingerprint, load_bundle, pack, unpack
 from nertool.tagging.predictor import Predictions, Predictor
@@ -230,7 +231,8 @@ class Tagger:
         """Return for each token the labels that users see with their probabilities, the most probable first."""
         names, table = predictions.label_tables.shown_shares()
         assert predictions.tables.marginals is not None
-        shares = predictions.tables.marginals @ table  # (tokens, shown labels)
+        with no_fork():  # numpy's library uses threads
+            shares = predictions.tables.marginals @ table  # (tokens, shown labels)
         result: list[dict[str, float]] = [{} for _ in shares]
         rows, columns = np.nonzero(shares >= LEAST_MARGINAL)
         values = shares[rows, columns]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
+from nertool.forking import cached_property
 from nertool.text.schemes import OUTSIDE, Scheme, Span, encode, spans
 
 UNKNOWN = ""

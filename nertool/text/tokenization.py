@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, NamedTuple
 
 from nertool.errors import ConfigError
+from nertool.forking import no_fork
 from nertool.text.document import Document
 
 STRINGS_KEPT = 50_000
@@ -41,6 +42,41 @@ def tokenize(text: str, tokenizer: Tokenizer) -> Document:
     return Document(tokens, text, tuple(offsets), tuple(starts))
 
 
+class _Pipeline(NamedTuple):
+    """What is taken of one of spaCy's pipelines.
+
+    Attributes:
+        tokenizer: From a text to a Doc.
+        by_rules: Whether it is spaCy's own.
+        stops: What ends sentences, by spaCy's numbers of strings.
+        strings: Every word that it has met.
+        most_strings: With more of them a new pipeline is built.
+    """
+
+    tokenizer: Callable[[str], Any]
+    by_rules: bool
+    stops: frozenset[int]
+    strings: Sized
+    most_strings: int
+
+    @classmethod
+    def build(cls, language: str) -> _Pipeline:
+        with no_fork():  # the first time this imports a lot
+            import spacy
+            from spacy.tokenizer import Tokenizer as RuleTokenizer
+
+            try:
+                pipeline = spacy.blank(language)
+                sentencizer: Any = pipeline.add_pipe("sentencizer")
+            except (ImportError, ValueError, AttributeError) as problem:  # the last for other modules of spaCy
+                reason = " ".join(str(problem).split())
+                raise ConfigError(f"language {language!r}: spaCy cannot tokenize it: {reason}") from None
+            strings = pipeline.vocab.strings
+            stops = frozenset(map(strings.add, sentencizer.punct_chars))
+            by_rules = isinstance(pipeline.tokenizer, RuleTokenizer)
+            return cls(pipeline.tokenizer, by_rules, stops, strings, len(strings) + STRINGS_KEPT)
+
+
 class SpacyTokenizer:
     """Tokenizes by spaCy's rules for a language, with sentences by spaCy's sentencizer. Threads may share one.
 
@@ -53,9 +89,7 @@ class SpacyTokenizer:
 
     def __init__(self, language: str) -> None:
         self.language = language
-        self._pipeline: Any = None
-        self._strings = 0
-        self._stops: frozenset[int] = frozenset()
+        self._pipeline: _Pipeline | None = None
 
     def __call__(self, text: str) -> Tokens:
         """Tokenize a text; tokens of whitespace are left out.
@@ -69,13 +103,14 @@ class SpacyTokenizer:
         ends: list[int] = []
         stopped = False  # whether the sentence has had its full stop, which quotes may follow
         for start, end in self._stretches(clean):
-            doc = self._spacy().tokenizer(clean[start:end])
+            pipeline = self._ready_pipeline()
+            doc = pipeline.tokenizer(clean[start:end])
             columns = (
                 doc.to_array(["IDX", "LENGTH", "IS_SPACE", "IS_PUNCT", "ORTH"]).reshape(len(doc), 5).T.tolist()
             )
             for place, length, space, punctuation, orth in zip(*columns, strict=True):
                 # The rule of spaCy's sentencizer, which cannot continue from one Doc to the next.
-                if orth in self._stops:
+                if orth in pipeline.stops:
                     stopped = True
                 elif stopped and not punctuation:
                     stopped = False
@@ -87,10 +122,8 @@ class SpacyTokenizer:
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield stretches that can be tokenized apart: a Doc takes much memory, and a long word much time."""
-        from spacy.tokenizer import Tokenizer as RuleTokenizer
-
         # spaCy removes prefixes and suffixes one by one, and looks at all of the rest each time.
-        long_words = isinstance(self._spacy().tokenizer, RuleTokenizer)
+        long_words = self._ready_pipeline().by_rules
         start = 0
         while start < len(text):
             end = min(start + _AT_ONCE, len(text))
@@ -108,22 +141,13 @@ class SpacyTokenizer:
                 yield position, end
             start = end
 
-    def _spacy(self) -> Any:
+    def _ready_pipeline(self) -> _Pipeline:
+        pipeline = self._pipeline
         # spaCy keeps every word it has met: a new pipeline now and then bounds the memory of an endless stream.
-        if self._pipeline is None or len(self._pipeline.vocab.strings) > self._strings + STRINGS_KEPT:
-            import spacy
-
-            try:
-                pipeline = spacy.blank(self.language)
-                sentencizer: Any = pipeline.add_pipe("sentencizer")
-            except (ImportError, ValueError, AttributeError) as problem:  # the last for other modules of spaCy
-                reason = " ".join(str(problem).split())
-                raise ConfigError(f"language {self.language!r}: spaCy cannot tokenize it: {reason}") from None
-            # Another thread may be waiting for it, so it becomes visible when it is complete.
-            self._stops = frozenset(map(pipeline.vocab.strings.add, sentencizer.punct_chars))
-            self._strings = len(pipeline.vocab.strings)
-            self._pipeline = pipeline
-        return self._pipeline
+        if pipeline is None or len(pipeline.strings) > pipeline.most_strings:
+            # Other threads, and this one after an interrupt, see a pipeline that is complete, or the one before.
+            pipeline = self._pipeline = _Pipeline.build(self.language)
+        return pipeline
 
 
 def split_whitespace(text: str) -> Tokens:

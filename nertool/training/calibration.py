@@ -13,6 +13,7 @@ from torch import Tensor
 from nertool.data.corpus import Split
 from nertool.data.encoding import EncodedCorpus, reading_order
 from nertool.evaluation.scores import calibration_error
+from nertool.forking import no_fork
 from nertool.model.batch import Batch, Layout
 from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
@@ -53,9 +54,11 @@ def calibrate(model: Model, validation: Split, test: Split | None) -> Calibratio
     """
     splits = {"validation": validation} | ({} if test is None else {"test": test})
     temperature = model.network.decoder.temperature
-    temperature.fill_(1.0)
+    with no_fork():
+        temperature.fill_(1.0)
     before = {name: _error(model, split) for name, split in splits.items()}
-    temperature.fill_(fit_temperature(model, validation))
+    with no_fork():
+        temperature.fill_(fit_temperature(model, validation))
     return Calibration(float(temperature), before, {name: _error(model, split) for name, split in splits.items()})
 
 

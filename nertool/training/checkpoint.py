@@ -26,6 +26,7 @@ from nertool.config.files import remove_files, sync_folder
 from nertool.config.loading import flow, in_force
 from nertool.config.schema import TrainingConfig
 from nertool.errors import BundleError, NertoolError
+from nertool.model.concurrency import fork_safe
 from nertool.model.model import Model
 from nertool.tagging.bundle import WEIGHTS, load_bundle, save_bundle, training_digest
 from nertool.tagging.tensorfile import DIGEST, check_digest, read_tensors, read_texts, write_tensors
@@ -109,6 +110,7 @@ class Checkpoint:
         """Say whether there is a state to go on from."""
         return self._path.exists()
 
+    @fork_safe
     def load(self) -> list[Epoch]:
         """Restore the state of a training.
 
@@ -156,6 +158,7 @@ class Checkpoint:
         save_bundle(model, self._folder)
         self._vouched = read_texts(self._folder / WEIGHTS, _LARGEST_HEADER)[DIGEST]
 
+    @fork_safe
     def save(self, epochs: Sequence[Epoch]) -> None:
         """Write the state of the training after an epoch.
 

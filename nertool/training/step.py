@@ -9,8 +9,9 @@ import torch
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import Arrays
+from nertool.forking import no_fork
 from nertool.model.batch import Batch
-from nertool.model.concurrency import denormals_as_zero, fork_safe, threads
+from nertool.model.concurrency import denormals_as_zero, fork_safe, helper_threads, threads
 from nertool.model.network import Network
 from nertool.training.optimization import Optimization
 
@@ -45,6 +46,7 @@ class Learner:
         # Two directions run on a thread each; cores beyond these work inside the operations.
         self._operation_threads = max(1, self.threads // getattr(network.encoder, "branches", 1))
         network.encoder.concurrent = self.threads > 1
+        self._helpers = helper_threads() if self.threads > 1 else None  # they end with this
         self._pending = 0
         self._shows_averages = False
 
@@ -68,7 +70,7 @@ class Learner:
         sentences = len(arrays.lengths)
         total = self._pending + sentences
         try:
-            with threads(self._operation_threads), denormals_as_zero():
+            with no_fork(), threads(self._operation_threads), denormals_as_zero():
                 loss = self.network.loss(Batch.of(arrays, self._device))
                 if not self._pending:
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -98,7 +100,7 @@ class Learner:
         self.resume()
         self.optimization.set_rate(rate)
         try:
-            with threads(self._operation_threads), denormals_as_zero():
+            with no_fork(), threads(self._operation_threads), denormals_as_zero():
                 return self.optimization.step()
         except BaseException:
             self._drop()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 
 from nertool.data.corpus import Split
 from nertool.data.encoding import EncodedCorpus, reading_order
 from nertool.evaluation.scores import Evaluation, evaluate
+from nertool.forking import cached_property, no_fork
 from nertool.model.batch import Batch
 from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
@@ -45,10 +45,10 @@ class Validation:
             return None
         network, total = self._model.network, 0.0
         device = next(network.parameters()).device
-        with torch.no_grad():
-            for indices in reading_order(self._encoded.lengths, _TOKENS_PER_BATCH):
-                batch = Batch.of(self._encoded.batch(indices), device)
-                total += float(network.loss(batch)) * len(indices)
+        for indices in reading_order(self._encoded.lengths, _TOKENS_PER_BATCH):
+            batch = self._encoded.batch(indices)
+            with no_fork(), torch.no_grad():
+                total += float(network.loss(Batch.of(batch, device))) * len(indices)
         mean = total / len(self._encoded)
         return mean if math.isfinite(mean) else None
 
