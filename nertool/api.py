@@ -150,6 +150,7 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
 
     Raises:
         NertoolError: There is no such model, the data is not labelled, or its labels do not fit the model.
+        TypeError: It is neither a path nor documents, or there is no model.
     """
     with no_fork():
         from nertool.config.files import find
@@ -246,7 +247,21 @@ def _load_model(model: AnyModel) -> Model:
 
     if isinstance(model, str | Path):
         return load_bundle(Path(model))
-    return model if isinstance(model, Model) else model.model
+    loaded = getattr(model, "model", model)
+    if not isinstance(loaded, Model):
+        raise TypeError(f"expected a model: a run directory or a Tagger, and got {type(model).__name__}")
+    return loaded
+
+
+def _sentences(documents: Iterable[Document]) -> Iterator[Document]:
+    from nertool.text.document import Document
+
+    if not isinstance(documents, Iterable):
+        raise TypeError(f"expected data: a path or labelled documents, and got {type(documents).__name__}")
+    for document in documents:
+        if not isinstance(document, Document):
+            raise TypeError(f"expected a Document, and got {type(document).__name__}")
+        yield from document.sentences()
 
 
 def _labelled_sentences(documents: Iterable[Document], model: Model) -> tuple[list[Document], list[list[str]]]:
@@ -256,7 +271,7 @@ def _labelled_sentences(documents: Iterable[Document], model: Model) -> tuple[li
     from nertool.text.schemes import convert
 
     sentences, gold = [], []
-    for sentence in (sentence for document in documents for sentence in document.sentences()):
+    for sentence in _sentences(documents):
         if sentence.labels is None or sentence.scheme is None or UNKNOWN in sentence.labels:
             raise CorpusError(f"a sentence has no labels, or not for all of its tokens: {sentence.text[:60]!r}")
         try:

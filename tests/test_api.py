@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,23 @@ ROOT = Path(__file__).parent.parent
 LEAST = ["training.epochs=1"]
 
 
-def test_every_example_runs(tmp_path, monkeypatch):
+def test_every_example_of_the_package_runs(tmp_path, monkeypatch):
     shutil.copytree(
         ROOT / "corpora" / "demo", tmp_path / "corpora" / "demo", ignore=shutil.ignore_patterns("source")
     )
     monkeypatch.chdir(tmp_path)
-    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    tests = {test.name: test for test in finder.find(api) if test.examples}
-    names = [f"nertool.api.{name}" for name in ("train", "evaluate", "read", "read_corpus")]
-    assert sorted(tests) == sorted(names)
-    for name in names:  # in this order: `evaluate` uses what `train` made
-        runner.run(tests[name])
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    package = Path(nertool.__file__).parent
+    tests = []
+    for path in sorted(package.rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+            tests += [test for test in finder.find(import_module(name)) if test.examples]
+    names = {test.name.rpartition(".")[2] for test in tests}
+    assert names >= {*nertool.__all__} - {"Entity", "NertoolError", "Result"}
+    # First the example that makes the model of others.
+    for test in sorted(tests, key=lambda test: test.name != "nertool.api.train"):
+        runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
 
 
@@ -143,3 +150,18 @@ def test_reading_any_format(tmp_path, trained_run):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(nertool.NertoolError):
         list(nertool.read(tmp_path / "nothing.txt"))
+
+
+def test_what_is_no_model_and_no_data_is_told(trained_run):
+    for model in (None, 5, Path):
+        with pytest.raises(TypeError, match="expected a model: a run directory or a Tagger"):
+            nertool.evaluate(model, [])
+    for data, message in ((None, "a path or labelled documents"), (5, "labelled documents"), ([1], "a Document")):
+        with pytest.raises(TypeError, match=f"expected .*{message}, and got "):
+            nertool.evaluate(trained_run, data)
+
+
+def test_a_corpus_is_shown_in_a_few_lines(tiny_yaml):
+    corpus = nertool.read_corpus(tiny_yaml)
+    assert len(repr(corpus)) < 2000
+    assert "tokens=" in repr(corpus.train.documents) and "PER" not in repr(corpus)

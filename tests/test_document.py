@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertool.text import document as module
 from nertool.text.document import UNKNOWN, Document, Origin, join
 from nertool.text.schemes import Scheme, Span
 
@@ -28,10 +25,6 @@ def document() -> Document:
         id="x",
         origin=Origin("file", "line", (3, 9)),
     )
-
-
-def test_the_example():
-    assert doctest.testmod(module).failed == 0
 
 
 def test_entities_follow_from_the_labels(document):

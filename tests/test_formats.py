@@ -378,7 +378,7 @@ class TestCommands:
         done = CliRunner().invoke(list_formats)
         assert done.exit_code == 0
         for name in formats():
-            assert f" {name} " in done.output
+            assert f"\n{name} " in "\n" + done.output
 
     def test_convert_and_check_name_what_they_cannot_read(self, tmp_path):
         path = put(tmp_path, "a.csv", table(",", "Kind"))

@@ -34,7 +34,9 @@ _LANGUAGE = click.option(
 @click.argument("target", metavar="OUT")
 @click.option("--from", "reader", type=FormatName(), help="Format of IN.  [default: detected]")
 @click.option("--to", "writer", type=FormatName(writes=True), help="Format of OUT.  [default: by its name]")
-@click.option("--scheme", type=click.Choice([*_SCHEMES, "IO", "plain"]), help="Label scheme of IN.  [default: detected]")
+@click.option(
+    "--scheme", type=click.Choice([*_SCHEMES, "IO", "plain"]), help="Label scheme of IN.  [default: detected]"
+)
 @click.option("--to-scheme", type=click.Choice(_SCHEMES), default="IOB2", show_default=True, help="That of OUT.")
 @_LANGUAGE
 @click.option(
@@ -59,9 +61,10 @@ def convert(
     allow_empty: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Convert labelled text from one format to another (see `nertool formats`).
+    """Convert labelled text from one format to another.
 
-    Entities that do not fit are listed, each with its place; everything else is written, and the exit code is 1.
+    `nertool formats` lists the formats. Entities that do not fit are listed, each with its place; everything
+    else is written, and the exit code is 1.
     """
     from nertool.config.files import find
     from nertool.data.corpus import read_options
@@ -113,10 +116,11 @@ def convert(
 @_SET
 @explains_errors
 def check(data: tuple[str, ...], form: str | None, language: str, overrides: tuple[str, ...]) -> None:
-    """Check a corpus: counts, label errors, duplicates, entities that training never saw.
+    """Check a corpus for label errors, duplicates and more.
 
-    DATA is a config, or files, of which the first is the training split. The exit code is 1 if a label is
-    wrong or a file cannot be read.
+    Prints counts, wrong labels, sentences that occur twice and entities that training never saw. DATA is a
+    config, or files, of which the first is the training split. The exit code is 1 if a label is wrong or a file
+    cannot be read.
     """
     from nertool.config.files import find_all
     from nertool.config.loading import find_config, load_config, locate_files

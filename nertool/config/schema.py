@@ -696,7 +696,13 @@ InputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Config(Section):
-    """A whole run: what to read, what to build, how to train it."""
+    """A whole run: what to read, what to build, how to train it.
+
+    >>> import nertool
+    >>> config = nertool.Config(corpus={"train": "train.txt"}, training={"optimizer": "adam"})
+    >>> list(config.inputs), config.model.encoder.hidden, config.training.optimizer.kind
+    (['words', 'characters'], 200, 'adam')
+    """
 
     language: str = Field(
         "en", pattern="^[a-z]{2,3}$", description="language of the tokenizer for raw text (a spaCy code)"

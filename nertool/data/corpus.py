@@ -39,7 +39,7 @@ class Split:
         report: What the reader left out or changed.
     """
 
-    documents: list[Document]
+    documents: list[Document] = field(repr=False)
     scheme: Scheme
     label_scheme: Scheme
     strays: int = 0

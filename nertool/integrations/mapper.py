@@ -27,6 +27,12 @@ class Mapper:
     The new columns are `labels`, as strings; `entities`, each with start, end, label, text and score; and for
     texts `tokens`. Offsets count characters of a text, or tokens where these were given; the end is exclusive.
 
+    >>> import nertool
+    >>> mapper = nertool.Mapper("runs/small", text="report")  # the model of `nertool.train`
+    >>> batch = mapper({"report": ["Ada lives in London.", "She likes it."]})
+    >>> list(batch), batch["tokens"][1]
+    (['tokens', 'labels', 'entities'], ['She', 'likes', 'it', '.'])
+
     Args:
         folder: The run directory of a model.
         tokens: The column to tag, which holds lists of tokens, each list a sentence.
@@ -94,7 +100,8 @@ class Mapper:
     def _tag(self, names: list[str], values: Any) -> dict[str, list[Any]]:
         if self.column not in names:
             raise CorpusError(
-                f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}"
+                f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}. Name "
+                "one that holds lists of tokens with tokens=..., or one that holds texts with text=..."
             )
         rows = self._checked(values())
         self._refuse_overwriting(names)

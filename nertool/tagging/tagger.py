@@ -31,9 +31,15 @@ class Tagger:
     threads may share a tagger. It can be pickled: a loaded one as the name of its folder, which must still hold
     the same model where the tagger is unpickled, any other one as the bytes of its model.
 
-    >>> tagger = Tagger.load("runs/demo")  # doctest: +SKIP
-    >>> [(entity.text, entity.label) for entity in tagger("Ada Moreau left Lisbon.").entities]  # doctest: +SKIP
-    [('Ada Moreau', 'PER'), ('Lisbon', 'LOC')]
+    >>> import nertool
+    >>> tagger = nertool.Tagger.load("runs/small")  # the model of `nertool.train`
+    >>> document = tagger("Ada lives in London. She likes it.")
+    >>> document.tokens[3], document.offsets[3], len(document.sentence_starts)
+    ('London', (13, 19), 2)
+    >>> all(0.0 <= entity.score <= 1.0 for entity in document.entities)
+    True
+    >>> [document.text for document in tagger.pipe(["Ada lives in London.", "She likes it."])]
+    ['Ada lives in London.', 'She likes it.']
 
     Args:
         model: As `load_bundle` reads it.

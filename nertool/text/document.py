@@ -14,6 +14,7 @@ UNKNOWN = ""
 """Stands in `Document.labels` for the label of a token that nobody has labelled."""
 
 Offsets = tuple[tuple[int, int], ...]
+_SHOWN = 60  # characters of a text
 
 
 class Origin(NamedTuple):
@@ -81,7 +82,7 @@ class Alternative:
     entities: list[tuple[int, int, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Document:
     """Text with tokens, and what is known about them. Immutable.
 
@@ -95,6 +96,8 @@ class Document:
     'Ada lives in London'
     >>> [(entity.text, entity.label, entity.start) for entity in document.entities]
     [('Ada', 'PER', 0), ('London', 'LOC', 13)]
+    >>> document
+    <Document 'Ada lives in London' tokens=4 sentences=1 entities=2>
 
     Attributes:
         tokens: As written.
@@ -166,6 +169,17 @@ class Document:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        """Show how the text begins, and counts; all of a document would fill pages."""
+        text = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + "…"
+        parts = [repr(text), f"tokens={len(self.tokens)}", f"sentences={len(self.sentence_starts)}"]
+        parts.append("labels=None" if self.labels is None else f"entities={len(self.spans)}")
+        if self.columns:
+            parts.append(f"columns={list(self.columns)}")
+        if self.id is not None:
+            parts.append(f"id={self.id!r}")
+        return f"<Document {' '.join(parts)}>"
 
     @cached_property
     def text(self) -> str:

@@ -55,13 +55,16 @@ def _counts(splits: Mapping[str, Split]) -> Table:
 
 
 def show_formats(console: Console, formats: Mapping[str, Format]) -> None:
-    """Print a table of formats."""
-    table = Table()
-    for column in ("name", "suffixes", "read, write", "holds"):
-        table.add_column(column, overflow="fold")
+    """Print what each format is, and what it can hold."""
+    table = Table.grid(padding=(0, 2, 0, 0))
     for name, each in formats.items():
-        can = [word for word, able in (("read", each.readable), ("write", each.writable)) if able]
-        what = f"{each.description}\n[dim]{', '.join(sorted(each.holds))}[/]"
-        table.add_row(escape(name), " ".join(each.suffixes), ", ".join(can), what)
-    console.print(table)
-    console.print("A format is detected from the name and the content of a file.", highlight=False)
+        can = " and ".join(word for word, able in (("read", each.readable), ("write", each.writable)) if able)
+        suffixes = f"suffixes {' '.join(each.suffixes)}; " if each.suffixes else ""
+        what = f"{escape(each.description)}\n[dim]{escape(suffixes)}holds {', '.join(sorted(each.holds))}[/]"
+        table.add_row(f"[bold]{escape(name)}[/]", can, what)
+    console.print(table, highlight=False)
+    console.print(
+        "\nA format is detected from the name and the content of a file. These names are for --from and --to, and "
+        "for corpus.format in a config.",
+        highlight=False,
+    )

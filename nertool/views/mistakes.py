@@ -60,7 +60,7 @@ def show_findings(console: Console, findings: Findings, title: str) -> None:
 
 
 def _outcomes(findings: Findings, title: str) -> Table:
-    table = Table(title=escape(visible(title)), title_justify="left")
+    table = Table(title=escape(visible(title)), title_justify="left", show_edge=False)  # 80 columns hold it
     heads, rows = wording.outcome_table(findings)
     table.add_column("tag" if findings.plain_tags else "type", overflow="fold")
     for head in heads:

@@ -110,8 +110,8 @@ class Column(Input):
         names = ", ".join(map(repr, sorted(document.columns))) or "none"
         raise CorpusError(
             f"{place}there is no column {column}, which the model needs for its input {self.name!r} (further "
-            f"columns of this text: {names}). Give text that has the column: name the columns of files with "
-            f"corpus.columns, and those of a Document with columns={{{column}: ...}}",
+            f"columns of this text: {names}). Give a file of a format that has columns, such as --from "
+            f"conll, with their names in corpus.columns, or a Document with columns={{{column}: ...}}",
             path,
             line,
         )
