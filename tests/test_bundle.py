@@ -329,10 +329,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown setting": (change_config("dropout: 0.1", "dropuot: 0.1"), r"dropuot: no such setting"),
     "other architecture": (change_settings("hidden: 12", "hidden: 13"), r"encoder\.\S+: shape"),
-    "absurd size": (change_settings("hidden: 12", "hidden: 1000000"), r"encoder\.\S+: shape"),
+    "absurd size": (change_settings("hidden: 12", "hidden: 60000"), r"encoder\.\S+: shape"),
     "size beyond all bounds": (
-        change_settings("hidden: 12", "hidden: 1000000000000000000"),
-        r"no possible network",
+        change_config("hidden: 12", "hidden: 1000000000000000000"),
+        r"hidden: input should be less than or equal to 65536",
     ),
     "other size than trained with": (
         change_config("hidden: 12", "hidden: 13"),

@@ -34,6 +34,7 @@ from nertool.tagging import tagger as tagger_module
 from nertool.tagging.bundle import FILES, load_bundle
 from nertool.tagging.tagger import Tagger
 from nertool.text.document import Document
+from nertool.text.schemes import Span
 from nertool.training import preparation
 from nertool.training import run as run_module
 from nertool.training.optimization import Optimization
@@ -1125,8 +1126,10 @@ class TestModelFolder:
 class TestOnPaper:
     """What the commands print, where the streams of this test cannot show it."""
 
-    def test_colours_on_a_terminal(self, tagger):
-        tagged = tagger.tag("Babbage lived in [b] London .")
+    def test_colours_on_a_terminal(self):
+        tagged = Document.from_spans(
+            "Babbage lived in [b] London .".split(), [Span(0, 1, "PER"), Span(4, 5, "LOC")]
+        )
         target = StringIO()
         Console(file=target, force_terminal=True, color_system="truecolor", width=20, highlight=False).print(
             coloured(tagged), soft_wrap=True
