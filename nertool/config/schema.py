@@ -11,7 +11,6 @@ that is not built in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,10 +29,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nertool.config.patterns import compile_pattern
 from nertool.errors import ConfigError
+from nertool.forking import no_fork
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Size = Annotated[int, Field(strict=True, ge=1)]
+# Bounds that no sensible setting reaches: beyond them memory ends, or threads cannot be made.
+Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+Epochs = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+Number = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Dilation = Annotated[int, Field(strict=True, ge=1, le=64)]
 
 READ_BY_SPACY = "(read by spaCy)"  # corpus.train of a model that the spaCy component trained
@@ -86,7 +90,8 @@ def plugins(group: str) -> tuple[type[Any], ...]:
     classes: list[type[Any]] = []
     for entry in entry_points(group=group):
         try:
-            loaded = entry.load()
+            with no_fork():
+                loaded = entry.load()
             kind_names(loaded.Config)
         except Exception as problem:
             raise ConfigError(
@@ -203,7 +208,11 @@ class CorpusConfig(Section):
     train: str | None = Field(None, description="file of labelled sentences to learn from")
     validation: str | None = Field(None, description="file that chooses the best epoch")
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.1, description="share of the training sentences, its last ones, for validation where no file is given"
+        0.1, description="share of the training sentences for validation where no file is given"
+    )
+    held_out_by: Literal["last", "shuffled"] = Field(
+        "last",
+        description="which sentences these are: the last ones; shuffled: at random, each type in both parts",
     )
     test: str | None = Field(None, description="file scored once, when training has ended")
     format: str | None = Field(
@@ -269,15 +278,12 @@ class CorpusConfig(Section):
     @classmethod
     def _strip_is_a_pattern(cls, strip: str | None) -> str | None:
         if strip is not None:
-            try:
-                re.compile(strip)
-            except re.error as problem:
-                raise ValueError(f"not a regular expression: {problem}") from None
+            compile_pattern(strip)
         return strip
 
     def idle(self) -> set[str]:
         """Return the settings that have no effect, because of the values of others."""
-        return ({"held_out"} if self.validation is not None else set()) | (
+        return ({"held_out", "held_out_by"} if self.validation is not None else set()) | (
             {"config", "revision"} if self.hub is None else set()
         )
 
@@ -326,10 +332,10 @@ class WordsConfig(Section):
         (), description="files of pretrained vectors (GloVe or word2vec); several are concatenated"
     )
     dimensions: Size | None = Field(None, description="size of a word vector where no file is given; none: 100")
-    minimum_count: Size = Field(
+    minimum_count: Number = Field(
         1, description="training words rarer than this, and without a pretrained vector, are unknown words"
     )
-    extra_rows: Annotated[int, Field(strict=True, ge=0)] = Field(
+    extra_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = Field(
         100_000, description="how many pretrained words outside the training split keep their vectors"
     )
     dropout: Fraction = Field(0.0, description="share of tokens whose word is hidden during training")
@@ -384,7 +390,7 @@ class ColumnConfig(Section):
     kind: Literal["column"] = Field("column", description="a further column of the corpus, such as pos or chunk")
     column: str = Field(description="name of the column (see corpus.columns)")
     dimensions: Size = Field(20, description="size of a value's vector")
-    minimum_count: Size = Field(1, description="values rarer than this in the training split are unknown values")
+    minimum_count: Number = Field(1, description="values rarer than this in the training split are unknown values")
     dropout: Fraction = Field(0.0, description="share of tokens whose value is hidden during training")
 
 
@@ -569,7 +575,9 @@ class StepConfig(Section):
     kind: Literal["step", "plateau"] = Field(
         description="reduce the rate every few epochs; plateau: after a few epochs without a better F1"
     )
-    reduce_every: Size = Field(5, description="epochs between reductions; plateau: without a better F1 before one")
+    reduce_every: Epochs = Field(
+        5, description="epochs between reductions; plateau: without a better F1 before one"
+    )
     reduce_by: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5, description="what a reduction multiplies the learning rate by"
     )
@@ -639,9 +647,11 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
         1, description="same seed, same machine: same model"
     )
-    epochs: Size = Field(50, description="passes over the training split, at most")
-    patience: Size = Field(10, description="epochs without a better validation F1 before training ends")
-    batch_size: Size = Field(10, description="sentences in a batch")
+    epochs: Epochs = Field(50, description="passes over the training split, at most")
+    patience: Epochs = Field(10, description="epochs without a better validation F1 before training ends")
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
+        10, description="sentences in a batch"
+    )
     optimizer: OptimizerConfig = Field({"kind": "sgd"}, description="update rule")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         0.015, description="largest step size: where a schedule starts, or the peak of one_cycle"
@@ -656,7 +666,7 @@ class TrainingConfig(Section):
     averaging: Fraction = Field(
         0.0, description="decay per step of an exponential moving average of the weights; 0: none"
     )
-    threads: Annotated[int, Field(strict=True, ge=0)] = Field(
+    threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"
     )
 
