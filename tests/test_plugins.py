@@ -15,6 +15,11 @@ from conftest import write_tiny
 from nertool.config.loading import dump_config, load_config, locate_files, parse_config
 from nertool.config.schema import plugins
 from nertool.errors import ConfigError
+from nertool.model.dropout import Dropout, Noise
+from nertool.model.encoders import build_encoder
+from nertool.model.encoders.convolutional import ConvolutionalEncoder
+from nertool.model.inputs import input_class
+from nertool.model.inputs.words import Words
 
 SMALLEST = {"corpus": {"train": "train.txt"}}
 PLUGIN = '''
@@ -205,9 +210,13 @@ class TestConfig:
             parse_config({**SMALLEST, "inputs": {"length": {}}})
 
     def test_nothing_is_loaded_that_no_config_names(self, installed):
-        installed(entries="[nertool.encoders]\nsum = broken_plugin:Sum\n", code="1 / 0\n", name="broken_plugin")
+        entries = "[nertool.encoders]\nsum = broken_plugin:Sum\n[nertool.inputs]\nlength = broken_plugin:Length\n"
+        installed(entries=entries, code="1 / 0\n", name="broken_plugin")
         config = parse_config({**SMALLEST, "model": {"encoder": "cnn"}})
         dump_config(config)
+        assert input_class(config.inputs["words"]) is Words
+        encoder = build_encoder(config.model.encoder, 5, Dropout(0.0, Noise(0)))
+        assert type(encoder) is ConvolutionalEncoder
         assert "broken_plugin" not in sys.modules
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import Tensor
 
-from nertool.config.schema import NoEncoderConfig
+from nertool.config.schema import NoEncoderConfig, plugins
 from nertool.model.batch import Layout
 from nertool.model.dropout import Dropout
 from nertool.model.encoders.base import Encoder
@@ -40,6 +39,7 @@ def build_encoder(config: Any, inputs: int, dropout: Dropout) -> Encoder:
         inputs: Size of the input vectors.
         dropout: Between layers or iterations.
     """
-    others = (point.load() for point in entry_points(group="nertool.encoders"))
-    classes: list[type[Encoder]] = [*BUILT_IN, *others]
-    return next(each for each in classes if type(config) is each.Config)(config, inputs, dropout)
+    classes = BUILT_IN
+    if type(config) not in {each.Config for each in BUILT_IN}:
+        classes = plugins("nertool.encoders")
+    return next(each for each in classes if each.Config is type(config))(config, inputs, dropout)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
+from nertool.config.schema import plugins
 from nertool.model.inputs.base import Input
 from nertool.model.inputs.case import Case
 from nertool.model.inputs.characters import ConvolvedCharacters, RecurrentCharacters
@@ -21,6 +21,7 @@ def input_class(entry: Any) -> type[Input]:
     Args:
         entry: An instance of a config class, of this package or of one with the entry point `nertool.inputs`.
     """
-    others = (point.load() for point in entry_points(group="nertool.inputs"))
-    classes: list[type[Input]] = [*BUILT_IN, *others]
-    return next(each for each in classes if type(entry) is each.Config)
+    classes = BUILT_IN
+    if type(entry) not in {each.Config for each in BUILT_IN}:
+        classes = plugins("nertool.inputs")
+    return next(each for each in classes if each.Config is type(entry))
