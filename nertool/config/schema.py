@@ -648,7 +648,10 @@ class TrainingConfig(Section):
         1, description="same seed, same machine: same model"
     )
     epochs: Epochs = Field(50, description="passes over the training split, at most")
-    patience: Epochs = Field(10, description="epochs without a better validation F1 before training ends")
+    patience: Epochs = Field(
+        10,
+        description="epochs without a better validation F1, or an equal one and a lower loss, before the end",
+    )
     batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
         10, description="sentences in a batch"
     )

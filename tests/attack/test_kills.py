@@ -1,8 +1,8 @@
 """Trainings killed before every file operation: nothing is lost, and nobody vouches for what is not there.
 
 After each kill the folder holds a model that loads and fits its results, or is refused clearly; `--resume` ends
-with the bits of an undisturbed training, or is refused because the folder still holds a training of other settings,
-and then what the refusal offers is true. See `kills.py`, which does it.
+with the bits of an undisturbed training, or is refused because the folder still holds a training of other
+settings, and then what the refusal offers is true. See `kills.py`, which does it.
 """
 
 from __future__ import annotations
