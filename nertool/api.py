@@ -2,7 +2,7 @@
 
 | name | what it does |
 | --- | --- |
-| `train(config)` | train a model; returns a `Result` with scores and a `Tagger` |
+| `train(data or config)` | train a model; returns a `Result` with scores and a `Tagger` |
 | `Tagger.load(folder)` | load a model; `tagger(text)` returns a `Document` with entities |
 | `evaluate(model, data)` | score a model on labelled data |
 | `read(path)` | read documents from a file in any format |
@@ -18,7 +18,7 @@ The examples run in a folder that holds the demonstration corpus as `corpora/dem
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -63,9 +63,17 @@ class Result:
 
 
 def train(
-    config: AnyConfig, output: str | Path | None = None, resume: bool = False, progress: bool = False
+    config: AnyConfig,
+    output: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    *,
+    validation: str | None = None,
+    test: str | None = None,
+    vectors: Sequence[str] = (),
+    language: str | None = None,
 ) -> Result:
-    """Train a model.
+    """Train a model on a data file, or as a config says.
 
     >>> import nertool
     >>> result = nertool.train(
@@ -90,20 +98,28 @@ def train(
     ('Ada', 'lives', 'in', 'London', '.')
 
     Args:
-        config: The path of a YAML file, the name of a config that ships with nertool, a dictionary, or a `Config`.
+        config: A file or folder of labelled text in any format, for whose size settings are chosen; or the path of
+            a YAML file, the name of a config that ships with nertool, a dictionary, or a `Config`.
         output: The run directory. None: a new folder in `runs`, named after the config's file, else `model`.
         resume: Whether to go on where a training of this config in `output` was stopped, if one was. It ends with
             the same bits as if it had not been stopped. One that has ended goes on if more epochs are asked for.
         progress: Whether to print progress and scores.
+        validation: A file that chooses the best epoch.
+        test: A file that is scored once, at the end.
+        vectors: Files of pretrained word vectors.
+        language: Of the text, a spaCy code.
 
     Raises:
         NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
     """
     with no_fork():
+        from nertool.data.recipe import overrides_of
         from nertool.training.folders import run_folder
         from nertool.training.run import run
 
-    settings, name = _load_config(config)
+    settings, name = _load_config(
+        config, overrides_of(validation, test, [vectors] if isinstance(vectors, str) else vectors, language)
+    )
     if output is None and resume:
         raise NertoolError("resume: name the run directory of the training that was stopped as output")
     last: list[Any] = []
@@ -114,15 +130,15 @@ def train(
                 last[:] = [record]
                 yield record
 
-    with run_folder(name) if output is None else nullcontext(Path(output)) as folder:
-        with closing(records(folder)) as running:
-            if progress:
-                from nertool.views.console import new_console
-                from nertool.views.training import Watcher
+    place = run_folder(name) if output is None else nullcontext(Path(output))
+    with place as folder, closing(records(folder)) as running:
+        if progress:
+            from nertool.views.console import new_console
+            from nertool.views.training import Watcher
 
-                Watcher(new_console(), folder).watch(running)
-            else:
-                deque(running, maxlen=0)
+            Watcher(new_console(), folder).watch(running)
+        else:
+            deque(running, maxlen=0)
     (finished,) = last
     scores = {"validation": finished.best.validation}
     if finished.test is not None:
@@ -227,17 +243,18 @@ def read_corpus(config: AnyConfig) -> Corpus:
     return read_splits(settings.corpus, tokenizer=SpacyTokenizer(settings.language))
 
 
-def _load_config(config: AnyConfig) -> tuple[Config, str]:
+def _load_config(config: AnyConfig, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     """Return a config with the paths of its files, and a name for its runs."""
     with no_fork():
-        from nertool.config.loading import find_config, load_config, locate_files, parse_config
+        from nertool.config.loading import locate_files, override, parse_config
         from nertool.config.schema import Config
+        from nertool.data.recipe import open_config
 
     if isinstance(config, str | Path):
-        source = find_config(str(config))
-        return locate_files(load_config(source), source), source.stem
+        recipe = open_config(str(config), overrides)
+        return recipe.config, recipe.name
     checked = config if isinstance(config, Config) else parse_config(config)
-    return locate_files(checked, None), "model"
+    return locate_files(override(checked, overrides) if overrides else checked, None), "model"
 
 
 def _load_model(model: AnyModel) -> Model:

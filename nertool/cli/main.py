@@ -20,6 +20,7 @@ from nertool.cli.common import (
 )
 from nertool.cli.data import check, convert, list_formats
 from nertool.cli.door import Door, explains_errors, say
+from nertool.cli.init import data_options, init
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.tag import tag
 from nertool.errors import DivergenceError, NertoolError
@@ -40,11 +41,13 @@ def main() -> None:
 
 @main.command(
     epilog=examples(
-        "nertool train demo.yaml", "nertool train conll03.yaml --set training.epochs=20 --output runs/short"
+        "nertool train mine.jsonl --vectors glove.6B.100d.txt",
+        "nertool train demo.yaml",
+        "nertool train conll03.yaml --set training.epochs=20 --output runs/short",
     )
 )
-@click.argument("config")
-@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the config.")
+@click.argument("config", metavar="DATA|CONFIG")
+@data_options
 @click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
 @click.option(
@@ -53,37 +56,53 @@ def main() -> None:
     help="Go on with the newest run of this config that was stopped, else with one that has ended.",
 )
 @explains_errors
-def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int | None, resume: bool) -> None:
-    """Train a model as CONFIG says.
+def train(
+    config: str,
+    validation: str | None,
+    test: str | None,
+    vectors: tuple[str, ...],
+    language: str | None,
+    overrides: tuple[str, ...],
+    output: str | None,
+    seed: int | None,
+    resume: bool,
+) -> None:
+    """Train a model on DATA, or as CONFIG says.
 
+    DATA is a file or folder of labelled text in any format. Settings are chosen by its size; --set replaces one.
     CONFIG is a YAML file, or the name of a config that ships with nertool.
 
     The run directory is the model. Each run gets its own: runs/demo, then runs/demo-2, and so on; runs/latest
     points to the newest. With --output, a model in that directory is replaced.
     """
-    from nertool.config.loading import find_config, load_config, locate_files
+    from nertool.data.recipe import open_config, overrides_of
     from nertool.training.folders import run_folder, stopped_run
 
-    path = find_config(config)
+    named = [*overrides_of(validation, test, vectors, language), *overrides]
     if seed is not None:
-        overrides = (*overrides, f"training.seed={seed}")
-    settings = locate_files(load_config(path, overrides), path)
+        named.append(f"training.seed={seed}")
+    recipe = open_config(config, named)
+    settings, name = recipe.config, recipe.name
     with contextlib.ExitStack() as stack:
         if output is not None:
             folder = Path(output)
-        elif RUNS / path.stem == LATEST:
+        elif RUNS / name == LATEST:
             raise NertoolError(
-                f"{path.name}: {LATEST} is the link to the newest run; name another folder with --output"
+                f"{Path(config).name}: {LATEST} is the link to the newest run; name another folder with --output"
             )
         else:
-            stopped = stopped_run(path.stem) if resume else None
+            stopped = stopped_run(name) if resume else None
             if resume and stopped is None:
-                say(f"there is no run of {path.name} to go on with: a new one begins")
-            folder = stopped or stack.enter_context(run_folder(path.stem))
+                say(f"there is no run of {Path(config).name} to go on with: a new one begins")
+            folder = stopped or stack.enter_context(run_folder(name))
         from nertool.training.run import run
         from nertool.views.console import new_console, percent, waiting
         from nertool.views.training import Watcher
 
+        if recipe.summary:
+            say(f"{config}: {recipe.summary}")
+        for line in recipe.warnings:
+            say(line, head=f"{click.style('note:', fg='yellow')} ")
         console = new_console()
         watcher = Watcher(console, folder)
         try:
@@ -107,6 +126,8 @@ def train(config: str, overrides: tuple[str, ...], output: str | None, seed: int
                 raise
             sys.exit(130)
         point_latest(folder)
+        if recipe.summary:
+            say(f"its settings, to change and train with: {folder / 'config.yaml'}", err=False)
 
 
 @main.command(epilog=examples("nertool compare demo.yaml --vary model.encoder.kind=rnn,gru,lstm --seeds 5"))
@@ -181,7 +202,7 @@ def compare(
         raise NertoolError(f"{failures} of {len(planned)} trainings failed; the same command tries them again")
 
 
-for command in (attention, check, convert, errors, evaluate, info, list_formats, tag):
+for command in (attention, check, convert, errors, evaluate, info, init, list_formats, tag):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def plan(source: Path, overrides: Iterable[str], varied: Sequence[str], seeds: i
 
 def _scored(config: Config) -> tuple[object, ...]:
     corpus = config.corpus
-    split = corpus.test or corpus.validation or (corpus.train, corpus.held_out)
+    split = corpus.test or corpus.validation or (corpus.train, corpus.held_out, corpus.held_out_by)
     dataset = corpus.hub, corpus.config, corpus.revision, corpus.tokens, corpus.tags
     return split, corpus.format, corpus.columns, corpus.label, corpus.scheme, dataset
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -35,21 +35,28 @@ def data_folders() -> list[Path]:
     return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
 
 
-def find(name: str, also: Sequence[Path] = ()) -> Path:
+def find(name: str, also: Sequence[Path] = (), *, folder_too: bool = False) -> Path:
     """Find a file by name.
 
     Args:
         name: An absolute path, or a name relative to one of the folders.
         also: More folders to search, after the current one.
+        folder_too: Whether it may be a folder, where there is no such file.
 
     Raises:
         ConfigError: It is in none of them; says which folders were searched, and how to get the file.
     """
-    return find_all([name], also)[name]
+    return find_all([name], also, folders_too=[name] if folder_too else ())[name]
 
 
-def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]:
-    """Find files by name; arguments and errors as for `find`, with all missing files in one error."""
+def find_all(names: Iterable[str], also: Sequence[Path] = (), folders_too: Container[str] = ()) -> dict[str, Path]:
+    """Find files by name; arguments and errors as for `find`, with all missing files in one error.
+
+    Args:
+        names: Of files.
+        also: More folders to search.
+        folders_too: Those names that may be folders too, where there is no such file.
+    """
     first, *rest = data_folders()
     folders = [first, *also, *rest]
     found: dict[str, Path] = {}
@@ -58,6 +65,8 @@ def find_all(names: Iterable[str], also: Sequence[Path] = ()) -> dict[str, Path]
         given = _expanded(name)
         # An absolute path swallows the folder before it.
         path = next((folder / given for folder in folders if is_file(folder / given)), None)
+        if path is None and name in folders_too:
+            path = next((folder / given for folder in folders if _is_folder(folder / given)), None)
         if path is None:
             missing.append(name)
         else:
@@ -104,6 +113,13 @@ def is_file(path: Path) -> bool:
     """
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
     except (OSError, ValueError):
         return False
 

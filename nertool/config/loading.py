@@ -132,13 +132,20 @@ def find_config(name: str) -> Path:
     given = Path(name)
     if is_file(given):
         return given
-    shipped = {path.name: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
+    shipped = _shipped_configs()
     for candidate in (name, f"{name}.yaml"):
         if candidate in shipped:
             return shipped[candidate]
     near = difflib.get_close_matches(given.stem, [path.stem for path in shipped.values()], n=1)
     hint = f" Did you mean {near[0]}.yaml?" if near else ""
     raise ConfigError(f"no config {name!r} here, and none ships under that name ({', '.join(shipped)}).{hint}")
+
+
+def names_config(name: str) -> bool:
+    """Say whether a name is that of a config, and not of a data file: by its suffix, or because it ships."""
+    if Path(name).suffix.lower() in (".yaml", ".yml"):
+        return True
+    return not is_file(Path(name)) and f"{name}.yaml" in _shipped_configs()
 
 
 def locate_files(config: Config, source: Path | None) -> Config:
@@ -162,7 +169,11 @@ def locate_files(config: Config, source: Path | None) -> Config:
         for key in section.file_settings
     }
     try:
-        paths = find_all([*splits.values(), *(name for names in needed.values() for name in names)], also)
+        paths = find_all(
+            [*splits.values(), *(name for names in needed.values() for name in names)],
+            also,
+            folders_too=set(splits.values()),  # a folder of brat's
+        )
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
     except ConfigError as problem:
         raise ConfigError(problem.problems, source) from None
@@ -531,6 +542,10 @@ def _parse_yaml(text: str) -> Any:
     # The others leave PyYAML where a date or number is impossible (2024-13-45) or lists are nested too deep.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
         raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())}") from None
+
+
+def _shipped_configs() -> dict[str, Path]:
+    return {path.name: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
 
 
 def _config_folders() -> list[Path]:

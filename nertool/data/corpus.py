@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from nertool.config.schema import CorpusConfig
+from nertool.data.stratification import choose_share
 from nertool.errors import CorpusError
 from nertool.forking import cached_property
 from nertool.formats import hub
@@ -19,6 +20,8 @@ from nertool.formats.registry import ReadOptions, Report, detect_format, find_fo
 from nertool.text.document import UNKNOWN, Document
 from nertool.text.schemes import OUTSIDE, Scheme
 from nertool.text.tokenization import Tokenizer
+
+_FEWEST_DOCUMENTS = 5  # of which some are held out at random
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
     if not train.unknown_count:
         train = train.converted(Scheme(config.learn_scheme))
     if config.validation is None:
-        train, validation = _hold_out(train, config.held_out)
+        train, validation = _hold_out(train, config.held_out, config.held_out_by)
     else:
         validation = read(config.validation, train.label_scheme)
     test = None if config.test is None else read(config.test, train.label_scheme)
@@ -300,32 +303,73 @@ def _is_loose(document: Document) -> bool:
     return document.source_text is None and len(document.sentence_starts) == 1
 
 
-def _hold_out(split: Split, share: float) -> tuple[Split, Split]:
-    """Cut off the last sentences, between two documents where there are several."""
+def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
+    """Take sentences out of a split, and whole documents where there are several.
+
+    Args:
+        split: The split.
+        share: Of its sentences.
+        by: "last": those at its end; "shuffled": chosen at random, so that each type is in both parts.
+    """
     count = len(split)
-    first = count - round(share * count)
-    ends = [0]  # sentences before each document
-    for document in split.documents:
-        ends.append(ends[-1] + len(document.sentence_starts))
-    boundaries = [end for end, new in zip(ends[1:-1], _boundaries(split.documents), strict=True) if new]
-    if boundaries:  # no document shall be in both parts
-        first = min(boundaries, key=lambda boundary: abs(boundary - first))
-    if not 0 < first < count:
-        raise CorpusError(f"{count} sentences are too few to hold out {share:g} of them", split.path)
-    if boundaries:
-        cut = ends.index(first)
-        learnt, held = split.documents[:cut], split.documents[cut:]
+    groups: list[list[Document]] = []  # what is not divided
+    boundaries = list(_boundaries(split.documents))
+    if any(boundaries):
+        for document, new in zip(split.documents, [True, *boundaries], strict=True):
+            if new:
+                groups.append([])
+            groups[-1].append(document)
+    # A few documents are no sample: one of them would be a large share, of one kind.
+    if not groups or (by == "shuffled" and len(groups) < _FEWEST_DOCUMENTS):
+        groups = [[sentence] for sentence in split.sentences]
+    sizes = [sum(len(document.sentence_starts) for document in group) for group in groups]
+    known = [not any(UNKNOWN in (document.labels or ()) for document in group) for group in groups]
+    if by == "last":
+        ends = list(accumulate(sizes))[:-1]  # sentences before each group but the first
+        wanted = count - round(share * count)
+        first = 1 + min(range(len(ends)), key=lambda index: abs(ends[index] - wanted)) if 0 < wanted < count else 0
+        held = set(range(first, len(groups))) if ends and first else set()
     else:
-        learnt, held = split.sentences[:first], split.sentences[first:]
-    if any(UNKNOWN in (document.labels or ()) for document in held):
+        held = choose_share(sizes, [_types(group) for group in groups], share, known) if any(known) else {-1}
+    if not held:
+        raise CorpusError(f"{count} sentences are too few to hold out {share:g} of them", split.path)
+    if not all(known[index] and index >= 0 for index in held):
         raise CorpusError(
             "some tokens have no label, so that no part of it can be held out for validation; name a file with "
             "all labels as corpus.validation",
             split.path,
         )
-    strays = [place for place in split.stray_places if place[0] < first]
-    later = [(sentence - first, token, name) for sentence, token, name in split.stray_places if sentence >= first]
+    parts: tuple[list[Document], list[Document]] = ([], [])
+    places: list[tuple[bool, int]] = []  # of each sentence: whether it is held out, and its new index
+    lengths = [0, 0]
+    for index, (group, size) in enumerate(zip(groups, sizes, strict=True)):
+        is_held = index in held
+        parts[is_held].extend(group)
+        places += [(is_held, lengths[is_held] + sentence) for sentence in range(size)]
+        lengths[is_held] += size
+    strays: tuple[list[tuple[int, int, str]], ...] = ([], [])
+    for sentence, token, name in split.stray_places:
+        is_held, new_index = places[sentence]
+        strays[is_held].append((new_index, token, name))
     return (
-        replace(split, documents=learnt, strays=len(strays), stray_places=strays),
-        replace(split, documents=held, strays=len(later), stray_places=later, unlabelled=0, report=Report()),
+        replace(split, documents=parts[0], strays=len(strays[0]), stray_places=strays[0]),
+        replace(
+            split,
+            documents=parts[1],
+            strays=len(strays[1]),
+            stray_places=strays[1],
+            unlabelled=0,
+            report=Report(),
+        ),
     )
+
+
+def _types(group: list[Document]) -> Counter[str]:
+    """Count the types of entities, or plain tags."""
+    counts: Counter[str] = Counter()
+    for document in group:
+        if document.scheme is Scheme.PLAIN:
+            counts.update(document.labels or ())
+        else:
+            counts.update(span.type for span in document.spans)
+    return counts

@@ -1,0 +1,164 @@
+"""Settings for a data file without a config: those of the shipped configs, adapted to the size of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nertool.config.files import find, is_stream
+from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
+from nertool.config.schema import Config
+from nertool.data.corpus import read_split
+from nertool.errors import ConfigError
+from nertool.text.tokenization import SpacyTokenizer
+
+FEWEST = 10  # sentences of which some are held out
+_STEPS = 3_000  # batches that a training should have at least
+_ENGLISH_VECTORS = (
+    "no pretrained word vectors: with them F1 is usually much higher, most of all on little data. Get "
+    "glove.6B.zip from https://nlp.stanford.edu/projects/glove/ and name a file of it: "
+    "--vectors glove.6B.100d.txt"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config to train with, and what was chosen where a data file was given.
+
+    Attributes:
+        config: With the paths of the files that were found.
+        name: For its runs.
+        summary: What was chosen, on one line; empty where a config was given.
+        warnings: What a person should know, a line each.
+    """
+
+    config: Config
+    name: str
+    summary: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def choose_settings(sentences: int, optimizer: str = "sgd") -> dict[str, Any]:
+    """Choose the settings of training that depend on the size of the data.
+
+    Args:
+        sentences: Those that are learnt from.
+        optimizer: The update rule's kind.
+
+    Returns:
+        Settings for `training`.
+    """
+    batch_size = 10 if sentences >= 1_000 else 5
+    steps = max(1, sentences // batch_size)
+    epochs = min(max(40, round(_STEPS / steps)), 100)
+    settings = {
+        "epochs": epochs,
+        "patience": max(10, epochs // 4),
+        "batch_size": batch_size,
+        "averaging": 0.999 if sentences >= 3_000 else 0.99,
+    }
+    return settings if optimizer == "sgd" else {**settings, "learning_rate": 0.001}
+
+
+def overrides_of(
+    validation: str | None = None,
+    test: str | None = None,
+    vectors: Sequence[str] = (),
+    language: str | None = None,
+) -> list[str]:
+    """Write what the options of `nertool train` say as overrides of a config."""
+    given = {
+        "corpus.validation": validation,
+        "corpus.test": test,
+        "inputs.words.vectors": list(vectors) or None,
+        "language": language,
+    }
+    return [f"{name}={flow(value)}" for name, value in given.items() if value is not None]
+
+
+def find_data(name: str) -> Path:
+    """Find a data file or folder.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read twice.
+    """
+    path = find(name, folder_too=True)
+    if is_stream(path):
+        raise ConfigError(f"{name}: can be read only once; write it to a file, and name that")
+    return path
+
+
+def run_name(path: Path) -> str:
+    """Return the name of a data file's runs: that of the file without its suffix."""
+    path = path if path.name else path.resolve()
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return (plain.name if path.is_dir() else plain.stem) or "model"
+
+
+def open_config(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a config, or make one for a data file.
+
+    Args:
+        name: Of a config (`.yaml`, or one that ships), or else of a data file or folder.
+        overrides: As for `load_config`.
+
+    Raises:
+        ConfigError, CorpusError: There is none of the name, or it is wrong.
+    """
+    if not names_config(name) and (Path(name).suffix or Path(name).exists()):
+        return make_recipe(name, overrides)
+    path = find_config(name)
+    return Recipe(locate_files(load_config(path, overrides), path), path.stem)
+
+
+def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Make a config for a data file, which is read for that.
+
+    Args:
+        data: A file or folder in any format.
+        overrides: Settings that replace the chosen ones, as for `load_config`.
+
+    Raises:
+        ConfigError, CorpusError: A file is missing or wrong, or settings are.
+    """
+    path = find_data(data)
+    overrides = list(overrides)
+    corpus: dict[str, Any] = {"train": str(path), "held_out_by": "shuffled"}
+    given = override_tree({"corpus": corpus}, overrides)
+    if given.corpus.hub is not None:
+        raise ConfigError(f"corpus.hub: {data} is a file; a dataset of the hub is named in a config")
+    given = locate_files(given, None)
+    train = read_split(
+        given.corpus.train or "", given.corpus, partial=True, tokenizer=SpacyTokenizer(given.language)
+    )
+    count = learnt = len(train)
+    warnings = []
+    judged = "--validation names what judges it"
+    if given.corpus.validation is not None:
+        judged = f"{given.corpus.validation} chooses the best epoch"
+    elif count < FEWEST:
+        corpus["validation"] = str(path)
+        judged = "the training sentences choose the best epoch"
+        warnings.append(
+            f"{count} sentence{'s are' if count > 1 else ' is'} too few to hold some out: the training sentences "
+            "are the validation sentences too, so that validation scores say nothing about other text. Annotate "
+            "more, or name other sentences with --validation"
+        )
+    else:
+        corpus["held_out"] = 0.2 if count < 100 else given.corpus.held_out
+        share = override_tree({"corpus": corpus}, overrides).corpus.held_out
+        learnt = count - round(share * count)
+        judged = f"{share:.0%} of the sentences, held out at random, choose the best epoch"
+    training = choose_settings(learnt, given.training.optimizer.kind)
+    config = locate_files(override_tree({"corpus": corpus, "training": training}, overrides), None)
+    if config.language == "en" and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
+        warnings.append(_ENGLISH_VECTORS)
+    chosen = config.training
+    summary = (
+        f"chosen for about {learnt:,} training sentences: at most {chosen.epochs} epochs (patience "
+        f"{chosen.patience}), batches of {chosen.batch_size}, learning rate {chosen.learning_rate:g}, averaging "
+        f"{chosen.averaging:g}; {judged}"
+    )
+    return Recipe(config, run_name(path), summary, tuple(warnings))
