@@ -2,7 +2,7 @@
 
 A forked process has one thread, the one that forked. What another thread was doing at that moment is never
 finished in it: a lock stays locked, a module half imported, a library's table half written, and whoever needs it
-waits for ever. So whatever nertool does that others may wait for is done within `no_fork()`, and `os.fork`, which
+waits forever. So whatever nertool does that others may wait for is done within `no_fork()`, and `os.fork`, which
 `multiprocessing` uses too, waits until no other thread is within it: for a batch, or the loading of a model.
 """
 

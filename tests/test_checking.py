@@ -33,7 +33,7 @@ def found(tmp_path):
 
 def test_each_finding(found):
     splits, findings = found(train=TRAIN, test=TEST)
-    assert findings.errors == ["test, line 12: I-PER may not stand here in IOB2"]
+    assert findings.errors == ["test, line 12: I-PER is not allowed here in IOB2"]
     assert findings.warnings == [
         "train: 1 sentence (0 of 5 tokens or more) is repeated in it (line 7 is line 5)",
         "test: 1 sentence (1 of 5 tokens or more) is in train too (line 1 is line 9 of train)",
@@ -57,7 +57,7 @@ def test_many_strays_long_sentences_and_new_labels(found):
     )
     assert len(findings.errors) == 6
     assert findings.errors[-1] == "train: and 3 more labels that IOB2 does not allow"
-    assert findings.errors[0] == "train, line 3: I-X may not stand here in IOB2"
+    assert findings.errors[0] == "train, line 3: I-X is not allowed here in IOB2"
     assert (
         f"test: 1 sentence longer than {LONG} tokens (201 at line 1); are sentences not separated?"
         in findings.warnings
@@ -103,7 +103,7 @@ def test_a_dataset(tmp_path):
     hub = {"hub": str(tmp_path / "saved"), "validation": None, "test": None, "scheme": "IOB2"}
     splits = read_config(CorpusConfig(**hub), findings)
     check(splits, findings)
-    assert findings.errors[0] == "train, row 2, token 2: I-X may not stand here in IOB2"
+    assert findings.errors[0] == "train, row 2, token 2: I-X is not allowed here in IOB2"
     assert any("not fully labelled" in line for line in findings.warnings)
 
 
@@ -128,7 +128,7 @@ class TestCommand:
     def test_errors(self, tiny_yaml, tmp_path):
         (tmp_path / "wrong.txt").write_text("Ada I-PER\n\nx B-PER\n\ny B-PER\n", encoding="utf-8")
         done = self.run(tmp_path / "wrong.txt")
-        assert done.exit_code == 1 and "line 1: I-PER may not stand here in IOB2" in done.output
+        assert done.exit_code == 1 and "line 1: I-PER is not allowed here in IOB2" in done.output
         done = self.run(tmp_path / "absent.txt")
         assert done.exit_code == 1 and "there is no file" in done.output
         done = self.run(tiny_yaml, "--set", "corpus.scheme=IOBES")

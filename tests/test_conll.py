@@ -253,7 +253,7 @@ def test_conversion_and_repair(write):
         assert converted.label_scheme is target and converted.scheme is Scheme.IOB2
         assert converted.strays == 2 and converted.entity_counts() == kept.entity_counts()
     assert converted.labels[0] == ["S-PER", "O", "S-LOC", "S-ORG"]
-    with pytest.raises(CorpusError, match=r"line 1: 'I-PER' may not stand here in IOB2; there are 2 such"):
+    with pytest.raises(CorpusError, match=r"line 1: 'I-PER' is not allowed here in IOB2; there are 2 such"):
         read(path, stray="refuse")
     read(write(SMALL), stray="refuse")
 

@@ -155,7 +155,7 @@ def test_stray_labels_have_their_row(tmp_path):
     dataset([[0, 2, 1], [3], [2]]).to_parquet(path)
     split = read_split(path, config())
     assert split.strays == 1 and split.stray_places == [(2, 0, "I-PER")] and split.labels[2] == ["B-PER"]
-    with pytest.raises(CorpusError, match=r"row 3: 'I-PER' may not stand here"):
+    with pytest.raises(CorpusError, match=r"row 3: 'I-PER' is not allowed here"):
         read_split(path, config(stray="refuse"))
 
 

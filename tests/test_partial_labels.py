@@ -118,7 +118,7 @@ class TestReading:
         split = self.read(tmp_path, text, partial=True, scheme="IOB2")
         assert (split.labels, split.strays) == ([found], strays)
         if strays:
-            with pytest.raises(CorpusError, match="may not stand here"):
+            with pytest.raises(CorpusError, match="is not allowed here"):
                 self.read(tmp_path, text, partial=True, scheme="IOB2", stray="refuse")
 
     @pytest.mark.parametrize("scheme", [Scheme.IOB1, Scheme.IOB2, Scheme.IOBES, Scheme.BILOU])

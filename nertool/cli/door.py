@@ -1,4 +1,4 @@
-"""The door of the command line: whatever happens behind it ends as a line for a person and an exit code."""
+"""How commands end: every error that a user can do something about becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Door(click.Group):
-    """Commands whose output, errors of usage and help included, may be going nowhere."""
+    """Commands that also end well where standard output is closed or cannot be written to."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and end the process."""
@@ -124,7 +124,7 @@ def _abandon_output() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Put something in the place of standard streams that are closed.
+    """Open substitutes for standard streams that are closed.
 
     A file that is opened later would get their numbers, and what is printed would end up in it.
     """

@@ -250,7 +250,7 @@ class CorpusConfig(Section):
     annotator: str | None = Field(
         None,
         description="Label Studio, Prodigy, doccano: name or number of the annotator whose annotations are read; "
-        "none: whoever annotated a text first",
+        "none: the annotator who comes first in each text",
     )
     allow_empty: bool = Field(False, description="train although no token of the training split is an entity")
 

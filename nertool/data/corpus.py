@@ -33,7 +33,7 @@ class Split:
             parts of one document.
         scheme: The scheme that was detected in the file, or named for it.
         label_scheme: The scheme that the labels are in now.
-        strays: How many labels stood where `scheme` does not allow them, and were repaired.
+        strays: How many labels were at places where `scheme` does not allow them, and were repaired.
         stray_places: The sentence and token of each, both counted from 0, and the label.
         unlabelled: How many sentences were left out because a token of them has no label (of training data:
             because no token has one).

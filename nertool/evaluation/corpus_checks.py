@@ -1,4 +1,4 @@
-"""What `nertool check` looks for: label errors, duplicates, entities that training never saw, and the like."""
+"""What `nertool check` looks for: label errors, duplicates, entities that training never saw, and more."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_reading(name: str, split: Split, findings: Findings) -> None:
 def _check_labels(name: str, split: Split, findings: Findings) -> None:
     for sentence, token, label in split.stray_places[:_EXAMPLES]:
         place = f"{name}, {split.place(sentence, token)}"
-        findings.errors.append(f"{place}: {label} may not stand here in {split.scheme}")
+        findings.errors.append(f"{place}: {label} is not allowed here in {split.scheme}")
     more = len(split.stray_places) - _EXAMPLES
     if more > 0:
         findings.errors.append(f"{name}: and {_count(more, 'more label')} that {split.scheme} does not allow")

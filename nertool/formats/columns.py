@@ -208,7 +208,7 @@ class Interned(dict[str, str]):
         return kept
 
     def forget(self) -> None:
-        """Begin anew, so that the memory for a stream without end is bounded."""
+        """Begin again, so that the memory for a stream without end is bounded."""
         self.clear()
         self._kept.clear()
 

@@ -1,4 +1,4 @@
-"""What is done with the labels of every format: find their scheme, check, repair and convert them."""
+"""Labels as they were read, of any format: detect their scheme, check, repair and convert them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Facts:
     Attributes:
         scheme: The scheme that was detected, or named.
         label_scheme: The scheme that the labels are in now.
-        strays: How many labels stood where `scheme` does not allow them, and were repaired.
+        strays: How many labels were at places where `scheme` does not allow them, and were repaired.
         stray_places: The sentence and token of each, both counted from 0, and the label.
         unlabelled: How many sentences were left out because a token of them has no label (where partial labels are
             wanted: because no token has one).
@@ -93,7 +93,7 @@ def resolve(
     unlabelled = len(rows) - len(kept)
     if not kept:
         needed = "any of its tokens" if partial else "all of its tokens"
-        raise CorpusError(f"there is no sentence in it with labels for {needed} ({unlabelled} have not)", path)
+        raise CorpusError(f"there is no sentence in it with labels for {needed} ({unlabelled} lack them)", path)
     if unlabelled:
         given = _without_unlabelled(given, kept)
         rows = [rows[n] for n in kept]
@@ -114,7 +114,7 @@ def resolve(
     facts.strays = len(facts.stray_places)
     if facts.strays and stray == "refuse":
         sentence, token, name = facts.stray_places[0]
-        message = f"{name!r} may not stand here in {scheme}; there are {facts.strays} such labels in the file"
+        message = f"{name!r} is not allowed here in {scheme}; there are {facts.strays} such labels in the file"
         raise places.error(f"{message}. Correct them, or read with stray='repair'", sentence, token)
     return _with_rows(given, rows, target), facts
 

@@ -83,7 +83,7 @@ class _File:
         version = next((comment for comment in comments if comment.startswith("#FORMAT=")), "")
         if not re.match(r"#FORMAT=WebAnno TSV 3(?!\d)", version):
             message = (
-                f"the first line is {shorten(version)}; expected #FORMAT=WebAnno TSV 3: export the corpus anew"
+                f"the first line is {shorten(version)}; expected #FORMAT=WebAnno TSV 3: export the corpus again"
             )
             raise CorpusError(message, path, 1)
         self.features = _features(comments)
@@ -141,7 +141,7 @@ class _File:
         """Find the annotations that go over several sentences, by their numbers."""
         crossing: set[str] = set()
         for before, block in pairwise(self.blocks):
-            # Some programs count annotations anew in each sentence.
+            # Some programs begin to count annotations again in each sentence.
             ending, beginning = (set(self._values(row)) for row in (before.rows[-1], block.rows[0]))
             crossing |= {each.number for each in ending & beginning if each.number}
         return frozenset(crossing)

@@ -1,4 +1,4 @@
-"""The one door from arrays to tensors."""
+"""Batches of tensors: the one place where arrays of numpy become tensors."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class NertoolPipe(EntityPipe):
             raise NertoolError(
                 f"component {self.name!r}: {built} for the labels {', '.join(self.labels)} and cannot take "
                 f"the label {label!r}: its last layer has a row for each label and cannot grow. Add labels before "
-                f"nlp.initialize, or list them as [initialize.components.{self.name}] labels, and train anew"
+                f"nlp.initialize, or list them as [initialize.components.{self.name}] labels, and train again"
             )
         self._types.append(label)
         return 1

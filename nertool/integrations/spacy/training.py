@@ -96,7 +96,7 @@ def new_model(config: Config, sentences: Sentences, types: Iterable[str] = ()) -
     if not sentences.documents:
         raise NertoolError(
             "there is nothing to learn from: no sentence of the training examples has labels for all of its "
-            f"tokens ({sentences.unlabelled} have not)"
+            f"tokens ({sentences.unlabelled} lack them)"
         )
     prefixes = sorted({prefix for prefix in PREFIXES[SCHEME] if prefix})
     more = [f"{prefix}-{name}" for name in types for prefix in prefixes]
