@@ -1128,7 +1128,7 @@ class TestOnPaper:
 
     def test_colours_on_a_terminal(self):
         tagged = Document.from_spans(
-            "Babbage lived in [b] London .".split(), [Span(0, 1, "PER"), Span(4, 5, "LOC")]
+            ["Babbage", "lived", "in", "[b]", "London", "."], [Span(0, 1, "PER"), Span(4, 5, "LOC")]
         )
         target = StringIO()
         Console(file=target, force_terminal=True, color_system="truecolor", width=20, highlight=False).print(
