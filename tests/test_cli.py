@@ -1171,7 +1171,7 @@ class TestOnPaper:
     @pytest.mark.parametrize(
         ("settings", "told"),
         [
-            ({}, "sgd, momentum 0.9, weight decay 0; learning rate 0.015; schedule inverse, decay 0.05, warmup 0"),
+            ({}, "sgd, momentum 0.9, weight decay 0; learning rate 0.03; schedule inverse, decay 0.05, warmup 0"),
             ({"schedule": {"kind": "step", "warmup": 1.5}}, "step, reduce every 5, reduce by 0.5, warmup 1.5"),
             ({"schedule": "one_cycle"}, "schedule one_cycle; batches of 10"),
             ({"optimizer": "adamw"}, "adamw, weight decay 0; "),

@@ -641,6 +641,7 @@ configs = st.fixed_dictionaries(
                 "train": text,
                 "validation": st.none() | text,
                 "held_out": st.floats(0, 1, exclude_min=True, exclude_max=True),
+                "held_out_by": st.sampled_from(["last", "shuffled"]),
                 "test": st.none() | text,
                 "columns": columns,
                 "scheme": st.sampled_from(["detect", "IOB1", "IOB2", "IOBES", "BILOU", "BMES", "plain"]),
@@ -779,7 +780,8 @@ class TestWriting:
         order = iter(wanted)
         assert all(each in order for each in found), "in the order of the schema"
         missing = {key for _, key in wanted} - {key for _, key in found}
-        assert missing <= {"held_out", "config", "revision", "dropout", "dimensions", "extra_rows", "clip_by"}
+        idle = {"held_out", "held_out_by", "config", "revision", "dropout", "dimensions", "extra_rows", "clip_by"}
+        assert missing <= idle
 
     def test_defaults_are_written_out(self, tmp_path):
         text = dump_config(parse_config(SMALLEST))

@@ -433,7 +433,9 @@ class TestLoop:
 
     def test_the_loss_told_is_the_mean_of_the_sentences(self, tiny_config: Make, tiny_train):
         # A learning rate of next to nothing: the weights, and thus the losses, stay as they are.
-        config = tiny_config("training.epochs=1", "training.learning_rate=1e-12", "model.dropout=0.0")
+        config = tiny_config(
+            "training.epochs=1", "training.learning_rate=1e-12", "model.dropout=0.0", "inputs.words.dropout=0.0"
+        )
         network, corpus = fresh(config, tiny_train)
         wanted = [
             float(network.loss(Batch.of(corpus.batch(np.array([index])))).detach()) for index in range(len(corpus))
@@ -482,7 +484,7 @@ class TestLoop:
 
 class TestLearner:
     def test_gradients_of_several_batches_are_those_of_one(self, tiny_config: Make, tiny_train):
-        config = tiny_config("model.dropout=0.0")
+        config = tiny_config("model.dropout=0.0", "inputs.words.dropout=0.0")
         (once, corpus), (thrice, _) = fresh(config, tiny_train), fresh(config, tiny_train)
         learners = [Learner(network, config.training) for network in (once, thrice)]
         whole = learners[0].accumulate(corpus.batch(np.arange(12)))

@@ -66,7 +66,7 @@ def find_all(names: Iterable[str], also: Sequence[Path] = (), folders_too: Conta
         # An absolute path swallows the folder before it.
         path = next((folder / given for folder in folders if is_file(folder / given)), None)
         if path is None and name in folders_too:
-            path = next((folder / given for folder in folders if _is_folder(folder / given)), None)
+            path = next((folder / given for folder in folders if is_folder(folder / given)), None)
         if path is None:
             missing.append(name)
         else:
@@ -117,7 +117,8 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Say whether there is a folder of that name; False for names that nothing can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

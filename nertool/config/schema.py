@@ -338,7 +338,7 @@ class WordsConfig(Section):
     extra_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = Field(
         100_000, description="how many pretrained words outside the training split keep their vectors"
     )
-    dropout: Fraction = Field(0.0, description="share of tokens whose word is hidden during training")
+    dropout: Fraction = Field(0.1, description="share of tokens whose word is hidden during training")
     trainable: bool = Field(True, description="whether training changes the vectors")
 
     @model_validator(mode="after")
@@ -657,7 +657,7 @@ class TrainingConfig(Section):
     )
     optimizer: OptimizerConfig = Field({"kind": "sgd"}, description="update rule")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
-        0.015, description="largest step size: where a schedule starts, or the peak of one_cycle"
+        0.03, description="largest step size: where a schedule starts, or the peak of one_cycle"
     )
     schedule: ScheduleConfig = Field({"kind": "inverse"}, description="how the learning rate changes")
     clip: Annotated[float, Field(ge=0.0)] = Field(
@@ -667,7 +667,7 @@ class TrainingConfig(Section):
         "norm", description="scale a gradient that is too long, or cut each element to [-clip, clip]"
     )
     averaging: Fraction = Field(
-        0.0, description="decay per step of an exponential moving average of the weights; 0: none"
+        0.99, description="decay per step of an exponential moving average of the weights; 0: none"
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"

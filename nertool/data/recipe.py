@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nertool.config.files import find, is_stream
+from nertool.config.files import find, is_file, is_folder, is_stream
 from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
 from nertool.config.schema import Config
 from nertool.data.corpus import read_split
@@ -15,7 +15,7 @@ from nertool.errors import ConfigError
 from nertool.text.tokenization import SpacyTokenizer
 
 FEWEST = 10  # sentences of which some are held out
-_STEPS = 3_000  # batches that a training should have at least
+_STEPS = 2_000  # batches that a training should have at least
 _ENGLISH_VECTORS = (
     "no pretrained word vectors: with them F1 is usually much higher, most of all on little data. Get "
     "glove.6B.zip from https://nlp.stanford.edu/projects/glove/ and name a file of it: "
@@ -107,7 +107,7 @@ def open_config(name: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError, CorpusError: There is none of the name, or it is wrong.
     """
-    if not names_config(name) and (Path(name).suffix or Path(name).exists()):
+    if not names_config(name) and (Path(name).suffix or is_file(Path(name)) or is_folder(Path(name))):
         return make_recipe(name, overrides)
     path = find_config(name)
     return Recipe(locate_files(load_config(path, overrides), path), path.stem)
