@@ -67,8 +67,8 @@ def prepare(config: Config) -> Prepared:
     corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
     if not corpus.train.has_entities and not config.corpus.allow_empty:
         raise CorpusError(
-            "no token of the training split is labelled as an entity, so that there is nothing to learn. Check "
-            "its format (corpus.format) and where its labels are (corpus.columns, corpus.label), or say that it is so "
+            "no token of the training split is labelled as an entity, so that there is nothing to learn. "
+            "Check its format (corpus.format) and where its labels are (corpus.columns, corpus.label), or say so "
             "with corpus.allow_empty=true (--set corpus.allow_empty=true)",
             corpus.train.path,
         )
