@@ -675,6 +675,25 @@ class TestTag:
             (entity.text, entity.label) for tagged in wanted for entity in tagged.entities
         ]
 
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("a.xml", "<a>Oslo</a>\n", "this looks like XML"),
+            ("a.zip", b"PK\x03\x04rest", "this looks like a zip archive"),
+            ("zip.txt", b"PK\x03\x04rest", "this looks like a zip archive"),
+            ("wide.txt", "Oslo".encode("utf-16"), "this looks like text in UTF-16"),
+            ("a.json", "Oslo\n", "this looks like JSON"),
+        ],
+    )
+    def test_what_is_no_text_is_named(self, model, name, content, message):
+        written(name, content)
+        assert refuse("tag", name).startswith(f"{name}: {message}")
+
+    def test_markup_is_text_where_that_is_said(self, model):
+        for name, options in (("a.xml", ["--from", "text"]), ("a.txt", []), ("a.md", [])):
+            written(name, "<a>Lind</a>\n")
+            assert "Lind" in succeed("tag", name, *options)
+
     @pytest.mark.parametrize("kind", INPUTS)
     def test_html_is_the_page_of_displacy(self, model, tagger, kind):
         written("input", INPUTS[kind])

@@ -108,22 +108,23 @@ def tag(
 
 def _source(path: Path | None, name: str | None) -> Format:
     """Find the format to read: as named, else by content and suffix of the file; else raw text."""
-    from nertool.formats.registry import detect_format, find_format, formats, recognize
+    from nertool.formats.registry import check_raw_text, detect_format, find_format, formats, recognize
 
     if name is not None or path is None:
         return find_format(name or "text")
     if path.is_dir():
         return detect_format(path)
     suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-    if suffix in _RAW:
-        return find_format("text")
-    if path.is_file():  # what a pipe gives can be read only once
-        if found := recognize(path):
+    is_file = path.is_file()  # what a pipe gives can be read only once
+    if suffix not in _RAW:
+        if is_file and (found := recognize(path)):
             return found
-        if suffix == ".json":
-            return detect_format(path)  # which says what is wrong with it
-    named = [each for each in formats().values() if each.readable and suffix in each.suffixes]
-    return named[0] if named else find_format("text")
+        named = [each for each in formats().values() if each.readable and suffix in each.suffixes]
+        if named:
+            return named[0]
+    if is_file:
+        check_raw_text(path)
+    return find_format("text")
 
 
 def _open(

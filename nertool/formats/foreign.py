@@ -45,7 +45,7 @@ _SUFFIXES = {
     ".xlsx": "a spreadsheet",
     ".xls": "a spreadsheet",
     ".ods": "a spreadsheet",
-    ".json": "JSON, which several formats are: name one of them with corpus.format, or with --from or --to",
+    ".json": "JSON, which several formats are: name one of them with --from or --to (in a config: corpus.format)",
     ".xml": "XML",
     ".xmi": "XML of UIMA",
     ".html": "HTML",
@@ -67,14 +67,8 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
         text: The same as text, None where it is not UTF-8.
         path: The file.
     """
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            return what
-    for side, order in ((1, "utf-16le"), (0, "utf-16be")):
-        if len(head) > 3 and not any(head[side : len(head) & ~1 : 2]):
-            return f"text in UTF-16: convert it with `iconv -f {order} -t utf-8`"
-    if b"\0" in head:
-        return "binary data"
+    if what := no_text(head):
+        return what
     if text is not None:
         if "\n" not in text and re.search(r"\S\r+[^\r\s]", text):
             return "text with the line ends of old Macs: convert it with `tr '\\r' '\\n'`"
@@ -88,6 +82,17 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
             if name := recognize(start):
                 return name
     return by_suffix(path)
+
+
+def no_text(head: bytes) -> str | None:
+    """Say what a file looks like, from its first bytes, if it is certainly no text in UTF-8."""
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return what
+    for side, order in ((1, "utf-16le"), (0, "utf-16be")):
+        if len(head) > 3 and not any(head[side : len(head) & ~1 : 2]):
+            return f"text in UTF-16: convert it with `iconv -f {order} -t utf-8`"
+    return "binary data" if b"\0" in head else None
 
 
 def by_suffix(path: Path) -> str | None:
@@ -118,8 +123,8 @@ def _table(start: str) -> str | None:
             if all(len(row) in (0, len(header)) for row in rows) or '"' in start:
                 return (
                     f"a table of {what}-separated values without a column of tokens and one of labels by their "
-                    "usual names: name the columns with corpus.columns, and the format csv with corpus.format, or "
-                    "with --from of `nertool convert`"
+                    "usual names: name the columns with corpus.columns, and the format csv with --from (in a "
+                    "config: corpus.format)"
                 )
     return None
 

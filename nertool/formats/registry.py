@@ -18,7 +18,7 @@ from typing import IO, ClassVar, Literal
 
 from nertool.errors import ConfigError, CorpusError
 from nertool.forking import no_fork
-from nertool.formats.foreign import by_suffix, looks_like
+from nertool.formats.foreign import by_suffix, looks_like, no_text
 from nertool.formats.opening import read_head
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme
@@ -241,6 +241,16 @@ def recognize(path: Path) -> Format | None:
     return next((known[name] for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
+def check_raw_text(path: Path) -> None:
+    """Check that a file may be raw text, for a caller that takes it for that.
+
+    Raises:
+        CorpusError: By its first bytes, or by its name, it is something else.
+    """
+    if what := no_text(read_head(path, HEAD_SIZE)) or by_suffix(path):
+        raise CorpusError(f"this looks like {_remedy(what)}", path)
+
+
 def format_for_writing(path: Path) -> Format:
     """Find the format to write from the name of a file or folder, which need not exist.
 
@@ -268,8 +278,8 @@ def _remedy(what: str) -> str:
     if ":" in what:  # the remedy is in it
         return f"{what} (`nertool formats` lists what can be read)"
     return (
-        f"{what}, which is not a format of nertool: convert it to one of those that `nertool formats` lists; or, "
-        "if it is in one of them, name that with corpus.format, or with --from or --to of `nertool convert`"
+        f"{what}, which is not a format of nertool: use one of those that `nertool formats` lists; if it is in "
+        "one of them, name that with --from or --to (in a config: corpus.format)"
     )
 
 
