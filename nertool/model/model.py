@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nertool.config.schema import Config
 from nertool.data.encoding import Forms
 from nertool.errors import ConfigError
+from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe
 from nertool.model.crf import Constraints
 from nertool.model.inputs import input_class
@@ -103,6 +104,9 @@ def new_model(
     }
     try:
         network = build_network(config, labels, scheme, inputs)
+        sparse = set(map(id, network.sparse_parameters()))
+        refuse_huge((each for each in network.parameters() if id(each) not in sparse), times=3)
+        refuse_huge(network.parameters())
         network.initialize(config.training.seed)
     except (RuntimeError, MemoryError) as problem:
         raise ConfigError(f"model: a network of these sizes cannot be built: {problem}") from None

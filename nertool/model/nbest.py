@@ -12,6 +12,7 @@ from nertool.model.chain import Scores
 
 # Below this a sequence holds a transition that the scheme forbids.
 _POSSIBLE = -1e8
+_WAYS = 2**24  # that are looked at together
 
 
 class Sequences(NamedTuple):
@@ -44,9 +45,12 @@ def best_sequences(emissions: Tensor, scores: Scores, layout: Layout, k: int) ->
     # How each way arrived: its label before x k + its rank there.
     came_from = torch.zeros(time, batch, size, k, dtype=torch.long, device=emissions.device)
     into = scores.transitions.T.unsqueeze(-1)  # (to, from, 1)
+    labels_to = torch.arange(size, device=emissions.device)
     for t in range(1, time):
-        ways = (best.unsqueeze(1) + into).reshape(batch, size, size * k)  # (batch, to, from x k)
-        arrived, came_from[t] = ways.topk(k, -1)
+        arrived = best.new_empty(batch, size, k)
+        for some in torch.split(labels_to, max(1, _WAYS // (batch * size * k))):
+            ways = (best.unsqueeze(1) + into[some]).reshape(batch, len(some), size * k)  # (batch, to, from x k)
+            arrived[:, some], came_from[t, :, some] = ways.topk(k, -1)
         arrived = arrived + emissions[t].unsqueeze(-1)
         best = torch.where(layout.mask[t, :, None, None], arrived, best) if layout.ragged else arrived
     totals, state = (best + scores.end[:, None]).reshape(batch, size * k).topk(k, -1)  # (batch, k)

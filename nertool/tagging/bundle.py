@@ -21,17 +21,23 @@ from torch import Tensor
 from nertool.config.files import refuse_links, write_whole
 from nertool.config.loading import dump_config, load_config
 from nertool.config.schema import CHOICES, Config, kinds_of
-from nertool.errors import BundleError, ConfigError, NertoolError
+from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
+from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input
 from nertool.model.model import MOST_LABELS, Model, build_network
+from nertool.tagging.predictor import Predictor
 from nertool.tagging.tensorfile import DIGEST, check_digest, digest, read_tensors, read_texts, write_tensors
+from nertool.text.document import Document
 from nertool.text.schemes import Scheme, is_text
 
 CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
 _VERSION = "4"
 _LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**17  # bytes; both have some thousands
+_LARGEST_VOCABULARY = 2**29  # bytes; two million words have some 30 million
+_TEMPERATURES = 0.01, 100.0  # calibration finds 0.13 to 7.4
+_PROBE = ("Ada", "Lovelace", "lived", "in", "London", ",", "1815", "-", "1852", ".")
 _FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's vocabulary holds what came of them
 
 
@@ -42,7 +48,7 @@ def save_bundle(model: Model, folder: Path) -> None:
     Raises:
         BundleError: The folder cannot be written to.
     """
-    vocabulary = _vocabulary_bytes(model)
+    vocabulary = vocabulary_bytes(model)
     metadata = {
         "nertool": _VERSION,
         "vocabulary": hashlib.sha256(vocabulary).hexdigest(),
@@ -105,8 +111,9 @@ def _load(folder: Path) -> Model:
     try:
         with torch.device("meta"):
             expected = build_network(config, labels, scheme, inputs).state_dict()
+        refuse_huge(expected.values())
     # Sizes beyond torch's range, or labels of another scheme.
-    except (RuntimeError, ValueError, TypeError, LookupError) as problem:
+    except (RuntimeError, ValueError, TypeError, LookupError, MemoryError) as problem:
         raise BundleError(f"{folder}: {CONFIG} and {VOCABULARY} describe no possible network: {problem}") from None
     # Values are looked at where shapes are right: until then the file may claim any size.
     problems = _misfits(tensors, expected) or _impossible(tensors)
@@ -118,7 +125,28 @@ def _load(folder: Path) -> Model:
     network = build_network(config, labels, scheme, inputs)
     network.load_state_dict(tensors)
     network.eval()
-    return Model(config, labels, scheme, inputs, network)
+    model = Model(config, labels, scheme, inputs, network)
+    _try_out(model, folder)
+    return model
+
+
+def _try_out(model: Model, folder: Path) -> None:
+    """Label a sentence: weights may be finite, and what they compute not.
+
+    Raises:
+        BundleError: A score or probability is not finite.
+    """
+    columns = {getattr(entry, "column", name): _PROBE for name, entry in model.config.active_inputs.items()}
+    document = Document(_PROBE, columns=columns)
+    try:
+        for each in model.inputs.values():
+            each.check(document)
+    except CorpusError:  # an input of another package reads something else
+        return
+    try:
+        Predictor(model).predict([document], probabilities=True, marginals=True)
+    except NertoolError as problem:
+        raise BundleError(f"{folder / WEIGHTS}: {problem}") from None
 
 
 def fingerprint(folder: Path) -> str:
@@ -184,8 +212,12 @@ def _check_files(folder: Path) -> None:
         old = " (a model of an older version: retrain it)" if (folder / "lexicon.json").is_file() else ""
         raise BundleError(f"{folder} is not a model: {', '.join(missing)} is missing{old}")
     _refuse_links(folder)
-    if (folder / CONFIG).stat().st_size > _LARGEST_CONFIG:
-        raise BundleError(f"{folder / CONFIG}: too large for a config ({_LARGEST_CONFIG:,} bytes at most)")
+    for name, what, most in (
+        (CONFIG, "a config", _LARGEST_CONFIG),
+        (VOCABULARY, "a vocabulary", _LARGEST_VOCABULARY),
+    ):
+        if (folder / name).stat().st_size > most:
+            raise BundleError(f"{folder / name}: too large for {what} ({most:,} bytes at most)")
 
 
 def _refuse_links(folder: Path) -> None:
@@ -280,9 +312,9 @@ def _impossible(tensors: Mapping[str, Tensor]) -> list[str]:
         for name, tensor in tensors.items()
         if not bool(torch.isfinite(tensor).all())
     ]
-    temperature = tensors["decoder.temperature"]
-    if temperature <= 0:
-        problems.append(f"decoder.temperature: {float(temperature)}, expected more than 0")
+    temperature, (low, high) = float(tensors["decoder.temperature"]), _TEMPERATURES
+    if not low <= temperature <= high:
+        problems.append(f"decoder.temperature: {temperature}, expected {low} to {high:g}")
     return problems
 
 
@@ -293,14 +325,25 @@ class _Vocabulary:
     inputs: dict[str, Any]
 
 
-def _vocabulary_bytes(model: Model) -> bytes:
+def vocabulary_bytes(model: Model) -> bytes:
+    """Return the vocabularies of a model as they are saved.
+
+    Raises:
+        BundleError: They are too large to be loaded again.
+    """
     tree = {
         "scheme": model.scheme.value,
         "labels": model.labels,
         "inputs": {name: each.state() for name, each in model.inputs.items()},
     }
     # Escaped, so that lone surrogates and odd separators in tokens survive.
-    return (json.dumps(tree, indent=0) + "\n").encode("ascii")
+    content = (json.dumps(tree, indent=0) + "\n").encode("ascii")
+    if len(content) > _LARGEST_VOCABULARY:
+        raise BundleError(
+            f"the vocabulary is too large to be saved: {len(content):,} bytes, at most {_LARGEST_VOCABULARY:,}; "
+            "lower inputs.words.extra_rows, or raise inputs.words.minimum_count"
+        )
+    return content
 
 
 def _read_vocabulary(path: Path) -> tuple[_Vocabulary, str]:

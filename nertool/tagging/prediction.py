@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nertool.data.encoding import Table, padded, reading_order, token_indices
+from nertool.errors import NertoolError
 from nertool.model.batch import Layout, to_tensor
 from nertool.model.concurrency import for_each, in_inference, without_denormals
 from nertool.model.network import Network
@@ -22,6 +23,8 @@ from nertool.model.network import Network
 TOKENS_PER_BATCH = 2000
 _TIMES_ON_DEVICE = 10  # as many tokens in a batch on a graphics card
 _FORMS_AT_ONCE = 4096
+_WAYS_PER_BATCH = 8_000_000  # to arrive at the labels of all tokens, which the n best sequences need: 64 MB
+_NOT_FINITE = "this model computes scores that are not finite numbers: its weights are useless; train it again"
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,9 @@ def predict(
         marginals: Whether the probabilities of all labels are wanted too.
         per_batch: Tokens of a batch; None: `TOKENS_PER_BATCH`.
         workers: Batches that are worked on at the same time.
+
+    Raises:
+        NertoolError: A score or probability is not a finite number, as weights beyond all measure make them.
     """
     device, count = device_of(network), len(features.forms)
     offsets = np.cumsum(lengths) - lengths
@@ -141,6 +147,8 @@ def predict(
         places = indices[mask]
         vectors = input_vectors(network, features, mask, indices)
         scores = without_denormals(network.encode, vectors, layout)
+        if not bool((torch.isfinite(scores).all(-1) | ~layout.mask).all()):
+            raise NertoolError(_NOT_FINITE)
         best = network.decoder.best_labels(scores, layout)
         labels[places] = best.cpu().numpy()[mask]
         if logs or chances is not None:
@@ -157,10 +165,14 @@ def predict(
 
     on_cpu = device.type == "cpu"
     size = (per_batch or TOKENS_PER_BATCH) * (1 if on_cpu else _TIMES_ON_DEVICE)
+    if n_best:
+        size = min(size, max(1, _WAYS_PER_BATCH // (n_best * network.scores.out_features)))
     batches = list(reading_order(lengths, size))
     # Batches side by side use the cores better than threads inside operations this small. Inference mode and the
     # like belong to a thread, so each batch sets its own.
     for_each(lambda batch: in_inference(work, batch), batches, min(workers if on_cpu else 1, len(batches)))
+    if not all(np.isfinite(table).all() for table in (*logs, shares, *([] if chances is None else [chances]))):
+        raise NertoolError(_NOT_FINITE)
     first, path, last = logs or (None, None, None)
     return Tables(labels, first, path, last, sequences, shares, chances)
 

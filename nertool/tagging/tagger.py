@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nertool.errors import BundleError
+from nertool.errors import BundleError, NertoolError
 from nertool.forking import no_fork
 from nertool.model.model import Model
 from nertool.tagging.bundle import fingerprint, load_bundle, pack, unpack
@@ -20,6 +20,11 @@ from nertool.text.schemes import Scheme, convert, spans
 from nertool.text.tokenization import SpacyTokenizer, tokenize
 
 TOKENS_AT_ONCE = 20_000
+_LABELS_AT_ONCE = 2_000_000  # in the n best label sequences of all tokens
+MOST_TOKENS = 5_000_000
+"""Of one document."""
+MOST_LABELS = 20_000_000
+"""Of one document, in all of its n best label sequences."""
 LEAST_MARGINAL = 0.001
 """Labels that are less probable are left out of `Document.marginals`."""
 
@@ -172,10 +177,12 @@ class Tagger:
     def _tag_in_parts(self, documents: Iterable[Document]) -> Iterator[Document]:
         waiting: list[Document] = []
         count = 0
+        at_once = min(TOKENS_AT_ONCE, _LABELS_AT_ONCE // max(self.n_best, 1))
         for document in documents:
+            _refuse_large(document, self.n_best)
             waiting.append(document)
             count += len(document.tokens) + 1
-            if count >= TOKENS_AT_ONCE:
+            if count >= at_once:
                 yield from self._tag_together(waiting)
                 waiting, count = [], 0
         yield from self._tag_together(waiting)
@@ -246,6 +253,21 @@ class Tagger:
         for row, column, value in zip(*(each[order].tolist() for each in (rows, columns, values)), strict=True):
             result[row][names[column]] = round(value, 6)
         return result
+
+
+def _refuse_large(document: Document, n_best: int) -> None:
+    """Refuse a document that there would not be enough memory for.
+
+    Raises:
+        NertoolError: It has too many tokens.
+    """
+    count = len(document.tokens)
+    most = min(MOST_TOKENS, MOST_LABELS // max(n_best, 1))
+    if count > most:
+        wanted = f", of which {n_best} label sequences are wanted" if n_best else ""
+        raise NertoolError(
+            f"a text of {count:,} tokens{wanted}: at most {most:,} are tagged at once; split it into several texts"
+        )
 
 
 def _kind(value: object) -> str:
