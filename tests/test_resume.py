@@ -464,8 +464,8 @@ def test_what_a_killed_training_left_half_written_goes(tiny_config: Callable[...
 def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_best_model(
     tiny_config: Callable[..., Config], tmp_path: Path
 ):
-    config = tiny_config("training.optimizer=sgd", "training.epochs=4", "training.clip=0")
-    with closing(run(config, tmp_path)) as records, pytest.raises(NertoolError) as caught:
+    config = tiny_config("training.optimizer=sgd", "training.epochs=4", "training.clip=0", "training.averaging=0")
+    with closing(run(config, tmp_path)) as records, pytest.raises(DivergenceError) as caught:
         for record in records:
             if isinstance(record, Prepared):
                 model = record.model
