@@ -44,6 +44,8 @@ _MOVED = {
     "training.warmup": "training.schedule.warmup",
 }
 _LONGEST_VALUE = 100
+_LONGEST_NUMBER = 50  # characters
+LARGEST = 2**17  # bytes of a config; those that ship have some thousands
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -59,7 +61,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: The file is missing or is not a YAML mapping, or settings are wrong; lists all problems.
     """
     try:
-        tree = _parse_yaml(path.read_text(encoding="utf-8-sig"))
+        tree = _parse_yaml(_read(path))
     except ConfigError as problem:
         raise ConfigError(problem.problems, path) from None
     except UnicodeDecodeError:
@@ -69,6 +71,14 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     if not isinstance(tree, dict):
         raise ConfigError("expected settings such as 'corpus:', found none", path)
     return parse_config(_overridden(tree, overrides), path)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ConfigError(f"too large for a config: more than {LARGEST:,} bytes")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def override(config: Config, overrides: Iterable[str]) -> Config:
@@ -91,9 +101,9 @@ def parse_choices(text: str) -> tuple[str, list[Any]]:
     try:
         choices = _parse_yaml(f"[{values}]")
     except ConfigError as problem:
-        raise ConfigError(f"--vary {text}: {problem}") from None
+        raise ConfigError(f"--vary {_short(text)}: {problem}") from None
     if not equals or not key.strip() or not choices:
-        raise ConfigError(f"--vary {text}: expected something like model.encoder.kind=rnn,gru,lstm")
+        raise ConfigError(f"--vary {_short(text)}: expected something like model.encoder.kind=rnn,gru,lstm")
     return key.strip(), list(choices)
 
 
@@ -292,11 +302,11 @@ def _parse_override(text: str) -> tuple[Name, Any]:
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigError(f"--set {text}: expected something like training.epochs=5")
+        raise ConfigError(f"--set {_short(text)}: expected something like training.epochs=5")
     try:
         return path, _parse_yaml(value)
     except ConfigError as problem:
-        raise ConfigError(f"--set {text}: {problem}") from None
+        raise ConfigError(f"--set {_short(text)}: {problem}") from None
 
 
 def _paths(path: Name, value: Any) -> Iterator[Name]:
@@ -314,7 +324,7 @@ def _branch(tree: dict[str, Any], path: Name, text: str) -> dict[str, Any]:
             switched_off = name in tree and len(path[:depth]) == 2 and path[0] == "inputs"
             value = tree[name] = {"kind": "none"} if switched_off else _entry(value)
         if not isinstance(value, dict):
-            raise ConfigError(f"--set {text}: {name!r} is a single setting, not a group")
+            raise ConfigError(f"--set {_short(text)}: {name!r} is a single setting, not a group")
         tree = value
     return tree
 
@@ -419,7 +429,10 @@ def _explain(error: Mapping[str, Any], tree: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    return _short(repr(value))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
@@ -534,6 +547,21 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    """Make a number, unless it has so many digits that Python takes long to read it, or refuses to write it."""
+    if len(node.value) > _LONGEST_NUMBER:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of more than {_LONGEST_NUMBER} characters", node.start_mark
+        )
+    if node.tag.endswith("int"):
+        return loader.construct_yaml_int(node)
+    return loader.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_number)
 
 
 def _parse_yaml(text: str) -> Any:

@@ -721,8 +721,8 @@ class Config(Section):
         "en", pattern="^[a-z]{2,3}$", description="language of the tokenizer for raw text (a spaCy code)"
     )
     corpus: CorpusConfig
-    inputs: Annotated[dict[InputName, InputConfig], BeforeValidator(complete_inputs)] = Field(
-        {}, description="what each token brings into the network, by name"
+    inputs: Annotated[dict[InputName, InputConfig], BeforeValidator(complete_inputs), Field(max_length=100)] = (
+        Field({}, description="what each token brings into the network, by name")
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)

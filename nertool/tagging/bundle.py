@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nertool.config.files import refuse_links, write_whole
-from nertool.config.loading import dump_config, load_config
+from nertool.config.loading import LARGEST, dump_config, load_config
 from nertool.config.schema import CHOICES, Config, kinds_of
 from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
 from nertool.model.building import refuse_huge
@@ -34,7 +34,7 @@ from nertool.text.schemes import Scheme, is_text
 
 CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
 _VERSION = "4"
-_LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 2**17  # bytes; both have some thousands
+_LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 8 * LARGEST  # bytes; both have some thousands
 _LARGEST_VOCABULARY = 2**29  # bytes; two million words have some 30 million
 _TEMPERATURES = 0.01, 100.0  # calibration finds 0.13 to 7.4
 _PROBE = ("Ada", "Lovelace", "lived", "in", "London", ",", "1815", "-", "1852", ".")
