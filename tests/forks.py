@@ -29,12 +29,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 HISTORIES = ["loaded", "trained", "tagging", "training", "loading", "cold", "pool"]
 # A child that waits for threads that do not exist waits for ever.
 SECONDS = 120
 AT_ONCE = 2
 TEXTS = [f"Ada Byron{n} left London{n} for New Haven{n}, said Otto Lind{n}." for n in range(20)]
+MANY = [f"Ada Lind{n} met Otto Byron{n} in Oslo{n} on day {n} ." for n in range(300)]  # new forms in one call
 # Large enough for torch to split its operations.
 SETTINGS = ["inputs.words.dimensions=200", "model.encoder.hidden=150", "training.averaging=0.5"]
 EPOCHS = ["training.epochs=1", "training.threads=4"]
@@ -42,14 +44,15 @@ EPOCHS = ["training.epochs=1", "training.threads=4"]
 Job = Callable[[], str]
 
 
-def load(folder: Path) -> Callable[[str], object]:
+def load(folder: Path) -> Any:
     from nertool.tagging.tagger import Tagger
 
     return Tagger.load(folder)
 
 
-def tag(tagger: Callable[[str], object]) -> str:
-    return str([(document, document.entities) for document in map(tagger, TEXTS)])
+def tag(tagger: Any) -> str:
+    documents = [*map(tagger, TEXTS), *tagger.tag_texts(MANY)]
+    return str([(document, document.entities) for document in documents])
 
 
 def train(folder: Path, target: Path) -> str:
