@@ -6,7 +6,10 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, NoReturn
@@ -63,7 +66,8 @@ class Door(click.Group):
         _fill_closed_streams()
         try:
             try:
-                return super().main(*args, **options)
+                with _ending_on_signals():
+                    return super().main(*args, **options)
             finally:
                 _flush()  # not when Python ends, which would be too late for a message
         except BrokenPipeError:  # the reader has seen enough
@@ -121,6 +125,58 @@ def _abandon_output() -> None:
     """Close standard output, so that Python does not try again when it ends."""
     with contextlib.suppress(OSError):
         sys.stdout.close()
+
+
+@contextlib.contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what goes on as an exception would, so that it cleans up; exit code 128 + number.
+
+    A signal that is ignored, as SIGHUP under `nohup`, or handled otherwise already stays so.
+    """
+    ending = _Ending(sys.unraisablehook)
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has one of them
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, ending.end)
+    sys.unraisablehook = ending.note_lost
+    try:
+        yield
+    finally:
+        sys.unraisablehook = ending.hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Ended(SystemExit):
+    """A signal ended the process."""
+
+
+class _Ending:
+    """Raises an exception when a signal comes.
+
+    Args:
+        hook: What Python calls with exceptions that cannot be raised where they occur.
+    """
+
+    def __init__(self, hook: Callable[[Any], object]) -> None:
+        self.hook = hook
+        self._deaf_until = 0.0
+
+    def end(self, number: int, frame: object) -> None:
+        """Handle a signal."""
+        if time.monotonic() >= self._deaf_until:  # often several come together, and one is enough to clean up
+            self._deaf_until = time.monotonic() + 1
+            raise _Ended(128 + number)
+
+    def note_lost(self, unraisable: Any) -> None:
+        """Send the signal again where Python dropped the exception, as it does in finalizers."""
+        if not isinstance(unraisable.exc_value, _Ended):
+            self.hook(unraisable)
+            return
+        self._deaf_until = 0.0
+        threading.Timer(0.01, os.kill, (os.getpid(), int(str(unraisable.exc_value.code)) - 128)).start()
 
 
 def _fill_closed_streams() -> None:

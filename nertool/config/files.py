@@ -179,11 +179,10 @@ def replaced_when_done(path: Path, *, durable: bool = True) -> Iterator[IO[bytes
         beside = place if special else place.with_name(f".{place.name}.{os.getpid()}.part")
         if not special:
             beside.unlink(missing_ok=True)  # of a killed process of the same number, or a link
-        target = beside.open("wb" if special else "xb")
     except OSError as problem:
         raise _unwritable(path, problem) from None
     try:
-        with target:
+        with beside.open("wb" if special else "xb") as target:
             yield target
         if not special:
             if place.exists():

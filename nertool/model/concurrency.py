@@ -16,11 +16,11 @@ import ctypes
 import inspect
 import os
 import sys
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
-from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 from weakref import ref
 
@@ -192,7 +192,7 @@ def _flush_denormals(already: bool) -> None:
 
 
 def for_each(function: Callable[[Item], object], items: Iterable[Item], workers: int) -> None:
-    """Call a function with each item, on several threads: this one, and others that end before this returns.
+    """Call a function with each item, on several threads: this one, and others that end with this call.
 
     After an exception, also an interrupt, no further item is begun, and those that were begun are waited for.
 
@@ -205,33 +205,36 @@ def for_each(function: Callable[[Item], object], items: Iterable[Item], workers:
     problems: list[BaseException] = []
     stopped = False
 
-    def work() -> None:
+    def work(busy: AbstractContextManager[object]) -> None:
         nonlocal stopped
-        try:
-            for item in shared:
-                if stopped:
-                    return
-                function(item)
-        except BaseException as problem:
-            problems.append(problem)
-            stopped = True
+        with busy:
+            try:
+                for item in shared:
+                    if stopped:
+                        return
+                    function(item)
+            except BaseException as problem:
+                problems.append(problem)
+                stopped = True
 
+    # Threads of `threading` would be waited for until they have begun, and an interrupt can leave one that never
+    # does. Of these only those are waited for that are busy; another will find nothing to do.
     # Within `no_fork()` nothing may wait for threads that enter it.
-    others = [] if forks_wait() else [Thread(target=work, name=f"nertool-{n}") for n in range(1, workers)]
+    others = [allocate_lock() for _ in range(0 if forks_wait() else workers - 1)]
     try:
-        for other in others:
-            other.start()
-        work()
+        for busy in others:
+            start_new_thread(work, (busy,))
+        work(nullcontext())
     except BaseException as problem:
         problems.append(problem)
         stopped = True
-    for other in others:
-        while other.ident is not None and other.is_alive():
-            try:
-                other.join()
-            except BaseException as problem:  # an interrupt
-                problems.append(problem)
-                stopped = True
+    while others:
+        try:
+            with others[-1]:
+                others.pop()
+        except BaseException as problem:  # an interrupt
+            problems.append(problem)
+            stopped = True
     try:
         if problems:
             raise problems[0]
