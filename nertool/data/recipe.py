@@ -52,7 +52,7 @@ def choose_settings(sentences: int, optimizer: str = "sgd") -> dict[str, Any]:
     """
     batch_size = 10 if sentences >= 1_000 else 5
     steps = max(1, sentences // batch_size)
-    epochs = min(max(40, round(_STEPS / steps)), 100)
+    epochs = min(max(40, round(_STEPS / steps)), 60)
     settings = {
         "epochs": epochs,
         "patience": max(10, epochs // 4),
