@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from nertool.formats.columns import LONGEST_SENTENCE, refuse_endless
 from nertool.text.document import Offsets, Origin
 
 USUAL_LABELS = frozenset(
@@ -36,6 +37,9 @@ def read_blocks(
         lines: With or without their line ends.
         split: Makes fields of a line.
         marks: Beginnings of comments that end a block as an empty line does.
+
+    Raises:
+        CorpusError: A block does not end.
     """
     block = Block([], [], [])
     for number, line in enumerate(lines, 1):
@@ -49,9 +53,13 @@ def read_blocks(
                 block = Block([], [], [])
         elif line.startswith("#"):
             block.comments.append(line)
+            if len(block.comments) == LONGEST_SENTENCE:
+                refuse_endless(None, number)
         else:
             block.numbers.append(number)
             block.rows.append(split(line))
+            if len(block.rows) == LONGEST_SENTENCE:
+                refuse_endless(None, number)
     if block.comments or block.rows:
         yield block
 

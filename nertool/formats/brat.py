@@ -13,6 +13,7 @@ from nertool.formats.opening import decode
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import grouped, joined, refuse_tags, stripped, watched
 from nertool.text.document import Document, Entity, Origin
+from nertool.text.tokenization import refuse_long
 
 _ENTITY = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?")
 _LARGEST = 2**26  # bytes of a file
@@ -84,7 +85,7 @@ def _file_name(name: str | None, number: int, taken: set[str]) -> str:
     if name and re.fullmatch(r"\d{1,5}", name, re.ASCII):  # so that the order of names is that of numbers
         name = name.zfill(5)
     parts = PurePosixPath(name or "").parts
-    safe = all(re.fullmatch(r"[^\0-\x1f\\/:*?\"<>|]{1,200}(?<![. ])", part) for part in parts)
+    safe = all(re.fullmatch(r"[^\0-\x1f\\/:*?\"<>|\ud800-\udfff]{1,200}(?<![. ])", part) for part in parts)
     chosen = "/".join(parts) if name and parts and safe else f"{number:05}"
     while chosen.casefold() in taken:
         chosen = f"{chosen}-{number}"
@@ -95,6 +96,7 @@ def _file_name(name: str | None, number: int, taken: set[str]) -> str:
 def _read_pair(path: Path, name: str, options: ReadOptions, report: Report) -> Document:
     # Bytes, for offsets count the characters of the file as it is, line ends and all.
     text = _decoded(path)
+    refuse_long(text, path)
     tokens = tokenizer_of(options)(text)
     origin = Origin(str(path), "row", tuple(range(1, max(1, len(tokens.sentence_starts)) + 1)))
     marks = _marks(path.with_suffix(".ann"), report) if options.labelled else []

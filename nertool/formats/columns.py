@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from nertool.config.patterns import Remover
 from nertool.errors import CorpusError
@@ -20,6 +20,24 @@ COMMENT = re.compile(
     r"|id \S+\s+domain=|id [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\s*$)"
 )
 """Comments of CoNLL-U and MultiCoNER before a sentence. Other lines that begin with # may be tokens."""
+
+
+LONGEST_SENTENCE = 1_000_000
+"""Lines without an empty one between them."""
+
+
+def refuse_endless(path: str | Path | None, line: int) -> NoReturn:
+    """Refuse lines that would otherwise be collected until the memory is full.
+
+    Raises:
+        CorpusError: Always.
+    """
+    raise CorpusError(
+        f"{LONGEST_SENTENCE:,} lines without an empty one, and more are not read as one sentence: does an empty "
+        "line end each sentence?",
+        path,
+        line,
+    )
 
 
 class Layout(NamedTuple):
@@ -173,6 +191,8 @@ def group_sentences(lines: Iterator[str], layout: Layout) -> Iterator[tuple[bool
             _check_width(line, number, len(fields), width, layout)
             width = len(fields)
         rows.append(fields)
+        if len(rows) == LONGEST_SENTENCE:
+            refuse_endless(layout.path, number)
     if rows:
         yield new_document, number + 1 - len(rows), rows
 

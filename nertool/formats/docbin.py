@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate, groupby
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import outside_of
-from nertool.formats.opening import open_bytes
+from nertool.formats.opening import read_whole, refuse_bomb
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.spacy_docs import doc_sentences
 from nertool.formats.streams import grouped, joined, stripped, watched, with_ids
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from spacy.vocab import Vocab
 
 SCORES = "nertool"  # the span group that entities are in with their scores, as the spaCy component has it
+_PIECE = 2**20  # bytes
 _COLUMNS = {"tag": "TAG", "pos": "POS"}
 _INSIDE, _OUTSIDE, _BEGIN = 1, 2, 3  # values of ENT_IOB; 0 is "nobody knows"
 _HOLDS: frozenset[Holds] = frozenset(
@@ -72,9 +75,9 @@ def _read_docs(path: Path) -> Iterator[Doc]:
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
-    with open_bytes(path, "a DocBin") as stream:
-        content = stream.read()
+    content = read_whole(path, "a DocBin")
     try:
+        _refuse_bomb(content, path)
         yield from DocBin().from_bytes(content).get_docs(Vocab(lex_attr_getters=LEX_ATTRS))
     except (
         ValueError,
@@ -82,9 +85,19 @@ def _read_docs(path: Path) -> Iterator[Doc]:
         TypeError,
         IndexError,
         AttributeError,
+        zlib.error,
     ) as problem:  # as spaCy meets the corruption
         reason = " ".join(str(problem).split())
         raise CorpusError(f"not a DocBin, or a corrupt one ({reason})", path) from None
+
+
+def _refuse_bomb(content: bytes, path: Path) -> None:
+    """Decompress once to see how much it becomes: spaCy would keep it all."""
+    inflating, rest, size = zlib.decompressobj(), content, 0
+    while rest and not inflating.eof:
+        size += len(inflating.decompress(rest, _PIECE))
+        rest = inflating.unconsumed_tail
+        refuse_bomb(len(content), size, path)
 
 
 def _document(doc: Doc, path: Path, number: int, options: ReadOptions) -> Document:
@@ -140,7 +153,7 @@ def _with_entities(document: Document, doc: Doc, indices: list[int]) -> Document
         or len(group) != len(scores)
     ):
         return found
-    if not scores or not all(type(score) is float for score in scores):
+    if not scores or not all(type(score) is float and isfinite(score) for score in scores):
         return found
     same = [(each.start, each.end, each.label) for each in group] == [(e.start, e.end, e.label) for e in doc.ents]
     return replace(found, scores=tuple(scores)) if same else found

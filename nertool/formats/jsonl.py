@@ -19,7 +19,7 @@ from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOp
 from nertool.formats.streams import stripped, watched
 from nertool.text.document import UNKNOWN, Document, Origin
 from nertool.text.schemes import OUTSIDE, Scheme, Span, detect, spans
-from nertool.text.tokenization import Tokens
+from nertool.text.tokenization import Tokens, refuse_long
 
 _KNOWN = frozenset({"text", "tokens", "entities", "labels", "sentences", "document", "columns"})
 _PREDICTED = frozenset({"alternatives", "marginals", "cut_sentences"})  # written by `nertool tag`, never read
@@ -78,10 +78,12 @@ class JsonLines(Format):
         """Write an object for each document."""
         for document in documents:
             try:
-                target.write(json.dumps(_tree(document), ensure_ascii=False) + "\n")
+                target.write(json.dumps(_tree(document), ensure_ascii=False, allow_nan=False) + "\n")
             except UnicodeEncodeError as problem:
                 half = problem.object[problem.start : problem.end]
                 raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
+            except ValueError:
+                raise CorpusError("a score that is not a finite number cannot be written") from None
 
 
 def _documents(lines: Iterable[str], name: str, options: ReadOptions, report: Report) -> Iterator[Document]:
@@ -115,6 +117,7 @@ class _Line:
         if type(mark) not in (int, str, type(None)):
             self.refuse("document: expected a number or a string")
         whole = " ".join(words or ()) if text is None else text
+        refuse_long(whole, self.name, self.number)
         tokens = tokenizer_of(self.options)(whole) if words is None else self.find(whole, words)
         rest: dict[str, Any] = {
             "id": None if mark is None else str(mark),
@@ -204,8 +207,8 @@ class _Line:
             self.refuse(f"entities: expected start and end in each, in characters{_looks_like(self.tree)}")
         if not isinstance(label, str) or not label:
             self.refuse(f"entities: expected a label in each, a string{_looks_like(self.tree)}")
-        if not isinstance(text, str | None) or type(score) not in (float, int, type(None)):
-            self.refuse("entities: expected a text that is a string, and a score that is a number")
+        if not isinstance(text, str | None) or not (score is None or _is_number(score)):
+            self.refuse("entities: expected a text that is a string, and a score that is a finite number")
         pieces = ((entity["start"], entity["end"]),)
         return Mark(self.place, pieces, label, text, None if score is None else float(score))
 
@@ -239,6 +242,11 @@ class _Line:
     def listed(self) -> str:
         names = [key if len(key) <= 40 else f"{key[:37]}..." for key in self.tree]
         return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
+
+
+def _is_number(value: object) -> bool:
+    """Say whether a value is a number that JSON can spell: Python reads NaN and Infinity too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
 def _looks_like(tree: object) -> str:

@@ -15,7 +15,7 @@ from nertool.formats.columns import shorten
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import Format, ReadOptions, Report, WriteOptions
 from nertool.text.document import Document, Origin
-from nertool.text.tokenization import SpacyTokenizer, tokenize
+from nertool.text.tokenization import SpacyTokenizer, refuse_long, tokenize
 
 _SEPARATORS = re.compile("[ \t\r]+")
 
@@ -50,6 +50,7 @@ class PlainText(_Lines):
         _refuse_labels(self, name, options)
         tokenizer = options.tokenizer or SpacyTokenizer("en")
         for number, line in enumerate(lines, 1):
+            refuse_long(line, name, number)
             document = tokenize(line, tokenizer)
             yield replace(document, origin=Origin(name, "row", (number,) * len(document.sentence_starts)))
 
@@ -96,7 +97,11 @@ class Tokens(_Lines):
                 if not token or _SEPARATORS.search(token) or "\n" in token:
                     raise CorpusError(f"{shorten(token)} cannot be written: spaces separate tokens in this format")
             for start, end in document.bounds or [(0, 0)]:
-                target.write(" ".join(document.tokens[start:end]) + "\n")
+                try:
+                    target.write(" ".join(document.tokens[start:end]) + "\n")
+                except UnicodeEncodeError as problem:
+                    half = problem.object[problem.start : problem.end]
+                    raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
 
 
 def _refuse_labels(used: Format, name: str, options: ReadOptions) -> None:

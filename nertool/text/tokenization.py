@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sized
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from nertool.errors import ConfigError
+from nertool.errors import ConfigError, CorpusError
 from nertool.forking import no_fork
 from nertool.text.document import Document
+
+LONGEST_TEXT = 2**24
+"""Characters of a text, for which a process may take 2.5 GB."""
 
 STRINGS_KEPT = 50_000
 _AT_ONCE = 20_000  # characters in one of spaCy's Docs
@@ -33,6 +37,25 @@ class Tokens(NamedTuple):
 
 
 Tokenizer = Callable[[str], Tokens]
+
+
+def refuse_long(text: str, path: str | Path | None = None, line: int | None = None) -> None:
+    """Refuse a text that there would not be enough memory for.
+
+    Args:
+        text: Any.
+        path: Where it was read.
+        line: The line there.
+
+    Raises:
+        CorpusError: It is longer than `LONGEST_TEXT`.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise CorpusError(
+            f"a text of {len(text):,} characters; at most {LONGEST_TEXT:,} are taken as one text: split it",
+            path,
+            line,
+        )
 
 
 def tokenize(text: str, tokenizer: Tokenizer) -> Document:
@@ -96,7 +119,9 @@ class SpacyTokenizer:
 
         Raises:
             ConfigError: spaCy has no such language, or lacks a package for it.
+            CorpusError: The text is longer than `LONGEST_TEXT`.
         """
+        refuse_long(text)
         # spaCy refuses lone surrogates; a stand-in of the same length keeps the offsets.
         clean = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
         offsets: list[tuple[int, int]] = []
@@ -151,7 +176,12 @@ class SpacyTokenizer:
 
 
 def split_whitespace(text: str) -> Tokens:
-    """Tokenize text that is tokenized already: tokens are separated by whitespace, sentences by line ends."""
+    """Tokenize text that is tokenized already: tokens are separated by whitespace, sentences by line ends.
+
+    Raises:
+        CorpusError: The text is longer than `LONGEST_TEXT`.
+    """
+    refuse_long(text)
     offsets: list[tuple[int, int]] = []
     starts: list[int] = []
     position = 0
