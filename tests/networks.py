@@ -25,7 +25,7 @@ TAGS = ["N", "V", "D", "."]
 PHRASES = "Fab 7a\tA\n7a\tA\neF\tB\ncab\tB\n"
 
 _SMALL = {
-    "words": {"dimensions": 5},
+    "words": {"dimensions": 5, "dropout": 0.0},
     "characters": {"dimensions": 4, "filters": 6, "maximum": 10},
     "recurrent": {"dimensions": 4, "hidden": 3, "maximum": 10},
 }

@@ -33,6 +33,7 @@ from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import fingerprint, read_run, write_run
 from nertool.comparison.runner import Ended, Running, run_jobs
 from nertool.comparison.worker import main, train_one
+from nertool.config.files import LOCK
 from nertool.config.loading import dump_config, flow
 from nertool.config.schema import Config
 from nertool.data.encoding import EncodedCorpus
@@ -663,10 +664,10 @@ def refuse(*arguments: object) -> str:
 
 class TestCommand:
     def test_files_and_what_is_printed(self, grid):
-        found = {path.name for path in grid.folder.iterdir()}
+        found = {path.name for path in grid.folder.iterdir()} - {LOCK}
         assert found == {"kind=rnn", "kind=none", "report.html", "report.md", "report.json", "pictures"}
         for job in grid.jobs:
-            assert {path.name for path in job.folder.iterdir()} == {
+            assert {path.name for path in job.folder.iterdir()} - {LOCK, CHECKPOINT} == {
                 *("config.yaml", VOCABULARY, WEIGHTS, "metrics.jsonl", "results.json", "run.json", "log.txt")
             }
             assert (job.folder / "log.txt").read_text(encoding="utf-8") == ""

@@ -126,7 +126,7 @@ def test_what_is_no_docbin_is_refused(tmp_path, content):
 
 def test_what_cannot_be_learnt_from_is_refused(tmp_path):
     path = save(tmp_path / "a.spacy", NLP("Nobody knows ."))
-    with pytest.raises(CorpusError, match=r"no sentence in it with labels for all of its tokens \(1 have not\)"):
+    with pytest.raises(CorpusError, match=r"no sentence in it with labels for all of its tokens \(1 lack them\)"):
         read_split(path, CONFIG)
     with pytest.raises(CorpusError, match="no such file"):
         read_split(tmp_path / "b.spacy", CONFIG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from nertool.config import schema
 from nertool.data.encoding import EncodedCorpus
 from nertool.data.vectors import Vectors
 from nertool.errors import CorpusError
-from nertool.model import encoders, inputs
+from nertool.model import encoders
 from nertool.model.batch import Batch
 from nertool.model.dropout import Noise
 from nertool.model.inputs import BUILT_IN, input_class
@@ -344,17 +343,6 @@ class Length(Column):
 
 class Mean(encoders.NoEncoder):
     Config = LengthConfig
-
-
-def test_other_packages_add_kinds(monkeypatch):
-    for module, one, build in ((inputs, Length, input_class), (encoders, Mean, None)):
-        point = EntryPoint("length", f"{__name__}:{one.__name__}", "nertool")
-        monkeypatch.setattr(EntryPoint, "load", lambda self, one=one: one)
-        monkeypatch.setattr(module, "entry_points", lambda group, point=point: [point])
-        if build is not None:
-            assert build(LengthConfig()) is one
-        else:
-            assert type(encoders.build_encoder(LengthConfig(), 3, None)) is one
 
 
 def test_a_column_helps_where_words_say_nothing():

@@ -519,8 +519,8 @@ def test_gradients_of_several_batches_make_one_step(tiny_train):
         pipe = nlp.get_pipe("nertool")
         pipe.initialize(lambda nlp=nlp: examples(nlp, tiny_train), nlp=nlp)
         for module in pipe.model.network.modules():  # no dropout, which draws for each batch anew
-            if hasattr(module, "probability"):
-                module.probability = 0.0
+            for name in {"probability", "dropout"} & vars(module).keys():
+                setattr(module, name, 0.0)
         data = examples(nlp, tiny_train)
         for size in parts:
             pipe.update([data.pop(0) for _ in range(size)])
