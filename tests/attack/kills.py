@@ -160,6 +160,8 @@ def killed_before(folder: Path, count: int, log: Path) -> None:
             names = [arguments[index] for index in EVENTS[event]]
         else:
             return
+        if event == "os.remove" and not os.path.lexists(names[0]):
+            return  # changes nothing
         if any(isinstance(name, str | os.PathLike) and os.fspath(name).startswith(prefix) for name in names):
             operation(f"{event} {[str(name).removeprefix(prefix) for name in names]}")
 

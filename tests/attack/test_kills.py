@@ -17,13 +17,13 @@ import pytest
 
 # `kills.py` imports much; the test of a scenario starts it.
 SCENARIOS = {
-    "fresh": 100,
-    "over stopped, with --resume": 50,
-    "over stopped, without --resume": 100,
-    "over stopped of other settings": 100,
-    "over finished": 100,
-    "over finished of other settings": 100,
-    "finished, and more epochs with --resume": 50,
+    "fresh": 80,
+    "over stopped, with --resume": 40,
+    "over stopped, without --resume": 80,
+    "over stopped of other settings": 80,
+    "over finished": 80,
+    "over finished of other settings": 80,
+    "finished, and more epochs with --resume": 40,
     "killed again and again": 12,
 }
 REFUSED = {"over stopped of other settings", "over finished of other settings"}
