@@ -80,7 +80,7 @@ def tag(
     """Find the entities in INPUT, a file, or - for standard input.
 
     Formats are those of `nertool formats`. From conll to conll, all columns are kept and the predicted labels
-    become the last one. --format and --input-format are other names of --to and --from.
+    become the last one.
     """
     folder = model_folder(model)
     if (n_best or marginals) and writer != "jsonl":
