@@ -17,6 +17,7 @@ import numpy as np
 from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus, Table
+from nertool.data.pieces import in_pieces
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.errors import ConfigError, CorpusError
 from nertool.model.inputs.base import Resources
@@ -120,8 +121,9 @@ def build_model(
 
 
 def encode(split: Split, model: Model) -> EncodedCorpus:
-    """Encode a labelled split as the network wants it."""
-    return EncodedCorpus(model.inputs, split.sentences, model.label_numbers)
+    """Encode a labelled split as the network wants it, long sentences in pieces."""
+    sentences = in_pieces(split.sentences, split.label_scheme)
+    return EncodedCorpus(model.inputs, sentences, model.label_numbers)
 
 
 def check_language(code: str) -> None:

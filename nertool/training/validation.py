@@ -8,6 +8,7 @@ import torch
 
 from nertool.data.corpus import Split
 from nertool.data.encoding import EncodedCorpus, reading_order
+from nertool.data.pieces import in_pieces
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.forking import cached_property, no_fork
 from nertool.model.batch import Batch
@@ -66,10 +67,14 @@ class Validation:
 
 
 def scorable_sentences(model: Model, split: Split) -> list[Document]:
-    """Return the sentences whose labels the model knows, without invalid transitions: their loss is finite."""
+    """Return the sentences whose labels the model knows, without invalid transitions: their loss is finite.
+
+    Long ones come in pieces, as in training.
+    """
     numbers = model.label_numbers
-    return [
+    sentences = [
         sentence
         for sentence, row in zip(split.sentences, split.labels, strict=True)
         if len(row) and all(label in numbers for label in row) and not stray_positions(row, split.label_scheme)
     ]
+    return in_pieces(sentences, split.label_scheme)

@@ -13,12 +13,13 @@ from rich.table import Table
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.corpus import unseen_labels
+from nertool.data.pieces import LONGEST
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
 from nertool.training.preparation import Prepared
 from nertool.training.run import Finished, Resumed
 from nertool.training.trainer import Epoch, Step
-from nertool.views.console import duration, percent, show_evaluation
+from nertool.views.console import counted, duration, percent, show_evaluation
 
 
 class Watcher:
@@ -194,6 +195,13 @@ def show_preparation(console: Console, record: Prepared) -> None:
             row.append(f"{100 * record.coverage[name]:.1f} %")
         table.add_row(*row)
     console.print(table)
+    long = sum(len(sentence) > LONGEST for sentence in record.corpus.train.sentences)
+    if long:
+        console.print(
+            f"train: {counted(long, 'sentence')} of more than {LONGEST} tokens, learnt in pieces between entities",
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, split in record.corpus.splits.items():
         for note in split.notes():
             console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)

@@ -11,6 +11,7 @@ from spacy.training import Example
 from nertool.config.loading import locate_files, parse_config
 from nertool.config.schema import READ_BY_SPACY, Config
 from nertool.data.encoding import EncodedCorpus
+from nertool.data.pieces import in_pieces
 from nertool.errors import ConfigError, NertoolError
 from nertool.integrations.spacy.documents import columns_read, example_documents
 from nertool.model.model import Model
@@ -132,8 +133,9 @@ class Training:
                 "examples that it was built from. `spacy init labels` collects the types of entities, for the "
                 "config's [initialize.components]"
             )
-        batch = EncodedCorpus(self._model.inputs, sentences, numbers).batch(np.arange(len(sentences)))
-        return self.learner.accumulate(batch) * len(sentences)
+        pieces = in_pieces(sentences, self._model.scheme)
+        batch = EncodedCorpus(self._model.inputs, pieces, numbers).batch(np.arange(len(pieces)))
+        return self.learner.accumulate(batch) * len(pieces)
 
     def step(self) -> None:
         """Update the weights by the mean of the gradients since the last step, if there are any.
