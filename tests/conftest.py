@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +129,18 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert isinstance(finished, Finished)
     assert finished.best.validation.micro.f1 == 1.0, "the tiny corpus was not learnt"
     return folder / "run"
+
+
+def thread_count() -> int:
+    """Threads of the process, whoever made them."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
+
+
+def end_of_threads(count: int) -> bool:
+    """Wait until there are no more threads than these, for as long as one needs to end."""
+    for _ in range(100):
+        if thread_count() <= count:
+            return True
+        time.sleep(0.02)
+    return False

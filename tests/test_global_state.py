@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,8 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from nertool.model.concurrency import denormals_as_zero, fork_safe, forked, run_branches, threads
+from nertool.forking import no_fork
+from nertool.model.concurrency import denormals_as_zero, for_each, fork_safe, forked, run_branches, threads
 
 SENTENCE = "Ada Byron met Otto Lind in New Haven ."
 
@@ -194,6 +197,69 @@ def test_a_branch_that_fails_says_so():
     for modules in ([Broken(), nn.Linear(3, 2)], [nn.Linear(3, 2), Broken()]):
         with pytest.raises(KeyError, match="broken"):
             run_branches(modules, [torch.ones(1, 3)] * 2)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_item_is_worked_on_once(workers):
+    seen: list[int] = []
+    names: set[int] = set()
+    together = threading.Barrier(workers)
+
+    def work(item: int) -> None:
+        if item < workers:
+            together.wait(timeout=30)
+        names.add(threading.get_ident())
+        seen.append(item)
+
+    for_each(work, range(100), workers)
+    assert sorted(seen) == list(range(100))
+    assert len(names) == workers
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_after_an_error_nothing_is_begun_and_nothing_runs_on(here):
+    begun: list[int] = []
+    ended: list[int] = []
+    caller, together = threading.get_ident(), threading.Barrier(2)
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item < 2:
+            together.wait(timeout=30)
+            if (threading.get_ident() == caller) is here:
+                raise KeyError("broken")
+        time.sleep(0.05)  # for the other thread to fail
+        ended.append(item)
+
+    with pytest.raises(KeyError, match="broken"):
+        for_each(work, range(100), 2)
+    assert len(begun) < 50
+    assert len(begun) == len(ended) + 1
+
+
+def test_where_forks_wait_one_thread_does_it_all():
+    names: set[int] = set()
+    with no_fork():
+        for_each(lambda _: names.add(threading.get_ident()), range(10), 4)
+    assert names == {threading.get_ident()}
+
+
+def test_training_leaves_no_threads(tiny_config, tmp_path):
+    def helpers() -> list[str]:
+        return [each.name for each in threading.enumerate() if each.name.startswith("nertool")]
+
+    from nertool.training.run import run
+
+    seen: set[str] = set()
+    for _ in run(tiny_config("training.epochs=1", "training.threads=2"), tmp_path / "run"):
+        seen |= set(helpers())
+    assert seen
+    gc.collect()
+    for _ in range(100):
+        if not helpers():
+            return
+        time.sleep(0.02)
+    raise AssertionError(helpers())
 
 
 def test_outside_of_a_fork_fork_safe_changes_nothing():

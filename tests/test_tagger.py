@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import combinations, count, product
+from itertools import combinations, count, islice, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import spacy
 import torch
+from conftest import end_of_threads, thread_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -382,6 +383,21 @@ class TestThreads:
         for number, results in found.items():
             for result, each in zip(results, (wanted[number:] + wanted[:number]) * 3, strict=True):
                 same(result, each)
+
+    @pytest.mark.parametrize("read", [0, 1, 9, 10_000])
+    def test_a_stream_leaves_no_threads_however_far_it_is_read(self, model, monkeypatch, read):
+        monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", 8)
+        monkeypatch.setattr(tagger_module, "TOKENS_AT_ONCE", 60)
+        with working(4):
+            shared = Tagger(model)
+            list(shared.pipe(SAMPLES * 9))
+            assert end_of_threads(thread_count())
+            named, count = threading.enumerate(), thread_count()
+            stream = shared.pipe(SAMPLES * 9)
+            assert len(list(islice(stream, read))) == min(read, 9 * len(SAMPLES))
+            assert threading.enumerate() == named
+            assert end_of_threads(count)
+            stream.close()
 
     def test_no_thread_sees_a_pipeline_that_is_half_made(self, model, monkeypatch):
         blank = spacy.blank

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import end_of_threads, thread_count
 
 from nertool.tagging import prediction, predictor
 from nertool.tagging.tagger import Tagger
@@ -114,21 +115,6 @@ def same(found: Document, wanted: Document) -> None:
     )
     assert found.scores == pytest.approx(wanted.scores, abs=1e-5)
     assert [list(each) for each in found.marginals] == [list(each) for each in wanted.marginals]
-
-
-def thread_count() -> int:
-    """Threads of the process, whoever made them."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
-
-
-def end_of_threads(count: int) -> bool:
-    """Wait until there are no more threads than these, for as long as one needs to end."""
-    for _ in range(100):
-        if thread_count() <= count:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @contextmanager
