@@ -5,6 +5,7 @@ Names of labels come from the features of the data, as the package `datasets` wr
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.columns import Interned
 from nertool.formats.datasets_export import DOCUMENT, UNLABELLED, datasets_package, to_dataset_dict, without_bars
+from nertool.formats.opening import LARGEST_WHOLE
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import watched
 from nertool.text.document import UNKNOWN, Document, Origin
@@ -118,7 +120,8 @@ def _open(path: Path, read: Callable[[Any], Any]) -> tuple[Any, Any]:
 
     try:
         with path.open("rb") as stream:
-            table = read(stream)
+            # A pipe cannot be rewound; Arrow begins at the end of a file.
+            table = read(stream if stream.seekable() else io.BytesIO(stream.read(LARGEST_WHOLE)))
         # Arrow trusts the offsets of a file until it is told not to; Python would read from where they lead.
         table.validate(full=True)
         return table, datasets.Features.from_arrow_schema(table.schema)

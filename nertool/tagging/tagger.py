@@ -17,14 +17,13 @@ from nertool.tagging.bundle import fingerprint, load_bundle, pack, unpack
 from nertool.tagging.predictor import Predictions, Predictor
 from nertool.text.document import Alternative, Document
 from nertool.text.schemes import Scheme, convert, spans
-from nertool.text.tokenization import SpacyTokenizer, tokenize
+from nertool.text.tokenization import MOST_TOKENS, SpacyTokenizer, tokenize
 
 TOKENS_AT_ONCE = 20_000
 _LABELS_AT_ONCE = 2_000_000  # in the n best label sequences of all tokens
-MOST_TOKENS = 5_000_000
-"""Of one document."""
 MOST_LABELS = 20_000_000
 """Of one document, in all of its n best label sequences."""
+_MARGINALS = 10  # the probabilities of a token's labels take as much memory as so many labels
 LEAST_MARGINAL = 0.001
 """Labels that are less probable are left out of `Document.marginals`."""
 
@@ -177,9 +176,9 @@ class Tagger:
     def _tag_in_parts(self, documents: Iterable[Document]) -> Iterator[Document]:
         waiting: list[Document] = []
         count = 0
-        at_once = min(TOKENS_AT_ONCE, _LABELS_AT_ONCE // max(self.n_best, 1))
+        at_once = min(TOKENS_AT_ONCE, max(1, _LABELS_AT_ONCE // max(self.n_best, 1)))
         for document in documents:
-            _refuse_large(document, self.n_best)
+            _refuse_large(document, self.n_best, self.marginals)
             waiting.append(document)
             count += len(document.tokens) + 1
             if count >= at_once:
@@ -255,16 +254,16 @@ class Tagger:
         return result
 
 
-def _refuse_large(document: Document, n_best: int) -> None:
+def _refuse_large(document: Document, n_best: int, marginals: bool) -> None:
     """Refuse a document that there would not be enough memory for.
 
     Raises:
         NertoolError: It has too many tokens.
     """
     count = len(document.tokens)
-    most = min(MOST_TOKENS, MOST_LABELS // max(n_best, 1))
+    most = min(MOST_TOKENS, MOST_LABELS // max(n_best, _MARGINALS if marginals else 1))
     if count > most:
-        wanted = f", of which {n_best} label sequences are wanted" if n_best else ""
+        wanted = f" with {n_best} label sequences" if n_best else " with marginals" if marginals else ""
         raise NertoolError(
             f"a text of {count:,} tokens{wanted}: at most {most:,} are tagged at once; split it into several texts"
         )

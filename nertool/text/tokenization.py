@@ -11,8 +11,11 @@ from nertool.errors import ConfigError, CorpusError
 from nertool.forking import no_fork
 from nertool.text.document import Document
 
-LONGEST_TEXT = 2**24
-"""Characters of a text, for which a process may take 2.5 GB."""
+LONGEST_TEXT = 10_000_000
+"""Characters of a text."""
+
+MOST_TOKENS = 5_000_000
+"""Tokens of a text. Tagging such a text takes 2 GB."""
 
 STRINGS_KEPT = 50_000
 _AT_ONCE = 20_000  # characters in one of spaCy's Docs
@@ -119,7 +122,7 @@ class SpacyTokenizer:
 
         Raises:
             ConfigError: spaCy has no such language, or lacks a package for it.
-            CorpusError: The text is longer than `LONGEST_TEXT`.
+            CorpusError: The text is longer than `LONGEST_TEXT`, or has more tokens than `MOST_TOKENS`.
         """
         refuse_long(text)
         # spaCy refuses lone surrogates; a stand-in of the same length keeps the offsets.
@@ -143,6 +146,8 @@ class SpacyTokenizer:
                         ends.append(len(offsets))
                 if not space:
                     offsets.append((start + place, start + place + length))
+            if len(offsets) > MOST_TOKENS:
+                raise CorpusError(f"a text of more than {MOST_TOKENS:,} tokens: split it")
         return Tokens(offsets, [0, *(end for end in ends if end < len(offsets))] if offsets else [])
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
