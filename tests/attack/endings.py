@@ -32,7 +32,7 @@ import nertool.views.training  # noqa: F401
 from nertool.cli.main import main
 from nertool.tagging.bundle import load_bundle
 
-SENTENCES = 20_000
+SENTENCES = 10_000
 OLD = "what was there before"
 
 
@@ -119,7 +119,7 @@ def count(model: Path, folder: Path, total: int) -> dict[str, object]:
         number = chance.choice([signal.SIGTERM, signal.SIGHUP])
         wait = chance.uniform(0, until[name])
         way, took = attack(command, number, wait, folder)
-        until[name] *= 0.7 if way == "had ended before" else 1.15
+        until[name] *= 0.6 if way == "had ended before" else 1.1
         if way == "ended":
             longest = max(longest, took - wait)
         ways[way if way.startswith("ended") or way.startswith("had") else f"{name}: {way}"] += 1
