@@ -31,8 +31,15 @@ def say(message: object, *, head: str = "", err: bool = True) -> None:
         head: Printed before it as it is.
         err: Whether it goes to standard error, else to standard output.
     """
-    with contextlib.suppress(OSError) if err else contextlib.nullcontext():
+    try:
         click.echo(head + _visible(str(message)), err=err)
+    except OSError:
+        if not err:
+            raise
+        # Nobody can be told. Python must not try again when it ends, which would change the exit code.
+        with contextlib.suppress(OSError):
+            sys.stderr.close()
+        sys.stderr = None
 
 
 def fail(message: object) -> NoReturn:

@@ -97,7 +97,7 @@ def read_vectors(path: str | Path) -> Vectors:
     with open_bytes(path, _WHAT) as stream:
         first = stream.readline(LONGEST_LINE + 1)
         refuse_long(len(first), path, 1)
-        lines = byte_lines(stream, path)
+        lines = byte_lines(stream, path, 2)
         if not first.strip(_WHITESPACE):
             raise CorpusError(f"the file is empty or begins with an empty line; expected {_WHAT}", path)
         header = _HEADER.fullmatch(first)
@@ -119,7 +119,7 @@ def read_vectors(path: str | Path) -> Vectors:
         whole = io.BufferedReader(_Again(head_of_rows, stream), _BUFFER)  # a pipe cannot be rewound
         if _is_binary(head_of_rows, dimensions):
             return _read_binary(whole, rows, dimensions, path)
-        return _read_text(byte_lines(whole, path), 2, rows, dimensions, path)
+        return _read_text(byte_lines(whole, path, 2), 2, rows, dimensions, path)
 
 
 def _read_text(lines: Iterator[bytes], first_line: int, rows: int | None, dimensions: int, path: Path) -> Vectors:

@@ -119,15 +119,20 @@ def refuse_bomb(compressed: int, expanded: int, path: str | Path) -> None:
         )
 
 
-def byte_lines(stream: Any, path: str | Path | None) -> Iterator[bytes]:
+def byte_lines(stream: Any, path: str | Path | None, first: int = 1) -> Iterator[bytes]:
     """Yield the lines of a binary stream, without their line feeds.
+
+    Args:
+        stream: Where it stands.
+        path: The file, for the error.
+        first: Number of the first line.
 
     Raises:
         CorpusError: A line is longer than `LONGEST_LINE`.
     """
     read = getattr(stream, "read1", stream.read)  # of what is typed, no more than there is
     parts: list[bytes] = []
-    size = number = 0
+    size, number = 0, first - 1
     while block := read(_BUFFER):
         lines = block.split(b"\n")
         parts.append(lines[0])
