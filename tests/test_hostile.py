@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -352,13 +353,13 @@ class TestBoundedMemory:
             load_config(tiny_yaml)
 
     def test_compressed_data_that_expands_without_end(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(opening, "_EXPANDED", 10**6)
+        monkeypatch.setattr(opening, "_EXPANDED", 10**5)
         path = tmp_path / "bomb.txt.gz"
-        path.write_bytes(gzip.compress(b"a O\n\n" * 10**6))
+        path.write_bytes(gzip.compress(b"a O\n\n" * 10**5))
         with pytest.raises(CorpusError, match="compressed bytes became more than"):
             list(find_format("conll").read(path, ReadOptions(), Report()))
         path = tmp_path / "bomb.spacy"
-        path.write_bytes(zlib.compress(b"a" * 5 * 10**6))
+        path.write_bytes(zlib.compress(b"a" * 10**6))
         with pytest.raises(CorpusError, match="compressed bytes became more than"):
             list(find_format("spacy").read(path, ReadOptions(), Report()))
 
@@ -683,9 +684,7 @@ class TestNaN:
 
 @needs_bash
 class TestOutput:
-    @pytest.mark.parametrize(
-        "command", ["--help", "formats", "info {model}", "tag text.txt --model {model} --to jsonl"]
-    )
+    @pytest.mark.parametrize("command", ["--help", "tag text.txt --model {model} --to jsonl"])
     @pytest.mark.parametrize("target", ["> /dev/full", ">&-"])
     def test_that_cannot_be_written(self, command, target, tmp_path, trained_run):
         if not Path("/dev/full").exists():
@@ -708,28 +707,46 @@ class TestOutput:
         done = nertool(f"NERTOOL tag text.txt --model {trained_run} --to conll | head -1", tmp_path)
         assert done.stdout.startswith("Ada ") and done.stdout.count("\n") == 1 and done.stderr == ""
 
+    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
     def test_pipes_are_read(self, tmp_path, trained_run):
-        if not Path("/dev/fd").exists():
-            pytest.skip("there is no /dev/fd")
+        """What a shell makes of <(zcat corpus.gz)."""
         corpus = trained_run.parent / "corpus"
-        model = f"--model {trained_run}"
-        (tmp_path / "v.txt").write_text("Ada 1 2\nleft 0.5 1\n", encoding="utf-8")
-        for command, wanted in {
-            f"evaluate <(gzip -c {corpus}/test.txt) {model}": "tokens/s",
-            f"errors <(cat {corpus}/test.txt) {model}": "sentences with a mistake|with a mistake",
-            f"check <(cat {corpus}/test.txt)": "tokens",
-            f"convert <(cat {corpus}/test.txt) a.spacy": "written",
-            "convert <(cat a.spacy) b.txt --from spacy": "written",
-            f"tag <(echo Oslo) {model}": "Oslo",
-            f"train {corpus}/tiny.yaml --set training.epochs=1 --set corpus.train=<(gzip -c {corpus}/train.txt) "
-            "--set inputs.words.vectors=<(cat v.txt) --output run": "The model is in run",
-        }.items():
-            done = nertool(f"NERTOOL {command}", tmp_path)
-            assert done.returncode == 0 and re.search(wanted, done.stdout), (command, done.stderr)
-        done = nertool(
-            f"NERTOOL compare {corpus}/tiny.yaml --set corpus.train=<(cat {corpus}/train.txt)", tmp_path
-        )
-        assert done.returncode == 1 and "can be read only once" in done.stderr
+        ends: list[int] = []
+
+        def pipe(content: bytes) -> str:
+            end, start = os.pipe()
+            ends.append(end)
+            os.write(start, content)
+            os.close(start)
+            return f"/dev/fd/{end}"
+
+        train, test = (corpus / "train.txt").read_bytes(), (corpus / "test.txt").read_bytes()
+        vectors = b"2 2\n" + b"".join(word + b" " + struct.pack("<2f", 1, 2) for word in (b"Ada", b"left"))
+        docbin, settings = tmp_path / "a.spacy", ("--set", "training.epochs=1", "--output", tmp_path / "run")
+        model = ("--model", trained_run)
+        for command, wanted in [
+            (("evaluate", pipe(gzip.compress(test)), *model), "tokens/s"),
+            (("errors", pipe(test), *model), "with a mistake"),
+            (("check", pipe(test)), "tokens"),
+            (("convert", pipe(test), docbin), "written"),
+            (("tag", pipe(b"Oslo"), *model), "Oslo"),
+            (
+                ("train", corpus / "tiny.yaml", "--set", f"corpus.train={pipe(train)}", *settings),
+                "The model is in",
+            ),
+            (
+                ("train", corpus / "tiny.yaml", "--set", f"inputs.words.vectors={pipe(vectors)}", *settings),
+                "model",
+            ),
+        ]:
+            result = invoke(*command)
+            assert result.exit_code == 0 and wanted in result.stdout, (command, result.stderr)
+        result = invoke("convert", pipe(docbin.read_bytes()), tmp_path / "b.txt", "--from", "spacy")
+        assert result.exit_code == 0, result.stderr
+        result = invoke("compare", corpus / "tiny.yaml", "--set", f"corpus.train={pipe(train)}")
+        assert result.exit_code == 1 and "can be read only once" in result.stderr
+        for end in ends:
+            os.close(end)
 
     def test_what_is_a_file(self, tmp_path):
         assert is_file(Path(__file__)) and not is_file(tmp_path) and not is_file(tmp_path / "none")
