@@ -1,0 +1,106 @@
+"""The command `nertool train`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from nertool.cli.common import LATEST, RUNS, examples, point_latest
+from nertool.cli.door import explains_errors, say
+from nertool.cli.init import data_options
+from nertool.errors import DivergenceError, NertoolError
+
+
+@click.command(
+    epilog=examples(
+        "nertool train mine.jsonl --vectors glove.6B.100d.txt",
+        "nertool train demo.yaml",
+        "nertool train conll03.yaml --set training.epochs=20 --output runs/short",
+    )
+)
+@click.argument("config", metavar="DATA|CONFIG")
+@data_options
+@click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the newest run of this config that was stopped, else with one that has ended.",
+)
+@explains_errors
+def train(
+    config: str,
+    validation: str | None,
+    test: str | None,
+    vectors: tuple[str, ...],
+    language: str | None,
+    overrides: tuple[str, ...],
+    output: str | None,
+    seed: int | None,
+    resume: bool,
+) -> None:
+    """Train a model on DATA, or as CONFIG says.
+
+    DATA is a file or folder of labelled text in any format. Settings are chosen by its size; --set replaces one.
+    CONFIG is a YAML file, or the name of a config that ships with nertool.
+
+    The run directory is the model. Each run gets its own: runs/demo, then runs/demo-2, and so on; runs/latest
+    points to the newest. With --output, a model in that directory is replaced.
+    """
+    from nertool.data.recipe import open_config, overrides_of
+    from nertool.training.folders import run_folder, stopped_run
+
+    named = [*overrides_of(validation, test, vectors, language), *overrides]
+    if seed is not None:
+        named.append(f"training.seed={seed}")
+    recipe = open_config(config, named)
+    settings, name = recipe.config, recipe.name
+    with contextlib.ExitStack() as stack:
+        if output is not None:
+            folder = Path(output)
+        elif RUNS / name == LATEST:
+            raise NertoolError(
+                f"{Path(config).name}: {LATEST} is the link to the newest run; name another folder with --output"
+            )
+        else:
+            stopped = stopped_run(name) if resume else None
+            if resume and stopped is None:
+                say(f"there is no run of {Path(config).name} to go on with: a new one begins")
+            folder = stopped or stack.enter_context(run_folder(name))
+        from nertool.training.run import run
+        from nertool.views.console import new_console, percent, waiting
+        from nertool.views.training import Watcher
+
+        if recipe.summary:
+            say(f"{config}: {recipe.summary}")
+        for line in recipe.warnings:
+            say(line, head=f"{click.style('note:', fg='yellow')} ")
+        console = new_console()
+        watcher = Watcher(console, folder)
+        try:
+            records = stack.enter_context(contextlib.closing(run(settings, folder, resume=resume)))
+            with waiting(console, "reading corpus and vectors"):
+                prepared = next(records)
+            watcher.watch(chain([prepared], records))
+        except (KeyboardInterrupt, NertoolError) as problem:
+            best = watcher.best
+            if best is not None:
+                point_latest(folder)
+                # The same would diverge again; the error says what helps.
+                same = "" if isinstance(problem, DivergenceError) else " The same command with --resume goes on."
+                say(
+                    f"\nStopped. The best model so far, epoch {best.number} with validation F1 "
+                    f"{percent(best.validation.micro.f1)}, is in {folder}; the test split was not scored.{same}"
+                )
+            elif isinstance(problem, KeyboardInterrupt):
+                say("\nStopped before the first epoch ended: nothing was saved.")
+            if not isinstance(problem, KeyboardInterrupt):
+                raise
+            sys.exit(130)
+        point_latest(folder)
+        if recipe.summary:
+            say(f"its settings, to change and train with: {folder / 'config.yaml'}", err=False)
