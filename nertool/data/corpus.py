@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from nertool.config.schema import CorpusConfig
+from nertool.data.folds import boundaries, divide, units_of
 from nertool.data.stratification import choose_share
 from nertool.errors import CorpusError
 from nertool.forking import cached_property
@@ -73,7 +73,7 @@ class Split:
     @cached_property
     def document_count(self) -> int:
         """How many documents there are; sentences that are of no document count as one."""
-        return 1 + sum(_boundaries(self.documents)) if self.documents else 0
+        return 1 + sum(boundaries(self.documents)) if self.documents else 0
 
     @cached_property
     def unknown_count(self) -> int:
@@ -289,20 +289,6 @@ def _resolve(
     )
 
 
-def _boundaries(documents: list[Document]) -> Iterator[bool]:
-    """Say of each document but the first whether another document begins there.
-
-    It does not where two parts have one id, nor between sentences that are of no document.
-    """
-    for before, document in pairwise(documents):
-        loose = _is_loose(before) and _is_loose(document)
-        yield before.id != document.id or (document.id is None and not loose)
-
-
-def _is_loose(document: Document) -> bool:
-    return document.source_text is None and len(document.sentence_starts) == 1
-
-
 def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
     """Take sentences out of a split, and whole documents where there are several.
 
@@ -312,25 +298,17 @@ def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
         by: "last": those at its end; "shuffled": chosen at random, so that each type is in both parts.
     """
     count = len(split)
-    groups: list[list[Document]] = []  # what is not divided
-    boundaries = list(_boundaries(split.documents))
-    if any(boundaries):
-        for document, new in zip(split.documents, [True, *boundaries], strict=True):
-            if new:
-                groups.append([])
-            groups[-1].append(document)
     # A few documents are no sample: one of them would be a large share, of one kind.
-    if not groups or (by == "shuffled" and len(groups) < _FEWEST_DOCUMENTS):
-        groups = [[sentence] for sentence in split.sentences]
-    sizes = [sum(len(document.sentence_starts) for document in group) for group in groups]
-    known = [not any(UNKNOWN in (document.labels or ()) for document in group) for group in groups]
+    units = units_of(split.documents, _FEWEST_DOCUMENTS if by == "shuffled" else 2)
+    known = [unit.is_known for unit in units]
     if by == "last":
-        ends = list(accumulate(sizes))[:-1]  # sentences before each group but the first
+        ends = [unit.sentences.stop for unit in units[:-1]]  # sentences before each unit but the first
         wanted = count - round(share * count)
         first = 1 + min(range(len(ends)), key=lambda index: abs(ends[index] - wanted)) if 0 < wanted < count else 0
-        held = set(range(first, len(groups))) if ends and first else set()
+        held = set(range(first, len(units))) if ends and first else set()
     else:
-        held = choose_share(sizes, [_types(group) for group in groups], share, known) if any(known) else {-1}
+        sizes, types = [unit.size for unit in units], [unit.types() for unit in units]
+        held = choose_share(sizes, types, share, known) if any(known) else {-1}
     if not held:
         raise CorpusError(f"{count} sentences are too few to hold out {share:g} of them", split.path)
     if not all(known[index] and index >= 0 for index in held):
@@ -339,37 +317,4 @@ def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
             "all labels as corpus.validation",
             split.path,
         )
-    parts: tuple[list[Document], list[Document]] = ([], [])
-    places: list[tuple[bool, int]] = []  # of each sentence: whether it is held out, and its new index
-    lengths = [0, 0]
-    for index, (group, size) in enumerate(zip(groups, sizes, strict=True)):
-        is_held = index in held
-        parts[is_held].extend(group)
-        places += [(is_held, lengths[is_held] + sentence) for sentence in range(size)]
-        lengths[is_held] += size
-    strays: tuple[list[tuple[int, int, str]], ...] = ([], [])
-    for sentence, token, name in split.stray_places:
-        is_held, new_index = places[sentence]
-        strays[is_held].append((new_index, token, name))
-    return (
-        replace(split, documents=parts[0], strays=len(strays[0]), stray_places=strays[0]),
-        replace(
-            split,
-            documents=parts[1],
-            strays=len(strays[1]),
-            stray_places=strays[1],
-            unlabelled=0,
-            report=Report(),
-        ),
-    )
-
-
-def _types(group: list[Document]) -> Counter[str]:
-    """Count the types of entities, or plain tags."""
-    counts: Counter[str] = Counter()
-    for document in group:
-        if document.scheme is Scheme.PLAIN:
-            counts.update(document.labels or ())
-        else:
-            counts.update(span.type for span in document.spans)
-    return counts
+    return divide(split, [sentence for index in held for sentence in units[index].sentences])
