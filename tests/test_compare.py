@@ -27,8 +27,10 @@ from rich.console import Console
 
 import nertool.cli.main
 from nertool.comparison import gradients, runner
+from nertool.comparison import grid as grid_of
+from nertool.comparison.compare import pool_folds
 from nertool.comparison.gradients import STEPS, state_gradients
-from nertool.comparison.grid import Job, plan
+from nertool.comparison.grid import Job, Key, Request
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import fingerprint, read_run, write_run
 from nertool.comparison.runner import Ended, Running, run_jobs
@@ -36,8 +38,9 @@ from nertool.comparison.worker import main, train_one
 from nertool.config.files import LOCK
 from nertool.config.loading import dump_config, flow
 from nertool.config.schema import Config
+from nertool.data.corpus import read_corpus
 from nertool.data.encoding import EncodedCorpus
-from nertool.errors import ConfigError, NertoolError
+from nertool.errors import ConfigError, CorpusError, NertoolError
 from nertool.model.batch import Batch
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
@@ -62,6 +65,10 @@ def a_run(**others) -> Run:
         **{"curve": [0.1, 0.5, 0.5], "losses": [3.0, 2.0, 1.0], "gradients": None, "counts": [(1, 2, 3)] * 4},
     }
     return Run(**{**values, **others})
+
+
+def plan(source: Path, overrides, varied, seeds: int, folder: Path, **more) -> list[Job]:
+    return grid_of.plan(Request([str(source)], overrides, varied, seeds=seeds, **more), folder).jobs
 
 
 def refused(*arguments: object, varied: list[str], seeds: int = 1) -> str:
@@ -250,6 +257,206 @@ class TestGrid:
             tiny_yaml, "training.seed=4294967295", varied=[], seeds=2
         )
         assert len(plan(tiny_yaml, ["training.seed=4294967294"], [], 2, Path())) == 2
+
+
+def planned(folder: Path, *names: object, **options) -> grid_of.Plan:
+    return grid_of.plan(Request([str(name) for name in names], **options), folder / "runs")
+
+
+def refused_plan(folder: Path, *names: object, **options) -> str:
+    with pytest.raises((ConfigError, CorpusError)) as caught:
+        planned(folder, *names, **options)
+    return str(caught.value)
+
+
+class TestSeveralConfigs:
+    def test_each_is_a_cell_named_after_its_file(self, tiny_yaml, tmp_path):
+        other = tiny_yaml.with_name("gru.yaml")
+        other.write_text(tiny_yaml.read_text(encoding="utf-8").replace("lstm", "gru"), encoding="utf-8")
+        plan = planned(tmp_path, tiny_yaml, other, varied=["model.dropout=0,0.2"], seeds=1)
+        assert [job.cell for job in plan.jobs] == [
+            f"{name}, dropout={value}" for name in ("tiny", "gru") for value in ("0", "0.2")
+        ]
+        assert [job.config.model.encoder.kind for job in plan.jobs] == ["lstm", "lstm", "gru", "gru"]
+        assert plan.varied == ["config", "model.dropout"] and plan.base is None
+        assert plan.jobs[2].settings == {"config": "gru", "model.dropout": 0}
+        assert len({job.folder for job in plan.jobs}) == 4
+
+    def test_files_of_one_name_are_told_apart_by_their_folders(self, tiny_yaml, tmp_path):
+        other = write_tiny(tmp_path / "other")
+        other.write_text(other.read_text(encoding="utf-8").replace("lstm", "gru"), encoding="utf-8")
+        message = refused_plan(tmp_path, tiny_yaml, other)
+        assert "what scores them cannot vary" in message, "files with other paths"
+        test = f"corpus.test={tiny_yaml.with_name('test.txt')}"
+        plan = planned(tmp_path, tiny_yaml, other, overrides=[test], seeds=1)
+        assert [job.cell for job in plan.jobs] == [str(tiny_yaml), str(other)]
+        assert len({job.folder for job in plan.jobs}) == 2
+
+    def test_what_is_wrong_in_one_names_it(self, tiny_yaml, tmp_path):
+        other = tiny_yaml.with_name("bad.yaml")
+        other.write_text(tiny_yaml.read_text(encoding="utf-8").replace("lstm", "lstn"), encoding="utf-8")
+        assert "bad: model.encoder.kind: input should be" in refused_plan(tmp_path, tiny_yaml, other)
+        other.write_text(tiny_yaml.read_text(encoding="utf-8").replace("threads: 1", "seed: 5"), encoding="utf-8")
+        assert "choose the first one for all with --set training.seed=1" in refused_plan(
+            tmp_path, tiny_yaml, other
+        )
+
+    def test_the_same_config_under_two_names_is_refused(self, tiny_yaml, tmp_path):
+        other = tiny_yaml.with_name("copy.yaml")
+        other.write_bytes(tiny_yaml.read_bytes())
+        assert "copy: is the same as tiny" in refused_plan(tmp_path, tiny_yaml, other)
+
+
+class TestAblation:
+    def test_one_change_at_a_time(self, tiny_yaml, tmp_path):
+        ablated = ["inputs.characters.kind=none", "model.decoder=softmax", "model.dropout=0,0.5"]
+        plan = planned(tmp_path, tiny_yaml, ablated=ablated, seeds=1)
+        base, characters, decoder, none, much = plan.jobs
+        assert [job.cell for job in plan.jobs] == ["base", *ablated[:2], "model.dropout=0", "model.dropout=0.5"]
+        assert plan.base == "base"
+        assert "characters" in base.config.active_inputs and "characters" not in characters.config.active_inputs
+        assert (base.config.model.decoder.kind, decoder.config.model.decoder.kind) == ("crf", "softmax")
+        assert "characters" in decoder.config.active_inputs
+        assert [job.config.model.dropout for job in (base, characters, none, much)] == [0.1, 0.1, 0, 0.5]
+        assert base.settings == {} and decoder.settings == {"model.decoder": "softmax"}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"ablated": ["model.dropout=0"], "varied": ["training.epochs=1,2"]}, "run two comparisons, or put"),
+            ({"ablated": ["model.dropout=0.1"]}, "model.dropout=0.1: is the same as base"),
+            ({"ablated": ["model.dropout"]}, "--ablate model.dropout: expected something like"),
+            ({"ablated": ["training.seed=3"]}, "training.seed cannot be varied"),
+            ({"ablated": ["model.dropout=0", "model.dropout=1"]}, "write all its values in one --ablate"),
+            ({"ablated": ["model.dropout=0"], "overrides": ["model.dropout=0.2"]}, "as well as by --ablate"),
+            ({"varied": ["model.dropout=0,1"], "overrides": ["model.dropout=0.2"]}, "as well as by --vary"),
+        ],
+    )
+    def test_mistakes(self, tiny_yaml, tmp_path, options, message):
+        assert message in refused_plan(tmp_path, tiny_yaml, **options)
+
+    def test_not_of_several_configs(self, tiny_yaml, tmp_path):
+        message = refused_plan(tmp_path, tiny_yaml, tiny_yaml, ablated=["model.dropout=0"])
+        assert "name the one to start from" in message
+
+
+class TestFolds:
+    def test_each_fold_is_tested_once(self, tiny_yaml, tmp_path, tiny_train):
+        plan = planned(
+            tmp_path, tiny_yaml, overrides=["corpus.test=null"], folds=3, varied=["model.dropout=0,0.2"]
+        )
+        assert [(job.seed, job.fold, job.settings["model.dropout"]) for job in plan.jobs] == [
+            (1, fold, dropout) for fold in (1, 2, 3) for dropout in (0, 0.2)
+        ]
+        assert len({job.folder for job in plan.jobs}) == 6
+        assert plan.jobs[2].folder == tmp_path / "runs" / "dropout=0" / "seed-1-fold-2-of-3"
+        corpora = [read_corpus(job.config.corpus) for job in plan.jobs[::2]]
+        tested = [" ".join(s.tokens) for corpus in corpora for s in corpus.test.sentences]
+        assert sorted(tested) == sorted(" ".join(tokens) for tokens, _ in tiny_train)
+        for corpus in corpora:
+            texts = [[" ".join(s.tokens) for s in split.sentences] for split in (corpus.train, corpus.test)]
+            assert not set(texts[0]) & set(texts[1])
+        assert len(planned(tmp_path, tiny_yaml, overrides=["corpus.test=null"], folds=3, seeds=2).jobs) == 6
+
+    def test_validation_is_held_out_of_the_other_folds(self, tmp_path):
+        path = tmp_path / "mine.txt"
+        path.write_text("".join(f"Oslo{number} B-LOC\nis O\n\n" for number in range(40)), encoding="utf-8")
+        plan = planned(tmp_path, path, folds=2, overrides=["corpus.held_out=0.3"])
+        assert [job.config.corpus.fold for job in plan.jobs] == ["1/2", "2/2"]
+        assert "chosen for about 14 training sentences" in plan.notes[0]
+        for job in plan.jobs:
+            corpus = read_corpus(job.config.corpus)
+            assert {name: len(split) for name, split in corpus.splits.items()} == {
+                "train": 14,
+                "validation": 6,
+                "test": 20,
+            }
+        path.write_text("".join(f"Oslo{number} B-LOC\nis O\n\n" for number in range(12)), encoding="utf-8")
+        assert "6 sentences beside a fold are too few to hold some out" in refused_plan(tmp_path, path, folds=2)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "leave test out (--set corpus.test=null)"),
+            (
+                {"overrides": ["corpus.test=null"], "folds": 13},
+                "12 sentences are too few for 13 folds; ask for fewer",
+            ),
+            ({"overrides": ["corpus.test=null", "corpus.fold=1/3"]}, "leave one of them out"),
+            (
+                {"overrides": ["corpus.test=null"], "varied": ["corpus.fold=1/3,2/3"]},
+                "--folds N trains and tests on",
+            ),
+            (
+                {"overrides": ["corpus.test=null"], "varied": ["corpus.train=train.txt,test.txt"]},
+                "cannot vary: corpus.train, of which the folds are made",
+            ),
+        ],
+    )
+    def test_mistakes(self, tiny_yaml, tmp_path, options, message):
+        assert message in refused_plan(tmp_path, tiny_yaml, **{"folds": 3, **options})
+
+    @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "1", "a/b", "1/5000", "01/3"])
+    def test_folds_that_there_are_not(self, tiny_config: Make, fold):
+        with pytest.raises(ConfigError, match=r"corpus.fold: should be like 2/5"):
+            tiny_config("corpus.test=null", f"corpus.fold='{fold}'")
+
+    def test_pooled_figures_are_those_worked_out_by_hand(self):
+        runs = [
+            a_run(fold=2, test=1.0, counts=[(1, 1, 1)], curve=[0.5], losses=[2.0], training_sentences=3),
+            a_run(fold=1, test=0.0, counts=[(0, 2, 0), (0, 0, 1)], curve=[0.1, 0.3], losses=[4.0, 1.0]),
+            a_run(seed=2, fold=1),
+        ]
+        (pooled,) = pool_folds(runs, 2)
+        # 1 right, 3 predicted, 2 there: 2 / 5; the mean over folds is 0.5.
+        assert pooled.test == pytest.approx(0.4) and pooled.score == pooled.test
+        assert pooled.counts == [(0, 2, 0), (0, 0, 1), (1, 1, 1)]
+        assert [(fold.number, fold.test, fold.sentences, fold.entities) for fold in pooled.folds] == [
+            (1, 0.0, 2, 1),
+            (2, 1.0, 1, 1),
+        ]
+        assert pooled.curve == pytest.approx([0.3, 0.3]) and pooled.losses == [3.0, 1.0]
+
+    def test_a_training_knows_its_fold_and_its_size(self, tiny_config: Make, tmp_path):
+        config = tiny_config("corpus.test=null", "corpus.fold=2/3", "corpus.fraction=0.5", "training.epochs=1")
+        result = train_one(config, tmp_path / "run", os.getppid())
+        assert (result.fold, len(result.counts), result.training_sentences) == (2, 4, 4)
+        assert result.training_entities > 0
+        write_run(result, config, fingerprint(config), tmp_path)
+        assert read_run(tmp_path, config) == result
+
+
+class TestFractions:
+    def test_each_seed_draws_its_own_share(self, tiny_yaml, tmp_path):
+        plan = planned(tmp_path, tiny_yaml, varied=["corpus.fraction=0.25,0.5,1"], seeds=2)
+        assert [(job.seed, job.config.corpus.fraction, job.config.corpus.fraction_seed) for job in plan.jobs] == [
+            (1, 0.25, 1),
+            (1, 0.5, 1),
+            (1, 1.0, 0),
+            (2, 0.25, 2),
+            (2, 0.5, 2),
+            (2, 1.0, 0),
+        ]
+        texts = [{s.tokens for s in read_corpus(job.config.corpus).train.sentences} for job in plan.jobs]
+        assert list(map(len, texts)) == [3, 6, 12] * 2
+        assert texts[0] < texts[1] < texts[2] and texts[3] < texts[4] < texts[5]
+        fixed = planned(tmp_path, tiny_yaml, overrides=["corpus.fraction_seed=9"], varied=["corpus.fraction=0.5"])
+        assert {job.config.corpus.fraction_seed for job in fixed.jobs} == {9}
+
+    def test_settings_for_a_data_file_are_chosen_by_the_amount(self, tmp_path):
+        rows = "".join(f"Oslo{number} B-LOC\nis O\n\n" for number in range(2_000))
+        path = tmp_path / "mine.txt"
+        path.write_text(rows, encoding="utf-8")
+        plan = planned(tmp_path, path, varied=["corpus.fraction=0.1,1"], seeds=1)
+        assert [job.config.training.batch_size for job in plan.jobs] == [5, 10]
+        assert [note.partition(":")[0] for note in plan.notes[:2]] == ["fraction=0.1", "fraction=1"]
+        assert "no pretrained word vectors" in plan.notes[2]
+        assert plan.jobs[0].settings == {"corpus.fraction": 0.1}
+
+    @pytest.mark.parametrize("value", ["0", "1.01", "-1", "x", ".nan"])
+    def test_shares_that_there_are_not(self, tiny_config: Make, value):
+        with pytest.raises(ConfigError, match=r"corpus\.fraction: "):
+            tiny_config(f"corpus.fraction={value}")
 
 
 class TestResults:
@@ -555,7 +762,9 @@ class TestWatcher:
             "[red]x[/] [/b] :x:  seed 1  failed: no [/b] \\ (a/[b]/log.txt)",
             "a\\x1b[31m           seed 1  validation 50.00  best epoch 2/3  1:15",
         ]
-        assert watcher.results == {(each.job.cell, 1): each.result for each in records if isinstance(each, Ended)}
+        assert watcher.results == {
+            Key(each.job.cell, 1, None): each.result for each in records if isinstance(each, Ended)
+        }
 
     def test_all_had_ended_before(self, tiny_yaml):
         jobs = self.jobs(tiny_yaml, ["a", "b"])
@@ -675,7 +884,7 @@ class TestCommand:
         ended = sorted(line for line in lines if re.match(r"kind=(rnn |none)  seed [12]  validation ", line))
         assert [line[:17] for line in ended] == [f"kind={k}  seed {s}" for k in ("none", "rnn ") for s in (1, 2)]
         assert grid.output.endswith(
-            "written: grid/report.html\nwritten: grid/report.md\nwritten: grid/report.json\n"
+            "".join(f"written: grid/report.{suffix}\n" for suffix in ("html", "md", "json", "tex"))
         )
         assert "Comparison of tiny.yaml" in grid.output
         assert "\x1b" not in grid.output

@@ -16,11 +16,19 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from nertool.comparison.records import Cell, Comparison, Failure, Gradients, Pair, Run
+from nertool.comparison.records import Cell, Comparison, Failure, FoldScore, Gradients, Pair, Run
 from nertool.errors import NertoolError
-from nertool.views.comparison import show_comparison, write_report
-from nertool.views.pictures import draw_attention, draw_curves, draw_gradients, draw_scores, inline_svg, save
-from nertool.views.tables import points
+from nertool.views.comparison import latex_table, show_comparison, write_report
+from nertool.views.pictures import (
+    draw_attention,
+    draw_curves,
+    draw_gradients,
+    draw_learning,
+    draw_scores,
+    inline_svg,
+    save,
+)
+from nertool.views.tables import last_gain, points
 from nertool.views.visible import visible
 
 PICTURES = ["curves.svg", "gradients.svg", "scores.svg"]
@@ -321,7 +329,7 @@ def test_names_are_shown_as_they_are(hostile, tmp_path):
 
 def test_equal_input_gives_equal_bytes(six, tmp_path):
     first, second = (write_report(six, tmp_path / name) for name in ("a", "b"))
-    assert len(first) == 6
+    assert len(first) == 7
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     figure = draw_scores(six)
     for name in ("a.png", "b.png", "a.svg", "b.svg"):
@@ -458,3 +466,111 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(six, tmp_path):
 
 def test_points_have_a_sign_but_for_nothing():
     assert [points(value) for value in (0.0123, -0.0123, 0.0, -0.00001)] == ["+1.23", "−1.23", "0.00", "0.00"]
+
+
+def curve_of(sizes: dict[float, list[float]], kind: str | None = None) -> list[Cell]:
+    """Cells of a learning curve: the scores of each share of 1,000 sentences."""
+    own = {} if kind is None else {"model.encoder.kind": kind}
+    return [
+        Cell(
+            f"{kind or ''}fraction={share}",
+            {**own, "corpus.fraction": share},
+            [
+                a_run(seed, score, score, training_sentences=round(1000 * share), training_entities=9)
+                for seed, score in enumerate(scores, 1)
+            ],
+            [],
+        )
+        for share, scores in sizes.items()
+    ]
+
+
+class TestLearningCurve:
+    def test_it_shows_means_spreads_and_each_seed(self):
+        cells = curve_of({1: [0.6, 0.62], 0.1: [0.3, 0.4], 0.25: [0.5, 0.5]})
+        (axes,) = draw_learning(a_comparison(cells, varied=["corpus.fraction"])).axes
+        (bars,) = axes.containers
+        assert np.allclose(bars.lines[0].get_xydata(), [[100, 35], [250, 50], [1000, 61]])
+        rings = [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"]
+        assert any(np.allclose(points, [[100, 30], [100, 40]]) for points in rings)
+        assert axes.get_xscale() == "log"
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["100", "250", "1,000"]
+
+    def test_a_line_for_each_combination_of_the_other_settings(self):
+        cells = [*curve_of({0.5: [0.5], 1: [0.6]}, "gru"), *curve_of({0.5: [0.4], 1: [0.7]}, "rnn")]
+        comparison = a_comparison(cells, varied=["model.encoder.kind", "corpus.fraction"])
+        figure = draw_learning(comparison)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1  kind=gru", "2  kind=rnn"]
+        assert last_gain(comparison) == (
+            "More data: kind=gru: from 500 to 1,000 training sentences F1 went +10.00 points; "
+            "kind=rnn: from 500 to 1,000 training sentences F1 went +30.00 points."
+        )
+
+    def test_there_is_none_without_amounts(self, six):
+        assert draw_learning(six) is None and last_gain(six) == ""
+        old = [replace(cell, runs=[a_run(1)]) for cell in curve_of({0.5: [0.4], 1: [0.5]})]
+        comparison = a_comparison(old, varied=["corpus.fraction"])
+        assert draw_learning(comparison) is None and last_gain(comparison) == ""
+
+    def test_it_is_in_the_report(self, tmp_path):
+        cells = curve_of({0.1: [0.3, 0.4], 1: [0.6, 0.62]})
+        page, text, _ = written(a_comparison(cells, varied=["corpus.fraction"]), tmp_path)
+        assert "Learning curve" in page and "pictures/learning.svg" in text
+        assert "training sentences" in markdown_rows(text, "Cells")[0] and "went +26.00 points" in page
+        assert (tmp_path / "pictures" / "learning.svg").is_file()
+
+
+class TestFoldsAndBase:
+    def test_pooled_and_over_folds(self, tmp_path):
+        folds = [FoldScore(number, 0.8, score, 10, 9) for number, score in enumerate((0.5, 0.6, 0.7), 1)]
+        cells = [
+            Cell("a", {}, [a_run(1, test=0.59, folds=folds)], [Failure(2, "no", "x.log", 3)]),
+            Cell("b", {}, [], []),
+        ]
+        comparison = a_comparison(cells, [Pair("a", "b", 0.1, None, None, {1: 0.01}, {1: 0.01})], folds=3)
+        page, text, tree = written(comparison, tmp_path)
+        assert markdown_rows(text, "Cells")[0][2:5] == ["validation F1", "pooled F1", "over folds"]
+        assert markdown_rows(text, "Cells")[2][3:5] == ["**59.00 ± –**", "60.00 ± 10.00"]
+        assert markdown_rows(text, "Failures")[2] == ["a", "2, fold 3", "no", "x.log"]
+        assert "all folds of the training split, pooled" in page and "There is no t-test over folds" in page
+        assert tree["folds"] == 3 and tree["cells"][0]["runs"][0]["folds"][2]["test"] == 0.7
+        assert "failed: a, seed 2, fold 3: no (x.log)" in shown(comparison, 200)
+
+    def test_differences_to_the_base(self, tmp_path):
+        cells = [
+            Cell("base", {}, [a_run(1, test=0.7)], []),
+            Cell("x=1", {"x": 1}, [a_run(1, test=0.6)], []),
+            Cell("y=2", {"y": 2}, [a_run(1, test=0.72)], []),
+        ]
+        pairs = [Pair("base", "x=1", 0.1, 0.01, 0.02, {}, {}), Pair("base", "y=2", -0.02, 0.5, 0.6, {}, {})]
+        comparison = a_comparison(cells, pairs, varied=["x", "y"], base="base")
+        _, text, _ = written(comparison, tmp_path)
+        rows = markdown_rows(text, "Cells")
+        column = rows[0].index("to base")
+        assert [row[column] for row in rows[2:]] == ["–", "−10.00 \\*", "+2.00"]
+        assert "Differences" not in text and "x: 1; y: 2" in text
+        assert "−10.00 *" in shown(comparison, 90)
+
+
+class TestLatex:
+    def test_a_table_for_booktabs(self, six, tmp_path):
+        write_report(six, tmp_path)
+        text = (tmp_path / "report.tex").read_text(encoding="utf-8")
+        assert text == latex_table(six)
+        assert "\\begin{tabular}{lrrr}" in text and text.count("\\midrule") == 1
+        lines = text.splitlines()
+        assert lines[lines.index("    \\midrule") + 1] == (
+            "    kind=lstm, bidirectional=true & 76.00 $\\pm$ 1.00 & \\textbf{71.00 $\\pm$ 1.00} & 3 \\\\"
+        )
+
+    def test_names_are_escaped(self, hostile):
+        text = latex_table(hostile)
+        body = re.sub(
+            r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}", "", text
+        )
+        body = re.sub(r"\\[{}$&#%_]|\{\[\}|\{\]\}|\$\\pm\$|\$-\$", "", body)
+        rows = body[body.index("\\toprule") : body.index("\\bottomrule")].splitlines()[1:-1]
+        for row in rows:
+            assert not re.search(r"[$#%_^~<>|{}\[\]]", re.sub(r"\\textbf\{([^}]*)\}", r"\1", row)), row
+            assert row.strip() == "\\midrule" or row.count("&") == 3
+        assert all(ord(character) >= 32 for line in text.splitlines() for character in line)

@@ -249,3 +249,10 @@ def test_runs_over_other_sentences_are_refused(other):
         ValueError, match=r"b, seed 2 was scored on other sentences than a, seed 1 \(\d entities in"
     ):
         compare_cells([cell("a", run(1, 0.5, rows)), cell("b", run(1, 0.5, rows), run(2, 0.5, other))], 9)
+
+
+def test_with_a_base_there_are_only_its_pairs():
+    rows = tagged(0, 5, 0.9)
+    cells = [cell(name, run(1, 0.5, rows), run(2, 0.6, rows)) for name in ("a", "base", "b", "c")]
+    pairs = compare_cells(cells, 9, base="base")
+    assert [(pair.first, pair.second) for pair in pairs] == [("a", "base"), ("base", "b"), ("base", "c")]

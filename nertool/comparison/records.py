@@ -23,8 +23,27 @@ class Gradients:
 
 
 @dataclass(frozen=True)
+class FoldScore:
+    """One fold of a cross-validation.
+
+    Attributes:
+        number: From 1.
+        validation: F1 of the best epoch on what was held out of the other folds.
+        test: F1 on the fold.
+        sentences: How many it has.
+        entities: Gold entities in it.
+    """
+
+    number: int
+    validation: float
+    test: float
+    sentences: int
+    entities: int
+
+
+@dataclass(frozen=True)
 class Run:
-    """One training: a cell of the grid with one seed.
+    """One training: a cell of the grid with one seed; in cross-validation those of all folds, pooled.
 
     Attributes:
         seed: Seed of weights, dropout and batches.
@@ -42,6 +61,10 @@ class Run:
         gradients: None where the encoder has no recurrent state.
         counts: For each sentence of the scored split (test; validation where there is no test) the number of
             right, of predicted and of gold entities.
+        fold: Number of the fold that it was tested on, from 1; None without folds, and for all of them.
+        folds: What was pooled: F1 is that of the counts of all folds together, other figures are means.
+        training_sentences: How many it learnt from; 0 where that was not recorded.
+        training_entities: Those in them.
     """
 
     seed: int
@@ -58,6 +81,10 @@ class Run:
     losses: list[float]
     gradients: Gradients | None
     counts: list[tuple[int, int, int]] = field(repr=False)
+    fold: int | None = None
+    folds: list[FoldScore] = field(default_factory=list)
+    training_sentences: int = 0
+    training_entities: int = 0
 
     @property
     def score(self) -> float:
@@ -73,7 +100,8 @@ class Run:
         """Make a run from the result of `to_json`; raise TypeError or ValueError for anything else."""
         gradients = None if tree["gradients"] is None else Gradients(**tree["gradients"])
         counts = [(int(right), int(predicted), int(gold)) for right, predicted, gold in tree["counts"]]
-        return cls(**{**tree, "gradients": gradients, "counts": counts})
+        folds = [FoldScore(**each) for each in tree.get("folds", [])]
+        return cls(**{**tree, "gradients": gradients, "counts": counts, "folds": folds})
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,13 @@ class Failure:
         seed: Its seed.
         reason: Its last message.
         log: The file with all its output.
+        fold: Number of the fold that it was to be tested on; None without folds.
     """
 
     seed: int
     reason: str
     log: str
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +127,9 @@ class Cell:
 
     Attributes:
         name: Short and unique, such as `kind=gru, bidirectional=true`.
-        settings: Value of each varied setting, by its full name.
-        runs: One for each seed that was trained to its end.
-        failures: One for each other seed.
+        settings: Value of each varied setting, by its full name; `config` where there are several.
+        runs: One for each seed that was trained to its end, in cross-validation on all folds.
+        failures: One for each training that failed.
     """
 
     name: str
@@ -137,18 +167,20 @@ class Comparison:
     """A whole grid.
 
     Attributes:
-        config: Name of the config.
+        config: Name of the config, or names of several.
         command: The command that repeats it.
         corpus: Name of the file trained on.
         varied: Full names of the settings that vary.
         seeds: Seeds of every cell.
         split: The split that scores are compared on: `test` or `validation`.
         cells: In the order of the grid.
-        pairs: Every pair of cells with at least one run each.
+        pairs: Every pair of cells with at least one run each; where there is a base, it and each other cell.
         shuffles: Random assignments of each approximate randomization test.
         jobs: How many trainings ran side by side, with a thread each.
         seconds: From start to report, in this call.
         versions: Versions of nertool and its main dependencies.
+        base: Name of the cell that each other one differs from in a single setting; None where there is none.
+        folds: Number of folds; None without cross-validation.
     """
 
     config: str
@@ -163,6 +195,8 @@ class Comparison:
     jobs: int
     seconds: float
     versions: dict[str, str]
+    base: str | None = None
+    folds: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

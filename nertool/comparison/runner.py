@@ -139,7 +139,7 @@ def _result(job: Job, code: int) -> Run | Failure:
             reason += "; there may not have been enough memory"
     else:
         reason = _last_message(log) or f"ended with code {code} and no message"
-    return Failure(job.seed, reason, str(log))
+    return Failure(job.seed, reason, str(log), job.fold)
 
 
 def _signal(number: int) -> str:

@@ -20,13 +20,14 @@ _SWAPS = 2_000_000
 _ROUNDING = 1e-12
 
 
-def compare_cells(cells: Sequence[Cell], shuffles: int, seed: int = 0) -> list[Pair]:
+def compare_cells(cells: Sequence[Cell], shuffles: int, seed: int = 0, base: str | None = None) -> list[Pair]:
     """Test every pair of cells that have at least one run each.
 
     Args:
         cells: The cells of a grid; those without a run are skipped.
         shuffles: Number of shuffles of each randomization test.
         seed: Seed of the shuffles.
+        base: Name of a cell; where given, it is compared with each other cell, and these not with one another.
 
     Returns:
         In the order of the cells. Holm's correction counts the tests that were made: pairs that Welch's test
@@ -38,6 +39,8 @@ def compare_cells(cells: Sequence[Cell], shuffles: int, seed: int = 0) -> list[P
     cells = [cell for cell in cells if cell.runs]
     _check_split(cells)
     pairs = list(combinations(cells, 2))
+    if base is not None:
+        pairs = [pair for pair in pairs if base in (pair[0].name, pair[1].name)]
     indices, samples = [], []
     for index, (first, second) in enumerate(pairs):
         others = {run.seed: run.counts for run in second.runs}

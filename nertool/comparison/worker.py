@@ -87,6 +87,9 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
         losses=[epoch.loss for epoch in epochs],
         gradients=None if start is None or end is None else Gradients(start, end),
         counts=sentence_counts(split.labels, predicted, split.label_scheme),
+        fold=None if config.corpus.fold_numbers is None else config.corpus.fold_numbers[0],
+        training_sentences=len(prepared.corpus.train),
+        training_entities=prepared.corpus.train.entity_counts().total(),
     )
 
 

@@ -91,8 +91,12 @@ def override_tree(tree: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     return parse_config(_overridden(tree, overrides))
 
 
-def parse_choices(text: str) -> tuple[str, list[Any]]:
+def parse_choices(text: str, option: str = "--vary") -> tuple[str, list[Any]]:
     """Read `a.b=c,d`: a setting's name, and values that it may take, in YAML.
+
+    Args:
+        text: As given.
+        option: Where, for the error.
 
     Raises:
         ConfigError: It is not of that form.
@@ -101,9 +105,9 @@ def parse_choices(text: str) -> tuple[str, list[Any]]:
     try:
         choices = _parse_yaml(f"[{values}]")
     except ConfigError as problem:
-        raise ConfigError(f"--vary {_short(text)}: {problem}") from None
+        raise ConfigError(f"{option} {_short(text)}: {problem}") from None
     if not equals or not key.strip() or not choices:
-        raise ConfigError(f"--vary {_short(text)}: expected something like model.encoder.kind=rnn,gru,lstm")
+        raise ConfigError(f"{option} {_short(text)}: expected something like model.encoder.kind=rnn,gru,lstm")
     return key.strip(), list(choices)
 
 

@@ -11,6 +11,7 @@ that is not built in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -38,8 +39,10 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Number = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 Dilation = Annotated[int, Field(strict=True, ge=1, le=64)]
 
+MOST_FOLDS = 1_000
 READ_BY_SPACY = "(read by spaCy)"  # corpus.train of a model that the spaCy component trained
 
 
@@ -215,6 +218,17 @@ class CorpusConfig(Section):
         description="which sentences these are: the last ones; shuffled: at random, each type in both parts",
     )
     test: str | None = Field(None, description="file scored once, when training has ended")
+    fold: str | None = Field(
+        None,
+        description="cross-validation: 2/5 tests on the second of five folds of train and learns from the others; "
+        "none: test as named",
+    )
+    fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="share of the training sentences (whole documents, if there are several) to learn from, drawn "
+        "at random after validation and fold were taken out; smaller shares are part of larger ones",
+    )
+    fraction_seed: Seed = Field(0, description="seed of this draw")
     format: str | None = Field(
         None,
         description="format of the files (`nertool formats` lists them); none: detect it from name and content",
@@ -274,6 +288,15 @@ class CorpusConfig(Section):
     def _annotator_may_be_a_number(cls, annotator: Any) -> Any:
         return str(annotator) if type(annotator) is int else annotator
 
+    @field_validator("fold")
+    @classmethod
+    def _fold_is_one_of_several(cls, fold: str | None) -> str | None:
+        if fold is not None:
+            match = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", fold)
+            if not match or int(match[1]) > int(match[2]) or not 2 <= int(match[2]) <= MOST_FOLDS:
+                raise ValueError(f"should be like 2/5, the second of five folds (2 to {MOST_FOLDS:,})")
+        return fold
+
     @field_validator("strip")
     @classmethod
     def _strip_is_a_pattern(cls, strip: str | None) -> str | None:
@@ -283,9 +306,19 @@ class CorpusConfig(Section):
 
     def idle(self) -> set[str]:
         """Return the settings that have no effect, because of the values of others."""
-        return ({"held_out", "held_out_by"} if self.validation is not None else set()) | (
-            {"config", "revision"} if self.hub is None else set()
+        return (
+            ({"held_out", "held_out_by"} if self.validation is not None else set())
+            | ({"config", "revision"} if self.hub is None else set())
+            | ({"fraction_seed"} if self.fraction == 1 else set())
         )
+
+    @property
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """The number of the fold that is the test split, from 1, and how many there are; None without folds."""
+        if self.fold is None:
+            return None
+        number, _, count = self.fold.partition("/")
+        return int(number), int(count)
 
     @property
     def origin(self) -> str:
@@ -297,7 +330,10 @@ class CorpusConfig(Section):
     def _splits_have_their_usual_names(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or tree.get("hub") is None:
             return tree
-        return {"train": "train", "validation": "validation", "test": "test", **tree}
+        usual = {"train": "train", "validation": "validation", "test": "test"}
+        if tree.get("fold") is not None:
+            del usual["test"]
+        return {**usual, **tree}
 
     @model_validator(mode="after")
     def _there_is_something_to_learn_from(self) -> CorpusConfig:
@@ -307,6 +343,15 @@ class CorpusConfig(Section):
             for key in ("config", "revision"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key}: is for a dataset only, and hub names none")
+        return self
+
+    @model_validator(mode="after")
+    def _one_test_split(self) -> CorpusConfig:
+        if self.fold is not None and self.test is not None:
+            raise ValueError(
+                "test: in cross-validation a fold of train is the test split; leave test out (--set "
+                "corpus.test=null)"
+            )
         return self
 
     @model_validator(mode="after")

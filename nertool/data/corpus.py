@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nertool.config.schema import CorpusConfig
-from nertool.data.folds import boundaries, divide, units_of
+from nertool.data.folds import boundaries, divide, draw_share, make_folds, units_of
 from nertool.data.stratification import choose_share
 from nertool.errors import CorpusError
 from nertool.forking import cached_property
@@ -245,11 +245,19 @@ def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
     # A conversion depends on the neighbours of a label: with some of them unknown, the file's scheme is learnt.
     if not train.unknown_count:
         train = train.converted(Scheme(config.learn_scheme))
+    test = None
+    if config.fold_numbers is not None:
+        train, test = _take_fold(train, *config.fold_numbers)
     if config.validation is None:
         train, validation = _hold_out(train, config.held_out, config.held_out_by)
     else:
         validation = read(config.validation, train.label_scheme)
-    test = None if config.test is None else read(config.test, train.label_scheme)
+    if test is None and config.test is not None:
+        test = read(config.test, train.label_scheme)
+    if config.fraction < 1:
+        train, _ = divide(
+            train, set(range(len(train))).difference(draw_share(train, config.fraction, config.fraction_seed))
+        )
     return Corpus(train, validation, test)
 
 
@@ -287,6 +295,18 @@ def _resolve(
         unit="row" if origin is None else origin.unit,
         report=report,
     )
+
+
+def _take_fold(split: Split, number: int, count: int) -> tuple[Split, Split]:
+    """Take one of several folds out of a split; the folds are the same whatever the seed of a training is."""
+    rest, fold = divide(split, make_folds(split, count)[number - 1])
+    if fold.unknown_count:
+        raise CorpusError(
+            "some tokens have no label, so that its folds cannot be scored; label all of it, or test on another "
+            "file, without folds",
+            split.path,
+        )
+    return rest, fold
 
 
 def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:

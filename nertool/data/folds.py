@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from nertool.config.schema import MOST_FOLDS
 from nertool.errors import CorpusError
 from nertool.formats.registry import Report
 from nertool.text.document import UNKNOWN, Document
@@ -20,8 +21,6 @@ from nertool.text.schemes import Scheme
 
 if TYPE_CHECKING:
     from nertool.data.corpus import Split
-
-MOST_FOLDS = 1_000
 
 
 class Unit(NamedTuple):

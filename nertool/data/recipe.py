@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from nertool.config.files import find, is_file, is_folder, is_stream
 from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
-from nertool.config.schema import Config
+from nertool.config.schema import Config, CorpusConfig
 from nertool.data.corpus import read_split
-from nertool.errors import ConfigError
+from nertool.errors import ConfigError, CorpusError
 from nertool.text.tokenization import SpacyTokenizer
 
 FEWEST = 10  # sentences of which some are held out
@@ -130,14 +131,16 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
     if given.corpus.hub is not None:
         raise ConfigError(f"corpus.hub: {data} is a file; a dataset of the hub is named in a config")
     given = locate_files(given, None)
-    train = read_split(
-        given.corpus.train or "", given.corpus, partial=True, tokenizer=SpacyTokenizer(given.language)
-    )
-    count = learnt = len(train)
+    count = _count_sentences(given)
+    if given.corpus.fold_numbers is not None:
+        count -= count // given.corpus.fold_numbers[1]
+    learnt = count
     warnings = []
     judged = "--validation names what judges it"
     if given.corpus.validation is not None:
         judged = f"{given.corpus.validation} chooses the best epoch"
+    elif count < FEWEST and given.corpus.fold is not None:
+        raise CorpusError(f"{count} sentences beside a fold are too few to hold some out; annotate more", path)
     elif count < FEWEST:
         corpus["validation"] = str(path)
         judged = "the training sentences choose the best epoch"
@@ -151,6 +154,7 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
         share = override_tree({"corpus": corpus}, overrides).corpus.held_out
         learnt = count - round(share * count)
         judged = f"{share:.0%} of the sentences, held out at random, choose the best epoch"
+    learnt = max(1, round(learnt * given.corpus.fraction))
     training = choose_settings(learnt, given.training.optimizer.kind)
     config = locate_files(override_tree({"corpus": corpus, "training": training}, overrides), None)
     if config.language == "en" and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
@@ -162,3 +166,15 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
         f"{chosen.averaging:g}; {judged}"
     )
     return Recipe(config, run_name(path), summary, tuple(warnings))
+
+
+def _count_sentences(config: Config) -> int:
+    """Count the sentences of the training file; a comparison asks again for each of its cells."""
+    corpus = config.corpus.model_copy(update={"fold": None, "fraction": 1.0, "fraction_seed": 0})
+    path = Path(corpus.train or "")
+    return _count(corpus, config.language, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=16)
+def _count(corpus: CorpusConfig, language: str, _changed: int) -> int:
+    return len(read_split(corpus.train or "", corpus, partial=True, tokenizer=SpacyTokenizer(language)))

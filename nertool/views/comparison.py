@@ -19,12 +19,11 @@ from rich.table import Table
 from nertool.comparison.records import Comparison
 from nertool.config.files import refuse_links, write_whole
 from nertool.errors import NertoolError
-from nertool.views import pictures, tables
+from nertool.views import latex, pictures, tables
 from nertool.views.console import counted, duration
 from nertool.views.visible import visible
 
 _MATRIX_CELLS = 12  # more cells than this do not fit into a matrix that can be read
-_NARROW = (0, 1, 2, 6)  # scores, runs and seconds
 _FLOOR = "10⁻¹²"
 _CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
     (
@@ -34,8 +33,16 @@ _CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
         "A ring for each seed. The diamond is their mean, and its line one standard deviation to either side.",
     ),
     (
+        "learning",
+        "Learning curve",
+        pictures.draw_learning,
+        "F1 against the number of training sentences, on a logarithmic scale. A ring for each seed, which draws "
+        "its own sentences, the smaller amounts from the larger ones; the line joins the means, and its bars are "
+        "one standard deviation to either side.",
+    ),
+    (
         "curves",
-        "Learning curves",
+        "Validation F1 by epoch",
         pictures.draw_curves,
         "Validation F1 after each epoch: mean over the seeds that reached it, in a band from lowest to highest. "
         "Values below the scale come from the first sixth of the epochs.",
@@ -63,7 +70,7 @@ class _Picture(NamedTuple):
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write `report.html`, `report.md`, `report.json` and, with matplotlib, `pictures/*.svg`.
+    """Write `report.html`, `report.md`, `report.json`, `report.tex` and, with matplotlib, `pictures/*.svg`.
 
     Args:
         comparison: The results.
@@ -75,7 +82,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         NertoolError: One of them cannot be written.
     """
-    names = [f"report.{suffix}" for suffix in ("html", "md", "json")]
+    names = [f"report.{suffix}" for suffix in ("html", "md", "json", "tex")]
     refuse_links(folder, [*names, *(f"pictures/{name}.svg" for name, *_ in _CAPTIONS)])
     drawn, files = _draw(comparison, folder)
     view = {**_view(comparison), "pictures": drawn, "can_draw": pictures.available()}
@@ -93,26 +100,50 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
         folder / "report.md": text.render(view),
         folder / "report.json": json.dumps(_tree(comparison), indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
+        folder / "report.tex": latex_table(comparison),
     }
     for path, content in contents.items():
         write_whole(path, content.encode("utf-8", "replace"))
     return [*contents, *files]
 
 
+def latex_table(comparison: Comparison) -> str:
+    """Return the main table for LaTeX, with the scores and without speeds."""
+    heads = tables.heads(comparison)
+    shown = [number for number, head in enumerate(heads) if head in (*tables.NARROW, "training sentences")]
+    shown = [number for number in shown if heads[number] != "seconds to best"]
+    rows, best = [], {}
+    for row in tables.rows(comparison):
+        rows.append([row.name, *(row.values[column] for column in shown)])
+        if row.best is not None:
+            best[len(rows) - 1] = 1 + shown.index(row.best)
+    caption = (
+        f"{tables.title(comparison)}: F1 in percent, mean ± standard deviation over "
+        f"{counted(len(comparison.seeds), 'seed')}"
+        + (f" of a cross-validation with {comparison.folds} folds" if comparison.folds else "")
+        + f"; trained on {comparison.corpus}"
+    )
+    heads = ["cell", *(heads[column] for column in shown)]
+    return latex.booktabs(heads, rows, caption=caption, label="tab:comparison", bold=best)
+
+
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Print the main table, what failed, and the pairs that differ."""
     # Figures are never truncated: a narrow terminal gets fewer columns, and the report has all of them.
-    shown = range(len(tables.HEADS)) if console.width >= 120 else _NARROW
+    heads = tables.heads(comparison)
+    wide = console.width >= 120 + 13 * (len(heads) - 8)
+    shown = [number for number, head in enumerate(heads) if wide or head in tables.NARROW]
     table = Table(title=escape(tables.title(comparison)), title_justify="left")
     table.add_column("cell", overflow="fold")
     for column in shown:
-        table.add_column(tables.HEADS[column].replace(" ", "\n", 1), justify="right", no_wrap=True)
+        table.add_column(heads[column].replace(" ", "\n", 1), justify="right", no_wrap=True)
     for row in tables.rows(comparison):
         values = [row.values[column] for column in shown]
         table.add_row(escape(row.name), *values, style=None if row.best is None else "bold")
     console.print(table)
     notes = [
-        f"failed: {cell.name}, seed {failure.seed}: {failure.reason} ({failure.log})"
+        f"failed: {cell.name}, seed {failure.seed}{f', fold {failure.fold}' if failure.fold else ''}: "
+        f"{failure.reason} ({failure.log})"
         for cell in comparison.cells
         for failure in cell.failures
     ]
@@ -138,7 +169,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         )
     if comparison.pairs:
         notes.append(tables.count_note(comparison))
-    for note in [*notes, tables.speed_note(comparison)]:
+    for note in [*filter(None, [tables.last_gain(comparison)]), *notes, tables.speed_note(comparison)]:
         # A terminal gets whole words, a file whole lines.
         console.print(visible(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
@@ -170,6 +201,8 @@ def _view(comparison: Comparison) -> dict[str, Any]:
     """Return what both templates show, as text."""
     cells = [cell for cell in comparison.cells if cell.runs]
     seeds = tables.tested_seeds(comparison)
+    # With a base the main table has all differences.
+    shows_matrix = len(cells) > 1 and len(comparison.cells) <= _MATRIX_CELLS and comparison.base is None
     return {
         "title": tables.title(comparison),
         # In a code block, which shows it as it is; the page escapes it as well.
@@ -178,16 +211,19 @@ def _view(comparison: Comparison) -> dict[str, Any]:
             "Trained on": comparison.corpus,
             "Varied": tables.varied(comparison),
             "Seeds": ", ".join(map(str, comparison.seeds)),
-            "Compared on": f"{comparison.split} split",
+            **({"Folds": str(comparison.folds)} if comparison.folds else {}),
+            "Compared on": "all folds of the training split, pooled"
+            if comparison.folds
+            else f"{comparison.split} split",
             "Jobs": f"{counted(comparison.jobs, 'training')} at a time, with one thread each",
             "Time": duration(comparison.seconds),
             "Versions": ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
         },
-        "heads": tables.HEADS,
+        "heads": tables.heads(comparison),
         "rows": tables.rows(comparison),
         "table_notes": tables.table_notes(comparison),
         "failures": [(cell.name, failure) for cell in comparison.cells for failure in cell.failures],
-        "matrix": tables.matrix(comparison) if len(cells) > 1 and len(comparison.cells) <= _MATRIX_CELLS else [],
+        "matrix": tables.matrix(comparison) if shows_matrix else [],
         "level": tables.LEVEL,
         "seeds": seeds,
         "pairs": [(pair, tables.pair_values(pair, seeds)) for pair in comparison.pairs],

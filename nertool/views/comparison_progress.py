@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from nertool.comparison.grid import Job
+from nertool.comparison.grid import Job, Key
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.runner import Ended, Running
 from nertool.views.console import counted, duration, percent
@@ -24,11 +24,11 @@ class Watcher:
         jobs: All jobs of the grid.
 
     Attributes:
-        results: By cell and seed.
+        results: By the keys of their jobs.
     """
 
     def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
-        self.results: dict[tuple[str, int], Run | Failure] = {}
+        self.results: dict[Key, Run | Failure] = {}
         self._console = console
         self._jobs = jobs
         self._width = max(len(visible(job.cell)) for job in jobs)
@@ -78,7 +78,7 @@ class Watcher:
 
     def _ended(self, record: Ended) -> None:
         job, result = record.job, record.result
-        self.results[job.cell, job.seed] = result
+        self.results[job.key] = result
         epochs = job.config.training.epochs
         # No more epochs of this training are to come, whether it used all or not.
         if record.before:
@@ -88,7 +88,7 @@ class Watcher:
         trained = len(result.curve) if isinstance(result, Run) else 0
         self._trained += trained
         self._epochs -= epochs - trained
-        line = f"{visible(job.cell):<{self._width}}  seed {job.seed}  "
+        line = f"{visible(job.cell):<{self._width}}  seed {job.seed}  {job.fold_name + '  ' if job.fold else ''}"
         if isinstance(result, Failure):
             line += f"failed: {result.reason} ({result.log})"
         else:

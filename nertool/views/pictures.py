@@ -21,6 +21,7 @@ from nertool.comparison.records import Comparison, Gradients
 from nertool.comparison.statistics import mean_and_spread
 from nertool.config.files import write_whole
 from nertool.errors import NertoolError
+from nertool.views import tables
 from nertool.views.visible import visible
 
 if TYPE_CHECKING:
@@ -133,6 +134,41 @@ def draw_gradients(comparison: Comparison) -> Figure | None:
         panels[0].yaxis.set_major_formatter(_power_of_ten)
         panels[0].yaxis.set_minor_formatter("")
         figure.legend(loc="outside right upper")
+    return figure
+
+
+def draw_learning(comparison: Comparison) -> Figure | None:
+    """Draw F1 against the number of training sentences; None where it does not vary."""
+    lines = [cells for cells in tables.series(comparison) if len(cells) > 1]
+    if not lines or any(tables.amount(cell) == 0 for cells in lines for cell in cells):
+        return None
+    with _style() as new:
+        figure = new(10, max(4.2, 0.6 + 0.5 * len(lines)))
+        axes = figure.add_subplot(xlabel="training sentences", ylabel=f"{comparison.split} F1 (%)", xscale="log")
+        ticks: dict[float, str] = {}
+        for number, cells in enumerate(lines):
+            look = _look(number)
+            sizes = [tables.amount(cell) for cell in cells]
+            ticks |= {size: f"{size:,.0f}" for size in sizes}
+            scores = [[100 * run.score for run in cell.runs] for cell in cells]
+            for size, values in zip(sizes, scores, strict=True):
+                rings = {"color": look["color"], "linestyle": "none", "marker": "o", "fillstyle": "none"}
+                axes.plot([size] * len(values), values, alpha=0.6, **rings)
+            spreads = [mean_and_spread(values)[1] or 0.0 for values in scores]
+            name = tables.name_without_fraction(cells[0])
+            label = _label(number, name) if name else None
+            axes.errorbar(sizes, [mean(values) for values in scores], spreads, label=label, capsize=3, **look)
+        places = sorted(ticks)
+        # Numbers that would cover one another are left out, the largest stays.
+        kept = [
+            place
+            for place, next_place in zip(places, [*places[1:], None], strict=True)
+            if next_place is None or next_place > 1.06 * place
+        ]
+        axes.set_xticks(kept, [ticks[place] for place in kept])
+        axes.minorticks_off()
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside right upper")
     return figure
 
 

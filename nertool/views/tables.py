@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
-from nertool.comparison.records import Comparison, Pair, Run
+from nertool.comparison.records import Cell, Comparison, Pair
 from nertool.comparison.statistics import mean_and_spread
 from nertool.views.console import counted, percent
 from nertool.views.visible import visible
@@ -19,16 +19,8 @@ LEVEL = 0.05
 NONE = "–"
 """Stands for a missing value."""
 
-HEADS = (
-    "validation F1",
-    "test F1",
-    "runs",
-    "parameters",
-    "training tokens/s",
-    "tagging tokens/s",
-    "seconds to best",
-    "epochs to best",
-)
+NARROW = ("validation F1", "test F1", "pooled F1", "over folds", "to base", "runs", "seconds to best")
+"""Columns of the main table that a narrow terminal shows."""
 
 
 class Row(NamedTuple):
@@ -37,7 +29,7 @@ class Row(NamedTuple):
     Attributes:
         number: From 1, in the order of the grid.
         name: Of the cell.
-        values: In the columns of `HEADS`.
+        values: In the columns of `heads`.
         best: Index of the value that is the best mean of its column; None in other rows.
     """
 
@@ -45,6 +37,9 @@ class Row(NamedTuple):
     name: str
     values: list[str]
     best: int | None
+
+
+FRACTION = "corpus.fraction"
 
 
 def title(comparison: Comparison) -> str:
@@ -56,43 +51,95 @@ def varied(comparison: Comparison) -> str:
     """Describe the settings that vary, with their values."""
     parts = []
     for setting in comparison.varied:
-        values = [cell.settings.get(setting) for cell in comparison.cells]
+        values = [cell.settings[setting] for cell in comparison.cells if setting in cell.settings]
         texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
         parts.append(f"{setting}: {', '.join(dict.fromkeys(texts))}")
     return "; ".join(parts) or NONE
 
 
+def heads(comparison: Comparison) -> list[str]:
+    """Return the heads of the columns of the main table, after that of the cell."""
+    tested = "test F1" if comparison.folds is None else "pooled F1"
+    return [
+        "validation F1",
+        tested,
+        *(["over folds"] if comparison.folds else []),
+        *(["to base"] if comparison.base else []),
+        "runs",
+        *(["training sentences"] if shows_sizes(comparison) else []),
+        "parameters",
+        "training tokens/s",
+        "tagging tokens/s",
+        "seconds to best",
+        "epochs to best",
+    ]
+
+
+def shows_sizes(comparison: Comparison) -> bool:
+    """Say whether cells learn from training splits of several sizes."""
+    sizes = {run.training_sentences for cell in comparison.cells for run in cell.runs}
+    return len(sizes) > 1 and 0 not in sizes
+
+
+def scored(comparison: Comparison) -> str:
+    """Return the head of the column whose scores are compared."""
+    return "pooled F1" if comparison.folds else f"{comparison.split} F1"
+
+
 def rows(comparison: Comparison) -> list[Row]:
-    """Return the main table, in the order of the grid."""
+    """Return the main table, in the order of the cells."""
     means = [mean(run.score for run in cell.runs) if cell.runs else None for cell in comparison.cells]
     best = max((score for score in means if score is not None), default=None)
-    column = HEADS.index(f"{comparison.split} F1")
+    names = heads(comparison)
+    column = names.index(scored(comparison))
     return [
         Row(
             number,
             visible(cell.name),
-            _row_values(cell.runs),
+            [values[name] for name in names],
             column if score is not None and score == best else None,
         )
-        for number, (cell, score) in enumerate(zip(comparison.cells, means, strict=True), 1)
+        for number, (cell, score, values) in enumerate(
+            zip(
+                comparison.cells,
+                means,
+                (_row_values(comparison, cell) for cell in comparison.cells),
+                strict=True,
+            ),
+            1,
+        )
     ]
 
 
-def _row_values(runs: Sequence[Run]) -> list[str]:
+def _row_values(comparison: Comparison, cell: Cell) -> dict[str, str]:
+    """Return the values of a row by the heads of their columns."""
+    runs = cell.runs
+
     def average(name: str, form: str) -> str:
         values = [getattr(run, name) for run in runs]
         return f"{mean(values):{form}}" if values else NONE
 
-    return [
-        _scores([run.validation for run in runs]),
-        _scores([run.test for run in runs if run.test is not None]),
-        str(len(runs)),
-        average("parameters", ",.0f"),
-        average("training_speed", ",.0f"),
-        average("tagging_speed", ",.0f"),
-        average("seconds_to_best", ",.1f"),
-        average("best_epoch", ".1f"),
-    ]
+    tested = _scores([run.test for run in runs if run.test is not None])
+    return {
+        "validation F1": _scores([run.validation for run in runs]),
+        "test F1": tested,
+        "pooled F1": tested,
+        "over folds": _scores([fold.test for run in runs for fold in run.folds]),
+        "to base": _to_base(comparison, cell.name),
+        "runs": str(len(runs)),
+        "training sentences": average("training_sentences", ",.0f"),
+        "parameters": average("parameters", ",.0f"),
+        "training tokens/s": average("training_speed", ",.0f"),
+        "tagging tokens/s": average("tagging_speed", ",.0f"),
+        "seconds to best": average("seconds_to_best", ",.1f"),
+        "epochs to best": average("best_epoch", ".1f"),
+    }
+
+
+def _to_base(comparison: Comparison, name: str) -> str:
+    """Format the score of a cell less that of the base."""
+    pair = next((each for each in comparison.pairs if each.second == name and each.first == comparison.base), None)
+    return NONE if pair is None else points(-pair.difference) + (" *" if differs(pair) else "")
 
 
 def _scores(values: Sequence[float]) -> str:
@@ -159,6 +206,7 @@ def table_notes(comparison: Comparison) -> list[str]:
     notes = [
         f"F1 in percent: mean ± standard deviation over the runs; the rest are means. Bold: the best mean on the "
         f"{comparison.split} split. The best of several cells scores too high: it was picked for its score.",
+        *_special_notes(comparison),
         f"Parameters do not count those of word vectors{vectors}. Tagging speed is measured on unseen words. "
         "Seconds to best count training without validation.",
         speed_note(comparison),
@@ -166,6 +214,67 @@ def table_notes(comparison: Comparison) -> list[str]:
     if comparison.split == "validation":
         notes.append("There is no test split. The validation split chose the best epochs, so its scores are high.")
     return notes
+
+
+def _special_notes(comparison: Comparison) -> list[str]:
+    """Explain what only some comparisons have."""
+    notes = []
+    if comparison.folds:
+        notes.append(
+            f"A run is a cross-validation: {comparison.folds} trainings, each tested on another fold of the "
+            "training split. Pooled F1 is that of all sentences, each labelled by the model that did not learn "
+            "from it. Over folds: mean ± standard deviation of F1 on each fold; folds differ in difficulty, and "
+            "the models share training data, so that it is no standard error."
+        )
+    if comparison.base:
+        notes.append(
+            "To base: mean score less that of the base, in points of F1; * where the adjusted p over seeds is "
+            f"below {LEVEL}. Each row changes one setting of the base."
+        )
+    if gain := last_gain(comparison):
+        notes.append(gain)
+    return notes
+
+
+def series(comparison: Comparison) -> list[list[Cell]]:
+    """Return the cells that differ in the amount of data alone, the smallest first; none if it does not vary."""
+    if FRACTION not in comparison.varied:
+        return []
+    groups: dict[str, list[Cell]] = {}
+    for cell in comparison.cells:
+        if cell.runs:
+            groups.setdefault(name_without_fraction(cell), []).append(cell)
+    return [sorted(cells, key=amount) for cells in groups.values()]
+
+
+def name_without_fraction(cell: Cell) -> str:
+    """Name a cell after its other settings."""
+    others = {key: value for key, value in cell.settings.items() if key != FRACTION}
+    return ", ".join(
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in others.items()
+    )
+
+
+def amount(cell: Cell) -> float:
+    """Return how many sentences a cell learns from: the mean over its runs; 0 where that was not recorded."""
+    return mean(run.training_sentences for run in cell.runs)
+
+
+def last_gain(comparison: Comparison) -> str:
+    """Say what the last increase of the amount of data brought; "" where that was not tried."""
+    gains = []
+    for cells in series(comparison):
+        if len(cells) < 2 or amount(cells[0]) == 0:
+            continue
+        smaller, larger = cells[-2:]
+        gain = mean(run.score for run in larger.runs) - mean(run.score for run in smaller.runs)
+        of = name_without_fraction(larger)
+        gains.append(
+            f"{of + ': ' if of else ''}from {amount(smaller):,.0f} to {amount(larger):,.0f} training sentences F1 "
+            f"went {points(gain)} points"
+        )
+    return f"More data: {'; '.join(gains)}." if gains else ""
 
 
 def speed_note(comparison: Comparison) -> str:
@@ -193,6 +302,7 @@ def test_notes(comparison: Comparison) -> list[str]:
     """Explain what each test can show, and what it cannot."""
     return [
         count_note(comparison),
+        *_fold_test_notes(comparison),
         "Over seeds: Welch's t-test (1947) of the scores of all seeds of two cells. It compares the settings: "
         "would trainings with other seeds differ in the same way, on the same test sentences? With few seeds it "
         "has little power: a real difference may go unmarked.",
@@ -201,4 +311,14 @@ def test_notes(comparison: Comparison) -> list[str]:
         "difference as large when their answers are swapped at random? It cannot tell a better setting from a "
         "luckier seed, and its p-values for several seeds are not independent. The smallest possible p-value is "
         f"{1 / (comparison.shuffles + 1):.2g}.",
+    ]
+
+
+def _fold_test_notes(comparison: Comparison) -> list[str]:
+    if not comparison.folds:
+        return []
+    return [
+        "In cross-validation the tests over sentences pool the sentences of all folds, each labelled by the two "
+        "models that did not learn from it. There is no t-test over folds: their trainings share most of their "
+        "sentences, so that it would find differences that are none (Dietterich 1998)."
     ]
