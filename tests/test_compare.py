@@ -874,7 +874,10 @@ def refuse(*arguments: object) -> str:
 class TestCommand:
     def test_files_and_what_is_printed(self, grid):
         found = {path.name for path in grid.folder.iterdir()} - {LOCK}
-        assert found == {"kind=rnn", "kind=none", "report.html", "report.md", "report.json", "pictures"}
+        assert found == {
+            *("kind=rnn", "kind=none", "pictures"),
+            *("report.html", "report.md", "report.json", "report.tex"),
+        }
         for job in grid.jobs:
             assert {path.name for path in job.folder.iterdir()} - {LOCK, CHECKPOINT} == {
                 *("config.yaml", VOCABULARY, WEIGHTS, "metrics.jsonl", "results.json", "run.json", "log.txt")
