@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -702,6 +703,107 @@ EXPORTS = {
 }
 
 
+class TestSpacyDoc:
+    """What `Doc.to_json()` of spaCy 3 gives."""
+
+    def test_it_is_what_spacy_gives(self, tmp_path):
+        spacy = pytest.importorskip("spacy")
+        nlp = spacy.blank("en")
+        nlp.add_pipe("sentencizer")
+        doc = nlp(TEXT)
+        doc.ents = [doc.char_span(*span) for span in ALL]
+        for path in (put(tmp_path, doc.to_json()), put_array(tmp_path, doc.to_json(), indent=2)):
+            assert detect_format(path).name == "spacy-json"
+            (document,), report = read(path)
+            assert found(document) == ALL
+            assert document.tokens == tuple(token.text for token in doc if not token.is_space)
+            assert document.sentence_starts == tuple(sentence.start for sentence in doc.sents)
+            assert not report.misfits
+
+    def test_without_ents_it_is_unlabelled(self, tmp_path):
+        path = put(tmp_path, {"text": "Ada left.", "sents": [], "tokens": [{"start": 0, "end": 3}]})
+        (document,), _ = read(path)
+        assert document.labels is None and document.tokens == ("Ada",)
+
+    @pytest.mark.parametrize(
+        ("tokens", "message"),
+        [
+            ([{"start": 0, "end": 99}], "tokens: expected objects with start and end, which are in the text"),
+            ([{"start": 4, "end": 8}, {"start": 0, "end": 3}], "expected them one after another"),
+            ([{"start": True, "end": 8}], "tokens: expected objects with start and end"),
+        ],
+    )
+    def test_wrong_tokens_are_refused(self, tmp_path, tokens, message):
+        with pytest.raises(CorpusError, match=message):
+            read(put(tmp_path, {"text": "Ada left.", "ents": [], "tokens": tokens}))
+
+
+class TestLabelStudioTable:
+    """The CSV and TSV exports: JSON-MIN as a table."""
+
+    HEADER = "text,id,label,annotator,annotation_id,created_at,updated_at,lead_time\n"
+
+    def table(self, *rows: list[object], delimiter: str = ",") -> str:
+        stream = io.StringIO()
+        csv.writer(stream, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+        return self.HEADER.replace(",", delimiter) + stream.getvalue()
+
+    @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+    def test_regions_are_read(self, tmp_path, suffix, delimiter):
+        text = TEXT.replace(". ", ".\n")
+        values = json.dumps([{**value, "text": text[value["start"] : value["end"]]} for value in VALUES])
+        rows = [[text, 1, values, "ada@x.org", 7, "2024", "2024", 1.5], ["[1] It rained.", 2, "", 1, 8, "", "", 2]]
+        path = tmp_path / f"in{suffix}"
+        path.write_text(self.table(*rows, delimiter=delimiter), encoding="utf-8", newline="")
+        assert detect_format(path).name == "labelstudio"
+        (first, second), _ = read(path)
+        assert found(first) == ALL and first.text == text
+        assert found(second) == [] and second.text == "[1] It rained." and UNKNOWN not in second.labels
+
+    def test_one_of_several_annotators(self, tmp_path):
+        path = tmp_path / "in.csv"
+        rows = [[TEXT, 1, json.dumps([value]), who, who, "", "", ""] for who, value in enumerate(VALUES[:2], 1)]
+        path.write_text(self.table(*rows), encoding="utf-8", newline="")
+        (document,), report = read(path)
+        assert found(document) == [MINA] and "several people" in report.notes[0]
+        assert found(read(path, annotator="2")[0][0]) == [MALMO]
+
+    def test_a_row_of_another_width_is_refused(self, tmp_path):
+        path = tmp_path / "in.csv"
+        path.write_text(self.HEADER + "Ada left.,1\n", encoding="utf-8")
+        with pytest.raises(CorpusError, match="line 2: found 2 values where the header has 8"):
+            read(path)
+
+
+class TestNothingIsThereToLearn:
+    """The error names what was left out, which is why."""
+
+    @pytest.mark.parametrize(
+        ("value", "causes"),
+        [
+            (
+                {"text": "Ada left.", "entities": [{"start": 0, "end": 3, "label": "PER", "text": "Bob"}]},
+                "elsewhere",
+            ),
+            ({"data": {"text": TEXT}, "annotations": [], "predictions": [{"result": []}]}, "1 prediction"),
+            ({"text": TEXT, "spans": [], "answer": "reject"}, "1 rejected task"),
+        ],
+    )
+    def test_train_and_convert_say_so(self, tmp_path, monkeypatch, value, causes):
+        monkeypatch.chdir(tmp_path)
+        path = put(tmp_path, value)
+        for arguments in (["train", str(path)], ["convert", str(path), "out.conll"]):
+            done = CliRunner().invoke(main, arguments)
+            assert done.exit_code == 1 and causes in done.output, done.output
+
+
+def test_json_lines_with_the_line_ends_of_old_macs(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "Ada", "label": []}\r' * 3, encoding="utf-8", newline="")
+    with pytest.raises(CorpusError, match=r"line ends of old Macs: convert it with `tr '\\r' '\\n'`"):
+        read(path)
+
+
 class TestCommands:
     """No command needs to be told the format."""
 
@@ -733,6 +835,22 @@ class TestCommands:
             done = CliRunner().invoke(main, arguments)
             assert done.exit_code == 0, done.output
             assert found(read(out)[0][0]) == entities
+
+    @pytest.mark.parametrize(
+        ("content", "format", "text"),
+        [
+            (json.dumps({"text": TEXT, "label": TRIPLES}) + "\n", "doccano", TEXT),
+            ("Mina B-PER\nleft O\nOslo B-LOC\n\nIt O\nrained O\n", "conll", "Mina left Oslo"),
+        ],
+    )
+    def test_tag_sees_that_a_file_called_txt_is_no_raw_text(self, tmp_path, trained_run, content, format, text):
+        path = tmp_path / "in.txt"
+        path.write_text(content, encoding="utf-8")
+        done = CliRunner().invoke(main, ["tag", str(path), "--model", str(trained_run), "--to", "jsonl"])
+        assert done.exit_code == 0 and f"read as {format}, as its content shows" in done.output, done.output
+        assert json.loads(next(line for line in done.stdout.splitlines() if line[:1] == "{"))["text"] == text
+        done = CliRunner().invoke(main, ["tag", str(path), "--model", str(trained_run), "--from", "text"])
+        assert content.split()[-1] in done.stdout and "read as" not in done.output
 
     def test_what_tag_predicts_is_something_to_correct(self, tmp_path, trained_run):
         (tmp_path / "in.txt").write_text("Ada Byron left London .\n")

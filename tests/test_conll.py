@@ -310,6 +310,28 @@ def test_errors_say_where_and_what(write, content, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("content", "advice", "never"),
+    [
+        ("Malmö B-LOC\nÅbo B-LOC\n".encode("cp1252"), "iconv -f cp1252 -t utf-8", "ruin"),
+        ("Malmö B-LOC\nÅbo B-LOC\n\nÖrebro O\n\n".encode() + b"caf\xc3 O\n", "this line is damaged", "iconv"),
+    ],
+    ids=["another encoding", "one damaged byte"],
+)
+def test_the_advice_about_bytes_does_no_harm(write, content, advice, never):
+    with pytest.raises(CorpusError, match=advice) as caught:
+        read(write(content))
+    assert never not in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "noted"), [(3, False), (200, True)])
+def test_a_file_without_empty_lines_is_noted(write, count, noted):
+    notes = read_split(write("Ada B-PER\nleft O\n" * count), CorpusConfig(train="unused")).notes()
+    assert (
+        any("its only sentence has 400 tokens; an empty line ends a sentence" in note for note in notes) is noted
+    )
+
+
+@pytest.mark.parametrize(
     ("columns", "label", "message"),
     [
         (["token", "ner"], "label", "no label column 'label'; the columns are: token, ner"),

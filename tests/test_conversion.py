@@ -284,6 +284,20 @@ LABEL_STUDIO = '{"id": 7, "text": "Ada", "label": [{"start": 0, "end": 3, "label
 PRODIGY = '{"text": "Ada", "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "accept"}'
 
 
+class TestDatasetLines:
+    """JSON Lines as the package datasets writes them: tokens, and a label for each under another key."""
+
+    @pytest.mark.parametrize("key", ["labels", "ner_tags", "tags", "ner"])
+    def test_labels_under_the_usual_keys(self, tmp_path, key):
+        path = tmp_path / "in.jsonl"
+        path.write_text(json.dumps({"id": "0", "tokens": ["Ada", "left"], key: ["B-PER", "O"]}), encoding="utf-8")
+        report = Report()
+        (document,) = detect_format(path).read(path, ReadOptions(), report)
+        assert document.labels == ("B-PER", "O") and "keys that are not kept: id" in report.notes[0]
+        (document,) = detect_format(path).read(path, ReadOptions(labelled=False), Report())
+        assert document.labels is None and document.tokens == ("Ada", "left")
+
+
 class TestJsonLines:
     def test_what_tag_writes_is_read(self, tmp_path):
         path = tmp_path / "tagged.jsonl"
@@ -368,7 +382,7 @@ class TestJsonLines:
             ),
             ('{"text": "a", "ents": [], "x": 1}', "the keys are text, ents, x; entities are expected under"),
             ('{"text": "a", "mine": [[0, 1, "X"]]}', "the keys are text, mine; entities are expected under"),
-            ('{"tokens": ["a"], "ner_tags": [1]}', "the keys are tokens, ner_tags; this looks like a dataset of"),
+            ('{"tokens": ["a"], "ner_tags": [1]}', "ner_tags: the labels are numbers, and their names"),
         ],
     )
     def test_errors(self, tmp_path, line, message):

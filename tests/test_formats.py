@@ -149,7 +149,7 @@ def test_files_of_other_tools_are_refused_by_name(tmp_path, name, content, messa
     "line",
     [
         '{"text": "Ada left.", "mentions": [{"start": 0, "end": 3, "label": "PER"}]}',
-        '{"text": "Ada left.", "ents": [{"start": 0, "end": 3, "label": "PER"}]}',
+        '{"text": "Ada left.", "ner": [{"start": 0, "end": 3, "label": "PER"}]}',
         '{"content": "Ada left.", "annotation": [{"label": ["PER"], "points": [{"start": 0, "end": 2}]}]}',
     ],
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -294,6 +297,26 @@ class TestInit:
         path = here / "configs" / "own.yaml"
         assert Path(load_config(path).corpus.train or "").samefile(here / "mine.jsonl")
         assert "held_out_by: shuffled" in run("init", "mine.jsonl", "--output", "-").output
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+    def test_on_a_terminal_it_asks_and_asks_again(self, here):
+        doccano(here / "mine.jsonl", 12)
+        doccano(here / "other.jsonl", 4)
+        ours, theirs = os.openpty()
+        answers = ["no.jsonl", "mine.jsonl", "no.jsonl", "", "other.jsonl", "", "zz", "de"]
+        os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
+        command = [sys.executable, "-m", "nertool", "init"]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, encoding="utf-8", timeout=120)
+        os.close(ours)
+        os.close(theirs)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("there is no file no.jsonl") == 2
+        assert "spaCy has no language 'zz'" in done.stderr
+        config = load_config(here / "mine.yaml")
+        assert (config.corpus.train, config.corpus.validation, config.corpus.test, config.language) == (
+            *("mine.jsonl", None, "other.jsonl"),
+            "de",
+        )
 
     def test_without_data_and_terminal_it_says_what_to_do(self, here):
         result = run("init")

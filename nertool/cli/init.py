@@ -54,12 +54,12 @@ def init(
     if data is None:
         if not sys.stdin.isatty():
             raise click.UsageError("Name a data file: nertool init DATA")
-        data = click.prompt("File or folder of labelled text", err=True)
-        validation = validation or _ask("File that chooses the best epoch (empty: hold out a share)")
-        test = test or _ask("File that is scored once, at the end (empty: none)")
+        data = click.prompt("File or folder of labelled text", value_proc=_existing, err=True)
+        validation = validation or _ask("File that chooses the best epoch (empty: hold out a share)", _existing)
+        test = test or _ask("File that is scored once, at the end (empty: none)", _existing)
         if not vectors and (named := _ask("File of pretrained word vectors (empty: none)")):
             vectors = (named,)
-        language = language or click.prompt("Language of the text", default="en", err=True)
+        language = language or click.prompt("Language of the text", default="en", value_proc=_known, err=True)
     from nertool.config.loading import dump_config
     from nertool.data.recipe import make_recipe, overrides_of
 
@@ -81,8 +81,34 @@ def init(
     say(f"written: {target}; train with: nertool train {target}", err=False)
 
 
-def _ask(question: str) -> str | None:
-    return click.prompt(question, default="", show_default=False, err=True) or None
+def _ask(question: str, check: Callable[[str], str] = str) -> str | None:
+    """Ask for something that may be left out; None where it is."""
+    checked = click.prompt(
+        question, default="", show_default=False, value_proc=lambda given: given and check(given), err=True
+    )
+    return checked or None
+
+
+def _existing(name: str) -> str:
+    """Return the name of a file or folder that exists; click asks again where it does not."""
+    from nertool.data.recipe import find_data
+
+    try:
+        find_data(name)
+    except NertoolError as problem:
+        raise click.BadParameter(str(problem)) from None
+    return name
+
+
+def _known(language: str) -> str:
+    """Return the code of a language that there is; click asks again where there is none."""
+    from nertool.training.preparation import check_language
+
+    try:
+        check_language(language)
+    except NertoolError as problem:
+        raise click.BadParameter(str(problem)) from None
+    return language
 
 
 def _beside(config: Config, target: Path) -> Config:

@@ -108,7 +108,7 @@ def tag(
 
 def _source(path: Path | None, name: str | None) -> Format:
     """Find the format to read: as named, else by content and suffix of the file; else raw text."""
-    from nertool.formats.registry import check_raw_text, detect_format, find_format, formats, recognize
+    from nertool.formats.registry import check_raw_text, detect_format, find_format, formats, is_columns, recognize
 
     if name is not None or path is None:
         return find_format(name or "text")
@@ -122,6 +122,9 @@ def _source(path: Path | None, name: str | None) -> Format:
         named = [each for each in formats().values() if each.readable and suffix in each.suffixes]
         if named:
             return named[0]
+    elif is_file and (found := recognize(path) or (find_format("conll") if is_columns(path) else None)):
+        say(f"{path}: read as {found.name}, as its content shows; --from text takes it for raw text")
+        return found
     if is_file:
         check_raw_text(path)
     return find_format("text")

@@ -241,7 +241,7 @@ class CorpusConfig(Section):
     config: str | None = Field(None, description="hub: configuration of the dataset; none: its only one")
     revision: str | None = Field(None, description="hub: branch, tag or commit; none: the main branch")
     tokens: str = Field("tokens", description="hub, .parquet and .arrow: name of the column with the tokens")
-    tags: str = Field("ner_tags", description="hub, .parquet and .arrow: name of the column with the labels")
+    tags: str = Field("ner_tags", description="hub, .parquet, .arrow, .jsonl: name of the column with the labels")
     columns: tuple[str, ...] | None = Field(
         None,
         description="names of the columns from left to right; none: as the format has them, or the first is the "

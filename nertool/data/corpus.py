@@ -280,7 +280,13 @@ def _resolve(
     report: Report,
 ) -> Split:
     kept, facts = resolve(
-        documents, path, scheme=_named_scheme(config), target=target, stray=config.stray, partial=partial
+        documents,
+        path,
+        scheme=_named_scheme(config),
+        target=target,
+        stray=config.stray,
+        partial=partial,
+        report=report,
     )
     report.notes += facts.notes
     origin = next((document.origin for document in kept if document.origin is not None), None)

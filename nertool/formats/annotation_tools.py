@@ -19,6 +19,7 @@ from typing import IO, Any, ClassVar, NoReturn
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
+from nertool.formats.foreign import OLD_MAC
 from nertool.formats.opening import open_lines, read_head
 from nertool.formats.registry import Format, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import grouped, joined, refuse_tags, stripped, watched
@@ -297,8 +298,12 @@ class JsonExport(Format):
     ) -> Iterator[Document]:
         """Read a document for each annotated text; a JSON array must fit into memory."""
         reading = Reading(name, options, report)
-        yield from stripped(self.documents(records(lines, name), reading), options.strip, Path(name))
+        yield from stripped(self.documents(self.values(lines, name), reading), options.strip, Path(name))
         reading.finish()
+
+    def values(self, lines: Iterator[str], name: str) -> Iterator[Record]:
+        """Yield the values of a file, each of which stands for a text, or for all of them."""
+        return records(lines, name)
 
     def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
         """Write what the tool can import, to a file that appears when it is whole."""
@@ -381,6 +386,8 @@ def _whole(lines: Iterable[str], name: str) -> Any:
 def _reason(text: str, problem: Exception) -> str:
     if isinstance(problem, RecursionError):
         return "its values are nested too deeply"
+    if re.search(r"[}\]]\r+[{\[]", text[:MAXIMUM]):
+        return OLD_MAC
     return _UTF16 if "\0" in text[:1000] else str(problem)
 
 

@@ -36,6 +36,7 @@ _MISSING = "_"
 _WHAT = "a file with a token and its label in each line"
 _NOT_A_TOKEN = re.compile(r"[0-9]+[-.][0-9]+")  # ID of a multiword token or an empty node in CoNLL-U
 _COUNTED_SENTENCES = 3  # are enough to see that a column counts
+_LONG, _LONG_ALONE = 400, 60  # tokens of a sentence; more are a sign that no empty lines end sentences
 _EMPTY_FIELD = re.compile(r"(?:^| )(?: |$)", re.MULTILINE)
 
 
@@ -60,22 +61,26 @@ class Columns(Format):
             CorpusError: The file cannot be read, or a line has too few columns.
         """
         with open_bytes(path, _WHAT) as stream:
-            yield from self._read(decode_lines(stream, path), path, options)
+            yield from self._read(decode_lines(stream, path), path, options, report)
 
     def read_lines(
         self, lines: Iterator[str], name: str, options: ReadOptions, report: Report
     ) -> Iterator[Document]:
         """Read documents from lines, in memory that does not grow."""
-        return self._read(decode_lines(lines, name), name, options)
+        return self._read(decode_lines(lines, name), name, options, report)
 
-    def _read(self, lines: Iterator[str], path: str | Path, options: ReadOptions) -> Iterator[Document]:
+    def _read(
+        self, lines: Iterator[str], path: str | Path, options: ReadOptions, report: Report
+    ) -> Iterator[Document]:
         find = find_columns if options.labelled else find_tokens
         layout = find(options.columns, options.label, path)
         collected = _Part(layout, Interned(options.strip, path), Interned(None, path))
         counting = _Counting(layout)
-        number = 0
+        number = sentences = longest = 0
         for new_document, start, rows in group_sentences(lines, layout):
             counting.look_at(rows, start)
+            sentences += 1
+            longest = max(longest, len(rows))
             if new_document:
                 if collected.rows:
                     yield collected.document(number)
@@ -86,6 +91,11 @@ class Columns(Format):
         if collected.rows:
             yield collected.document(number)
         counting.refuse_if_undecided()
+        if options.labelled and longest > (_LONG if sentences > 1 else _LONG_ALONE):
+            report.notes.append(
+                f"{path}: {'a' if sentences > 1 else 'its only'} sentence has {longest:,} tokens; an empty line "
+                "ends a sentence: are there lines missing?"
+            )
 
     def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
         """Write documents to a file, which appears under its name when it is whole."""

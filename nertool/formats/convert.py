@@ -89,13 +89,13 @@ def convert_file(
             tags = tags or document.has_tags
             yield document
         if not counts["tokens"]:
-            raise CorpusError("there is no sentence in it", source)
+            raise CorpusError(f"there is no sentence in it{report.causes(source)}", source)
         # Where entities were left out, they are listed, and that is an error too.
         if read.labelled and not (counts["entities"] or tags or report.misfits or allow_empty):
             labels = "no label" if counts["unlabelled"] == counts["tokens"] else "no entity"
             raise CorpusError(
                 f"{labels} was found in it, read as {found.name}; is that its format, and are the labels where "
-                "they are looked for? To convert it all the same, add --allow-empty",
+                f"they are looked for? To convert it all the same, add --allow-empty{report.causes(source)}",
                 source,
             )
 

@@ -81,10 +81,10 @@ class Delimited(Format):
         lines = (head or "").split("\n")
         if _SEPARATOR_LINE.match(lines[0]):
             del lines[0]
-        if len(lines) < 2:
+        if len(lines) < 2 or is_export_table(lines[0]):
             return False
         try:
-            header = next(csv.reader([lines[0]], delimiter=_delimiter(lines[0])), [])
+            header = next(csv.reader([lines[0]], delimiter=delimiter_of(lines[0])), [])
         except csv.Error:
             return False
         names = [_plain(name) for name in header]
@@ -152,7 +152,7 @@ class _Table:
         self.path, self.options, self.report = path, options, report
         if lines and _SEPARATOR_LINE.match(lines[0]):
             lines[0] = ""
-        self.delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
+        self.delimiter = delimiter_of(next((line for line in lines if line.strip()), ""))
         rows = self._rows(lines)
         self.header, self.rows = self._header(rows)
         self.token, self.label, self.sentence, self.document = self._columns()
@@ -354,7 +354,13 @@ class _Table:
         )
 
 
-def _delimiter(header: str) -> str:
+def is_export_table(header: str) -> bool:
+    """Say whether a header is that of a table that Label Studio exports."""
+    names = re.split(r"[,\t]", header.rstrip("\r\n").replace('"', ""))
+    return {"annotation_id", "annotator"} <= set(names)
+
+
+def delimiter_of(header: str) -> str:
     """Find what separates the columns: what makes the most of them of the header."""
 
     def columns(delimiter: str) -> int:

@@ -23,6 +23,7 @@ _MAGIC = [
     (b"\xfe\xff", "text in UTF-16: convert it with `iconv -f utf-16 -t utf-8`"),
 ]
 
+OLD_MAC = "text with the line ends of old Macs: convert it with `tr '\\r' '\\n'`"
 _LABEL = r"(?:[BILOUESM]-[^\s-]\S*|O)"
 _TEXTS = [
     (
@@ -71,7 +72,7 @@ def looks_like(head: bytes, text: str | None, path: Path) -> str | None:
         return what
     if text is not None:
         if "\n" not in text and re.search(r"\S\r+[^\r\s]", text):
-            return "text with the line ends of old Macs: convert it with `tr '\\r' '\\n'`"
+            return OLD_MAC
         start = text.lstrip()
         for pattern, what in _TEXTS:
             if re.match(pattern, start, re.MULTILINE):

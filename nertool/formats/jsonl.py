@@ -22,6 +22,7 @@ from nertool.text.schemes import OUTSIDE, Scheme, Span, detect, spans
 from nertool.text.tokenization import Tokens, refuse_long
 
 _KNOWN = frozenset({"text", "tokens", "entities", "labels", "sentences", "document", "columns"})
+_TAGS = ("ner_tags", "tags", "ner")  # where datasets have the labels of tokens
 _PREDICTED = frozenset({"alternatives", "marginals", "cut_sentences"})  # written by `nertool tag`, never read
 _EXPECTED = 'entities are expected under "entities", each an object with start, end (in characters) and label'
 _HOLDS: frozenset[Holds] = frozenset(
@@ -34,9 +35,9 @@ class JsonLines(Format):
 
     Its keys are `text` and `entities`, each with start, end and label, and perhaps its own text and a score. Where
     they are known also `tokens`; `sentences`, where each ends among the tokens; `labels`, one for each token, null
-    where it is not known, for plain tags and for texts that are labelled in part; `columns`, lists of further
-    values for each token by name; and `document`, its name or number. An object with neither `entities` nor
-    `labels` is unlabelled.
+    where it is not known, for plain tags and for texts that are labelled in part (`ner_tags`, `tags` or `ner` in
+    what the package datasets writes); `columns`, lists of further values for each token by name; and `document`,
+    its name or number. An object with neither `entities` nor `labels` is unlabelled.
     """
 
     name = "jsonl"
@@ -108,9 +109,12 @@ class _Line:
     def document(self, report: Report, others: dict[str, None]) -> Document:
         """Make the document; keys that are not read are added to `others`."""
         tree, labelled = self.tree, self.options.labelled
-        if labelled and any(self.holds_labels(key) for key in tree.keys() - _KNOWN - _PREDICTED):
+        own = _KNOWN | _PREDICTED
+        if isinstance(tree.get("tokens"), list):
+            own |= {self.label_key()}
+        if labelled and any(self.holds_labels(key) for key in tree.keys() - own):
             self.refuse_keys()
-        others.update(dict.fromkeys(key for key in tree if key not in _KNOWN | _PREDICTED))
+        others.update(dict.fromkeys(key for key in tree if key not in own and (labelled or key not in _TAGS)))
         words, text, mark = self.values("tokens", str, "strings"), tree.get("text"), tree.get("document")
         if not isinstance(text, str) and not (text is None and words):
             self.refuse(f"expected an object with the key text, a string; the keys are {self.listed()}")
@@ -176,16 +180,28 @@ class _Line:
             self.refuse(f"{key}: expected a list of {names}{_looks_like(self.tree)}")
         return values
 
+    def label_key(self) -> str:
+        """Return the key of the labels: "labels", else the one under which datasets have them."""
+        if self.tree.get("labels") is None and self.tree.get("entities") is None:
+            return next((key for key in (self.options.tag_column, *_TAGS) if key in self.tree), "labels")
+        return "labels"
+
     def labels(self, words: list[str] | None) -> list[str] | None:
         """Return the label of each token, `UNKNOWN` for null."""
-        labels = self.tree.get("labels")
+        key = self.label_key()
+        labels = self.tree.get(key)
         if labels is None:
             return None
+        if isinstance(labels, list) and labels and all(type(label) is int for label in labels):
+            self.refuse(
+                f"{key}: the labels are numbers, and their names are not in the file: write the names instead (in "
+                'datasets: features["ner_tags"].feature.int2str), or save the dataset as parquet, which has them'
+            )
         if not isinstance(labels, list) or not all(type(label) in (str, type(None)) for label in labels):
             self.refuse_keys()
         if words is None or len(labels) != len(words):
             count = "no tokens" if words is None else f"{len(words)} tokens"
-            self.refuse(f"labels: {len(labels)} labels and {count}; expected as many labels as tokens")
+            self.refuse(f"{key}: {len(labels)} labels and {count}; expected as many labels as tokens")
         return [label or UNKNOWN for label in labels]
 
     def columns(self, count: int) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from nertool.errors import CorpusError
 from nertool.formats.columns import shorten
+from nertool.formats.registry import Report
 from nertool.formats.spellings import MARKS, first_alternatives, respell
 from nertool.text.document import UNKNOWN, Document, Origin
 from nertool.text.schemes import (
@@ -58,6 +59,7 @@ def resolve(
     stray: Literal["repair", "refuse"] = "repair",
     partial: bool = False,
     keep_unlabelled: bool = False,
+    report: Report | None = None,
 ) -> tuple[list[Document], Facts]:
     """Find the scheme of labels as they were read, check them, repair them and convert them.
 
@@ -72,6 +74,7 @@ def resolve(
             unknown label becomes unknown itself. If such a sentence stays, no label is converted, because a
             conversion depends on the neighbours of a label.
         keep_unlabelled: Whether sentences without any label stay too.
+        report: What the reader of the documents left out, which may be why labels are missing.
 
     Returns:
         The documents that have a sentence left, and what was done.
@@ -85,7 +88,8 @@ def resolve(
     rows = [row for document in given for row in _rows(document)]
     places = _Places(given, path)
     if not rows:
-        raise CorpusError("there is no sentence in it", path)
+        causes = "" if report is None else report.causes(path)
+        raise CorpusError(f"there is no sentence in it{causes}", path)
     rows, scheme, notes = _find_scheme(rows, scheme, target, places) if own is None else (rows, own, [])
     if scheme is not Scheme.PLAIN:
         rows = [[UNKNOWN if name in MARKS else name for name in row] if MARKS & set(row) else row for row in rows]
@@ -93,7 +97,9 @@ def resolve(
     unlabelled = len(rows) - len(kept)
     if not kept:
         needed = "any of its tokens" if partial else "all of its tokens"
-        raise CorpusError(f"there is no sentence in it with labels for {needed} ({unlabelled} lack them)", path)
+        causes = "" if report is None else report.causes(path)
+        message = f"there is no sentence in it with labels for {needed} ({unlabelled} lack them){causes}"
+        raise CorpusError(message, path)
     if unlabelled:
         given = _without_unlabelled(given, kept)
         rows = [rows[n] for n in kept]

@@ -1,15 +1,20 @@
-"""Label Studio's JSON (tasks with annotations) and JSON-MIN (an object for each annotation)."""
+"""Label Studio's JSON (tasks with annotations), and its JSON-MIN, CSV and TSV (an object for each annotation)."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark
-from nertool.formats.annotation_tools import JsonExport, Reading, Record, is_span, show
+from nertool.formats.annotation_tools import JsonExport, Reading, Record, is_span, records, show
+from nertool.formats.delimited import delimiter_of, is_export_table
 from nertool.text.document import Document, Entity
 
 # Strings of JSON-MIN that are not texts to annotate.
@@ -38,14 +43,14 @@ class _Task:
 
 
 class LabelStudio(JsonExport):
-    """Tasks with `data` and `annotations` (of old versions `completions`), or the objects of JSON-MIN.
+    """Tasks with `data` and `annotations` (of old versions `completions`), or JSON-MIN, or the same as a table.
 
     Of several annotations of a text, the first that was not cancelled is read, or that of `ReadOptions.annotator`.
     A task without annotations is unlabelled; predictions are not read.
     """
 
     name = "labelstudio"
-    description = "Label Studio's JSON and JSON-MIN: tasks with regions that have start, end and labels"
+    description = "Label Studio's JSON, JSON-MIN, CSV and TSV: tasks with regions that have start, end and labels"
     holds = frozenset({"text", "entities", "scores"})
     streams = False
     array = True
@@ -65,6 +70,16 @@ class LabelStudio(JsonExport):
             if isinstance(items, list)
             for item in items
         )
+
+    def sniff(self, head: str | None, path: Path) -> bool:
+        """Recognize tasks, or the header of a table."""
+        return is_export_table((head or "").partition("\n")[0]) or super().sniff(head, path)
+
+    def values(self, lines: Iterator[str], name: str) -> Iterator[Record]:
+        """Yield tasks, or the rows of a table as objects of JSON-MIN."""
+        first = next(lines, "")
+        whole = chain([first], lines)
+        return _rows(whole, name) if is_export_table(first) else records(whole, name)
 
     def documents(self, records: Iterator[Record], reading: Reading) -> Iterator[Document]:
         """Read a document from each task."""
@@ -103,6 +118,36 @@ def _region(number: int, entity: Entity) -> dict[str, Any]:
     value = {"start": entity.start, "end": entity.end, "text": entity.text, "labels": [entity.label]}
     region = {"id": f"e{number}", "from_name": "label", "to_name": "text", "type": "labels", "value": value}
     return region if entity.score is None else {**region, "score": entity.score}
+
+
+def _rows(lines: Iterable[str], name: str) -> Iterator[Record]:
+    """Yield the rows of a table as objects; regions are JSON in their cell."""
+    numbered = iter(lines)
+    header = next(numbered)
+    delimiter = delimiter_of(header)
+    names = next(csv.reader([header], delimiter=delimiter))
+    reader = csv.reader((f"{line}\n" for line in numbered), delimiter=delimiter, strict=True)
+    try:
+        for fields in reader:
+            line = reader.line_num + 1
+            if fields and len(fields) != len(names):
+                message = f"found {len(fields)} values where the header has {len(names)}"
+                raise CorpusError(message, name, line)
+            row = {key: _cell(field) for key, field in zip(names, fields, strict=False) if field}
+            if row:
+                yield Record(name, line, False, row)
+    except csv.Error as problem:
+        message = f"{problem}: expected a table as Label Studio exports it"
+        raise CorpusError(message, name, reader.line_num + 1) from None
+
+
+def _cell(text: str) -> Any:
+    if text[0] in "[{":
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):  # a text that begins with a bracket
+            return text
+    return text
 
 
 def _is_stored(tree: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ LARGEST_WHOLE = 2**30
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BUFFER = 2**17
+_ENCODING_SAMPLE = 2**22  # bytes that are looked at to tell another encoding from a damaged byte
 # Text is compressed to a tenth, the most repetitive of corpora to a hundredth.
 _EXPANSION, _EXPANDED = 200, 2**27  # how many times, and from how many bytes on
 
@@ -204,11 +205,33 @@ def decode(raw: bytes, path: str | Path | None, line: int) -> str:
         if line == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             message = "this is text in UTF-16: convert it first, with `iconv -f utf-16 -t utf-8`"
             raise CorpusError(message, path) from None
-        message = (
-            f"byte 0x{raw[error.start]:02x} (number {error.start + 1} of the line) is not UTF-8: convert "
-            "the file first, for example with `iconv -f latin1 -t utf-8`"
+        message = f"byte 0x{raw[error.start]:02x} (number {error.start + 1} of the line) is not UTF-8: "
+        raise CorpusError(message + _encoding_advice(raw, path), path, line) from None
+
+
+def _encoding_advice(raw: bytes, path: str | Path | None) -> str:
+    """Say what helps a file whose bytes are not UTF-8.
+
+    A file in UTF-8 with a damaged byte must not be converted: all its other letters would be ruined.
+
+    Args:
+        raw: The line that is not UTF-8.
+        path: The file, of which more is looked at where it can be read again.
+    """
+    content = raw
+    if path is not None and Path(path).is_file():
+        content = read_head(Path(path), _ENCODING_SAMPLE) + b"\n" + raw
+    text = content.decode("utf-8", "surrogateescape")
+    damaged = sum("\udc80" <= character <= "\udcff" for character in text)
+    if sum(not character.isascii() for character in text) > 2 * damaged:
+        return (
+            "the rest of the file is, so that this line is damaged, or cut inside a character. Correct it; do not "
+            "convert the file, which would ruin its other letters"
         )
-        raise CorpusError(message, path, line) from None
+    return (
+        "convert the file first, from the encoding that it was saved in. For text of Western Europe, as Windows "
+        "saves it, that is `iconv -f cp1252 -t utf-8`"
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ point `nertool.formats`. Every command that reads or writes data asks this regis
 from __future__ import annotations
 
 import codecs
+import re
 from abc import ABC
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +41,19 @@ class Report:
     misfits: list[str] = field(default_factory=list)
     widened: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def causes(self, path: str | Path) -> str:
+        """Say what was left out, to end an error about a file without labels or entities; empty where nothing was.
+
+        Args:
+            path: The file, whose name the error has already.
+        """
+        said = list(self.notes)
+        if count := len(self.misfits):
+            were = "entity was" if count == 1 else "entities were"
+            said.append(f"{count:,} {were} left out, such as {self.misfits[0]}")
+        said = [each.replace(f"{path}: ", "").replace(f"{path}, ", "") for each in said]
+        return f" ({'; '.join(said)})" if said else ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +186,7 @@ _BUILT_IN: dict[str, str] = {
 }
 
 
+_COLUMNS = re.compile(r"\S.*[ \t](?:O|[BILUESM](?:-\S+)?)")
 _DEFAULT = "conll"  # of what has neither a known suffix nor a content that says otherwise
 _GROUP = "nertool.formats"  # of entry points
 _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"x\x9c": "spacy", b"x\xda": "spacy"}
@@ -239,6 +254,13 @@ def recognize(path: Path) -> Format | None:
         if each.sniff(text, path):
             return each
     return next((known[name] for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def is_columns(path: Path) -> bool:
+    """Say whether each line of a file's beginning is a token with a label behind it, which raw text never is."""
+    lines = [line.rstrip() for line in (_as_text(read_head(path, HEAD_SIZE)) or "").split("\n")[:-1]]
+    rows = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
+    return len(rows) > 2 and all(map(_COLUMNS.fullmatch, rows)) and any(row[-2:] in (" O", "\tO") for row in rows)
 
 
 def check_raw_text(path: Path) -> None:

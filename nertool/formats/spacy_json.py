@@ -1,28 +1,33 @@
-"""JSON that spaCy 2 was trained with: texts with the offsets of their entities, or paragraphs of tokens."""
+"""JSON of spaCy 2 and 3: texts with the offsets of their entities, paragraphs of tokens, or `Doc.to_json()`."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from nertool.formats.annotation_tools import JsonExport, Reading, Record, is_pair, show
 from nertool.text.document import UNKNOWN, Document, Origin
+from nertool.text.tokenization import Tokens
 
 _MISSING = (None, "", "-")  # labels of tokens that nobody has labelled
 _TOKEN_KEYS = frozenset({"id", "orth", "ner"})
-_EXPECTED = 'expected [text, {"entities": [[start, end, type], ...]}], or an object with paragraphs'
+_DOC_KEYS = frozenset({"text", "ents", "tokens", "sents"})
+_EXPECTED = 'expected [text, {"entities": [[start, end, type], ...]}], or an object with paragraphs or ents'
 
 
 class SpacyJson(JsonExport):
     """Pairs of a text and its entities, `[text, {"entities": [[start, end, type]]}]`, or spaCy 2's JSON format.
 
     The pairs are in an array, in lines, or under `annotations` as some annotators of the web write them. In the
-    JSON format, `paragraphs` have `sentences` of `tokens` with `orth` and `ner` in BILUO; "-" is no label.
+    JSON format, `paragraphs` have `sentences` of `tokens` with `orth` and `ner` in BILUO; "-" is no label. What
+    `Doc.to_json()` of spaCy 3 gives is read, too: `text`, `ents`, `sents` and `tokens`.
     """
 
     name = "spacy-json"
-    description = "spaCy 2's training data in JSON: texts with the offsets of entities, or paragraphs of tokens"
+    description = "spaCy's JSON: texts with the offsets of entities, paragraphs of tokens, or Doc.to_json()"
     streams = False
     array = True
 
@@ -35,7 +40,7 @@ class SpacyJson(JsonExport):
         pairs = value.get("annotations")
         if isinstance(pairs, list) and "text" not in value and any(map(is_pair, pairs)):
             return True
-        return isinstance(value.get("paragraphs"), list)
+        return isinstance(value.get("paragraphs"), list) or _is_doc(value)
 
     def documents(self, records: Iterator[Record], reading: Reading) -> Iterator[Document]:
         """Read a document from each pair and each paragraph."""
@@ -45,6 +50,8 @@ class SpacyJson(JsonExport):
                 yield _from_pair(record, reading)
             elif isinstance(value, dict) and isinstance(value.get("paragraphs"), list):
                 yield from _from_paragraphs(record, reading)
+            elif _is_doc(value):
+                yield _from_doc(record, reading)
             else:
                 record.refuse(f"{_EXPECTED}; found {show(value)}")
 
@@ -78,6 +85,42 @@ def _from_pair(record: Record, reading: Reading) -> Document:
         return _from_labels(own, reading, text, words, entities)
     marks = [own.mark(item) for item in entities]
     return reading.document(record, text, None if tree.get("entities") is None else marks)
+
+
+def _is_doc(value: object) -> bool:
+    """Say whether a value is what `Doc.to_json()` gives: the tokens have no text of their own."""
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        return False
+    tokens = value.get("tokens")
+    cut = isinstance(tokens, list) and all(isinstance(each, dict) and "start" in each for each in tokens)
+    return isinstance(value.get("ents"), list) or (cut and isinstance(value.get("sents"), list))
+
+
+def _from_doc(record: Record, reading: Reading) -> Document:
+    tree = record.tree()
+    text = record.text("text")
+    reading.not_kept(record, _DOC_KEYS)
+    offsets = [_place(record, item, "tokens", len(text)) for item in record.items("tokens")]
+    offsets = [(start, end) for start, end in offsets if text[start:end].strip()]
+    tokens = None
+    if offsets:
+        begun = [start for start, _ in offsets]
+        if any(end > start for (_, end), (start, _) in pairwise(offsets)):
+            record.refuse("tokens: expected them one after another")
+        sentences = [_place(record, item, "sents", len(text)) for item in record.items("sents")]
+        starts = {bisect_left(begun, start) for start, _ in sentences}
+        tokens = Tokens(offsets, sorted({0, *starts} - {len(offsets)}))
+    if not reading.options.labelled or tree.get("ents") is None:
+        return reading.document(record, text, None, tokens)
+    return reading.document(record, text, [record.mark(item) for item in record.items("ents")], tokens)
+
+
+def _place(record: Record, item: object, key: str, length: int) -> tuple[int, int]:
+    """Read where a token or a sentence stands in the text."""
+    start, end = (item.get(each) if isinstance(item, dict) else None for each in ("start", "end"))
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end <= length:
+        record.refuse(f"{key}: expected objects with start and end, which are in the text; found {show(item)}")
+    return start, end
 
 
 def _from_paragraphs(record: Record, reading: Reading) -> Iterator[Document]:

@@ -66,11 +66,12 @@ def prepare(config: Config) -> Prepared:
     began = time.perf_counter()
     check_language(config.language)
     corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
+    report = corpus.train.report
     if not corpus.train.has_entities and not config.corpus.allow_empty:
         raise CorpusError(
             "no token of the training split is labelled as an entity, so that there is nothing to learn. "
             "Check its format (corpus.format) and where its labels are (corpus.columns, corpus.label), or say so "
-            "with corpus.allow_empty=true (--set corpus.allow_empty=true)",
+            f"with corpus.allow_empty=true (--set corpus.allow_empty=true){report.causes(corpus.train.path)}",
             corpus.train.path,
         )
     resources = read_resources(config)
