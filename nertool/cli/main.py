@@ -14,6 +14,7 @@ from nertool.cli.data import check, convert, list_formats
 from nertool.cli.door import Door
 from nertool.cli.init import init
 from nertool.cli.model import attention, errors, evaluate, info
+from nertool.cli.score import score
 from nertool.cli.tag import tag
 from nertool.cli.train import train
 
@@ -31,7 +32,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (attention, check, compare, convert, errors, evaluate, info, init, list_formats, tag, train):
+for command in (attention, check, compare, convert, errors, evaluate, info, init, list_formats, score, tag, train):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ def read_split(
     target: Scheme | None = None,
     *,
     partial: bool = False,
+    as_is: bool = False,
     tokenizer: Tokenizer | None = None,
 ) -> Split:
     """Read a labelled file, in any format.
@@ -195,6 +196,8 @@ def read_split(
         config: Format, columns, scheme of the file, and policies.
         target: The scheme of the labels that are wanted; None: the file's.
         partial: Whether sentences stay of which some tokens have no label.
+        as_is: Whether each sentence stays, labelled or not, and labels that the scheme does not allow at their
+            places are not repaired; they are counted as `strays` all the same.
         tokenizer: Makes tokens and sentences of raw text; None: English.
 
     Raises:
@@ -204,7 +207,7 @@ def read_split(
     used = find_format(config.format) if config.format else detect_format(path)
     report = Report()
     documents = used.read(path, read_options(config, tokenizer=tokenizer), report)
-    return _resolve(documents, path, config, target, partial, report)
+    return _resolve(documents, path, config, target, partial, report, as_is)
 
 
 def open_splits(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> Callable[..., Split]:
@@ -278,14 +281,16 @@ def _resolve(
     target: Scheme | None,
     partial: bool,
     report: Report,
+    as_is: bool = False,
 ) -> Split:
     kept, facts = resolve(
         documents,
         path,
         scheme=_named_scheme(config),
         target=target,
-        stray=config.stray,
+        stray="keep" if as_is else config.stray,
         partial=partial,
+        keep_unlabelled=as_is,
         report=report,
     )
     report.notes += facts.notes

@@ -56,7 +56,7 @@ def resolve(
     *,
     scheme: Scheme | None = None,
     target: Scheme | None = None,
-    stray: Literal["repair", "refuse"] = "repair",
+    stray: Literal["repair", "refuse", "keep"] = "repair",
     partial: bool = False,
     keep_unlabelled: bool = False,
     report: Report | None = None,
@@ -115,7 +115,7 @@ def resolve(
         facts.stray_places += [(sentence, position, row[position]) for position in positions]
         if in_part and positions:
             rows[sentence] = [UNKNOWN if n in positions else name for n, name in enumerate(row)]
-        elif not in_part and (positions or scheme is not target):
+        elif not in_part and ((positions and stray != "keep") or scheme is not target):
             rows[sentence] = convert(row, scheme, target)
     facts.strays = len(facts.stray_places)
     if facts.strays and stray == "refuse":

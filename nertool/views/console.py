@@ -74,8 +74,8 @@ def waiting(console: Console, text: str) -> AbstractContextManager[Any]:
     return console.status(text) if console.is_terminal else nullcontext()
 
 
-def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
-    """Print precision, recall and F1, for each type and over all, and how they were computed."""
+def evaluation_table(evaluation: Evaluation, title: str) -> Table:
+    """Make a table of precision, recall and F1, for each type and over all."""
     table = Table(title=escape(title), title_justify="left")
     table.add_column("type")
     for name in ("precision", "recall", "F1", "support"):
@@ -90,7 +90,12 @@ def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> Non
     table.add_section()
     add("macro", evaluation.macro)
     add("micro", evaluation.micro, style="bold")
-    console.print(table)
+    return table
+
+
+def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
+    """Print precision, recall and F1, for each type and over all, and how they were computed."""
+    console.print(evaluation_table(evaluation, title))
     counts = f"{counted(evaluation.sentences, 'sentence')}, {counted(evaluation.tokens, 'token')}"
     how = (
         "plain tags, scored token by token"
