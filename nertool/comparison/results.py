@@ -36,6 +36,8 @@ def files_of(config: Config) -> dict[str, tuple[str, ...]]:
     named = (
         {"corpus.hub": (corpus.hub,)} if corpus.hub else {f"corpus.{k}": (getattr(corpus, k),) for k in _SPLITS}
     )
+    if corpus.weights:
+        named["corpus.weights"] = (corpus.weights,)
     for name, entry in config.active_inputs.items():
         named |= {f"inputs.{name}.{key}": getattr(entry, key) for key in entry.file_settings}
     found = {setting: tuple(name for name in names if name and _exists(name)) for setting, names in named.items()}

@@ -177,6 +177,7 @@ def locate_files(config: Config, source: Path | None) -> Config:
     # Under `hub` these name splits, and a folder of the dataset's name stands in for the hub.
     named = {} if corpus.hub else {key: getattr(corpus, key) for key in _SPLITS}
     splits = {key: name for key, name in named.items() if name not in (None, READ_BY_SPACY)}
+    weights = {} if corpus.weights is None else {"weights": corpus.weights}
     needed = {
         (entry, key): getattr(section, key)
         for entry, section in config.inputs.items()
@@ -184,14 +185,14 @@ def locate_files(config: Config, source: Path | None) -> Config:
     }
     try:
         paths = find_all(
-            [*splits.values(), *(name for names in needed.values() for name in names)],
+            [*splits.values(), *weights.values(), *(name for names in needed.values() for name in names)],
             also,
             folders_too=set(splits.values()),  # a folder of brat's
         )
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
     except ConfigError as problem:
         raise ConfigError(problem.problems, source) from None
-    found |= {key: str(paths[name]) for key, name in splits.items()}
+    found |= {key: str(paths[name]) for key, name in (splits | weights).items()}
     inputs = dict(config.inputs)
     for (entry, key), names in needed.items():
         inputs[entry] = inputs[entry].model_copy(update={key: tuple(str(paths[name]) for name in names)})

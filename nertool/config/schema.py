@@ -266,6 +266,11 @@ class CorpusConfig(Section):
         description="Label Studio, Prodigy, doccano: name or number of the annotator whose annotations are read; "
         "none: the annotator who comes first in each text",
     )
+    weights: str | None = Field(
+        None,
+        description="JSON Lines file of training sentences that count less or more in the loss, as "
+        "`nertool audit --weights` writes it; none: all count the same",
+    )
     allow_empty: bool = Field(False, description="train although no token of the training split is an entity")
 
     @field_validator("scheme", mode="before")

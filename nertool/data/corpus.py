@@ -252,7 +252,7 @@ def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
     if config.fold_numbers is not None:
         train, test = _take_fold(train, *config.fold_numbers)
     if config.validation is None:
-        train, validation = _hold_out(train, config.held_out, config.held_out_by)
+        train, validation = hold_out(train, config.held_out, config.held_out_by)
     else:
         validation = read(config.validation, train.label_scheme)
     if test is None and config.test is not None:
@@ -320,7 +320,7 @@ def _take_fold(split: Split, number: int, count: int) -> tuple[Split, Split]:
     return rest, fold
 
 
-def _hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
+def hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
     """Take sentences out of a split, and whole documents where there are several.
 
     Args:

@@ -110,6 +110,7 @@ class Arrays:
         token_features: For each other input its features, (time, batch, ...); 0 in padding.
         lengths: Tokens of each sentence, (batch,).
         labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None without labels.
+        weights: What each sentence counts in the loss, (batch,); None: 1.
     """
 
     form_features: dict[str, tuple[np.ndarray, ...]]
@@ -117,6 +118,7 @@ class Arrays:
     token_features: dict[str, np.ndarray]
     lengths: np.ndarray
     labels: np.ndarray | None
+    weights: np.ndarray | None = None
 
     @property
     def token_count(self) -> int:
@@ -131,6 +133,7 @@ class EncodedCorpus:
         encoders: By name.
         sentences: Documents of one sentence each; none may be empty.
         label_numbers: Number of each label; a label that is not in it counts as the first one. None: no labels.
+        weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
 
     def __init__(
@@ -138,7 +141,9 @@ class EncodedCorpus:
         encoders: Encoders,
         sentences: Sequence[Document],
         label_numbers: Mapping[str, int] | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
+        self.weights = None if weights is None else np.asarray(weights, np.float32)
         self.lengths = np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences))
         self.offsets = np.concatenate(([0], np.cumsum(self.lengths)))
         total = int(self.offsets[-1])
@@ -176,6 +181,7 @@ class EncodedCorpus:
             {name: padded(table.values, indices, mask) for name, table in self.token_tables.items()},
             lengths,
             None if self.labels is None else np.where(mask, self.labels[indices], 0).astype(np.int64),
+            None if self.weights is None else self.weights[sentences],
         )
 
 

@@ -69,6 +69,7 @@ class Batch:
         token_features: For each other input its features, (time, batch, ...).
         layout: Which positions are tokens.
         labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None without labels.
+        weights: What each sentence counts in the loss, (batch,); None: 1.
     """
 
     form_features: dict[str, tuple[Tensor, ...]]
@@ -76,6 +77,7 @@ class Batch:
     token_features: dict[str, Tensor]
     layout: Layout
     labels: Tensor | None
+    weights: Tensor | None = None
 
     @classmethod
     def of(cls, arrays: Arrays, device: torch.device | str = "cpu") -> Batch:
@@ -89,4 +91,5 @@ class Batch:
             {name: to_tensor(values, device) for name, values in arrays.token_features.items()},
             Layout.of(arrays.lengths, device),
             None if arrays.labels is None else to_tensor(arrays.labels, device),
+            None if arrays.weights is None else to_tensor(arrays.weights, device),
         )

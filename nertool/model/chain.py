@@ -197,7 +197,9 @@ class Likelihood(NamedTuple):
     scores: Scores
 
 
-def negative_log_likelihood(emissions: Array, scores: Scores, labels: Array, places: Places) -> Likelihood:
+def negative_log_likelihood(
+    emissions: Array, scores: Scores, labels: Array, places: Places, weights: Array | None = None
+) -> Likelihood:
     """Compute log Z - score(labels) and its gradient, expected less observed counts (Lafferty et al. 2001, eq. 3).
 
     Tokens without a label are marginalized over: instead of one sequence's score there is log Z over all
@@ -209,6 +211,7 @@ def negative_log_likelihood(emissions: Array, scores: Scores, labels: Array, pla
         scores: Of start, transitions and end.
         labels: The right labels, (time, batch), -1 where unknown; anything in padding.
         places: Which positions are tokens.
+        weights: What each sentence's likelihood counts in the sum, (batch,); None: 1.
     """
     xp = _namespace(emissions)
     labels = xp.where(places.mask, labels, 0)
@@ -216,18 +219,25 @@ def negative_log_likelihood(emissions: Array, scores: Scores, labels: Array, pla
     if xp is np and labels.min() >= 0:
         posterior = infer(emissions, scores, places)
         gradient = posterior.marginals()
-        known, transitions = _observe(emissions, scores, labels, places)
-        value = posterior.log_partition.sum() - known
+        log_partition, observed = posterior.log_partition, places.mask
+        if weights is not None:
+            # Every count, expected or observed, is one of a sentence, and linear in its weight.
+            gradient *= weights[:, None]
+            log_partition, observed = weights * log_partition, weights * observed
+        known, transitions = _observe(emissions, scores, labels, places, weights)
+        value = log_partition.sum() - known
         transitions = _expect_transitions(posterior.forward, gradient, scores) - transitions
-        gradient[_range(labels, len(labels))[:, None], places.column, labels] -= places.mask
+        gradient[_range(labels, len(labels))[:, None], places.column, labels] -= observed
     else:
-        value, gradient, transitions = _marginalize(emissions, scores, labels, places)
+        value, gradient, transitions = _marginalize(emissions, scores, labels, places, weights)
     # The gradient at the boundaries is that of the emission there.
     start, end = gradient[0].sum(0), gradient[places.last, places.column].sum(0)
     return Likelihood(value, gradient, Scores(start, transitions, end))
 
 
-def _marginalize(emissions: Array, scores: Scores, labels: Array, places: Places) -> tuple[Array, Array, Array]:
+def _marginalize(
+    emissions: Array, scores: Scores, labels: Array, places: Places, weights: Array | None
+) -> tuple[Array, Array, Array]:
     """Compute value and gradients (emissions, transitions) where labels may be unknown."""
     xp = _namespace(emissions)
     batch = len(places.column)
@@ -236,8 +246,12 @@ def _marginalize(emissions: Array, scores: Scores, labels: Array, places: Places
     both = xp.concatenate((emissions, xp.where(ruled_out, _RULED_OUT, emissions)), axis=1)
     posterior = infer(both, scores, places.twice())
     marginals = posterior.marginals()
-    value = posterior.log_partition[:batch].sum() - posterior.log_partition[batch:].sum()
+    differences = posterior.log_partition[:batch] - posterior.log_partition[batch:]
     marginals[:, batch:] *= -1.0
+    if weights is not None:
+        marginals *= xp.concatenate((weights, weights))[:, None]
+        differences = weights * differences
+    value = differences.sum()
     transitions = _expect_transitions(posterior.forward, marginals, scores)
     return value, marginals[:, :batch] + marginals[:, batch:], transitions
 
@@ -254,15 +268,21 @@ def _expect_transitions(forward: Array, marginals: Array, scores: Scores) -> Arr
 
 
 def _observe(
-    emissions: np.ndarray, scores: Scores, labels: np.ndarray, places: Places
+    emissions: np.ndarray, scores: Scores, labels: np.ndarray, places: Places, weights: np.ndarray | None
 ) -> tuple[float, np.ndarray]:
     """Compute the score of the labels summed over the batch, and the number of each transition in them."""
     size = emissions.shape[-1]
-    pairs = (labels[:-1] * size + labels[1:])[places.mask[1:]]
-    transitions = np.bincount(pairs, minlength=size * size).reshape(size, size).astype(emissions.dtype)
+    inner = places.mask[1:]
+    pairs = (labels[:-1] * size + labels[1:])[inner]
+    each = None if weights is None else np.broadcast_to(weights, inner.shape)[inner]
+    transitions = np.bincount(pairs, each, size * size).reshape(size, size).astype(emissions.dtype)
     last = labels[places.last, places.column]
-    score = (np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * places.mask).sum()
-    score += (transitions * scores.transitions).sum() + scores.start[labels[0]].sum() + scores.end[last].sum()
+    mask = places.mask if weights is None else places.mask * weights
+    score = (np.take_along_axis(emissions, labels[..., None], -1)[..., 0] * mask).sum()
+    boundaries = scores.start[labels[0]] + scores.end[last]
+    if weights is not None:
+        boundaries = weights * boundaries
+    score += (transitions * scores.transitions).sum() + boundaries.sum()
     return float(score), transitions
 
 

@@ -107,13 +107,14 @@ class Decoder(nn.Module):
         """Return the scores of start, transitions and end; constrained: `FORBIDDEN` added to invalid ones."""
         raise NotImplementedError
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
         """Compute the negative log-likelihood of the labels, summed over the batch.
 
         Args:
             emissions: Scores of the labels, (time, batch, labels).
             labels: The right labels, (time, batch), -1 where unknown; anything in padding.
             layout: Which positions are tokens.
+            weights: What each sentence counts in the sum, (batch,); None: 1.
         """
         raise NotImplementedError
 
@@ -213,9 +214,10 @@ class ConditionalRandomField(Decoder):
         penalties = self.start_penalty, self.transitions_penalty, self.end_penalty
         return chain.Scores(*(score + penalty for score, penalty in zip(free, penalties, strict=True)))
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
         """Compute the negative log-likelihood, summed (Ma & Hovy 2016, section 2.3); see `Decoder.loss`."""
-        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *self.scores(self.always), labels, layout)  # type: ignore[no-untyped-call]
+        scores = self.scores(self.always)
+        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *scores, labels, layout, weights)  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -231,12 +233,12 @@ class Softmax(Decoder):
         penalties = chain.Scores(self.start_penalty, self.transitions_penalty, self.end_penalty)
         return penalties if constrained else chain.Scores(*map(torch.zeros_like, penalties))
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
         """Compute the cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
-        known = torch.where(layout.mask, labels, -1)
-        return nn.functional.cross_entropy(
-            emissions.flatten(0, 1), known.flatten(), reduction="sum", ignore_index=-1
-        )
+        known = torch.where(layout.mask, labels, -1).flatten()
+        how = "sum" if weights is None else "none"
+        loss = nn.functional.cross_entropy(emissions.flatten(0, 1), known, reduction=how, ignore_index=-1)
+        return loss if weights is None else (loss.view(labels.shape) * weights).sum()
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
@@ -272,17 +274,19 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         end: Tensor,
         labels: Tensor,
         layout: Layout,
+        weights: Tensor | None,
     ) -> Tensor:
         convert = _conversion(emissions)
         scores = chain.Scores(convert(start), convert(transitions), convert(end))
         gold = labels.numpy() if _is_fast(emissions) else labels
-        result = chain.negative_log_likelihood(convert(emissions), scores, gold, _places(emissions, layout))
+        places, shares = _places(emissions, layout), None if weights is None else convert(weights)
+        result = chain.negative_log_likelihood(convert(emissions), scores, gold, places, shares)
         ctx.gradients = [_tensor(values).to(emissions.dtype) for values in (result.emissions, *result.scores)]
         return torch.as_tensor(result.value).to(emissions.dtype)
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * scale for gradient in ctx.gradients), None, None
+        return *(gradient * scale for gradient in ctx.gradients), None, None, None
 
 
 def viterbi(emissions: Tensor, scores: chain.Scores, layout: Layout) -> Tensor:

@@ -140,7 +140,8 @@ class Network(nn.Module):
         return self.encode(torch.cat([*parts, *self.token_vectors(batch.token_features)], -1), batch.layout)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Compute the loss of a labelled batch, averaged over its sentences."""
+        """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences."""
         if batch.labels is None:
             raise ValueError("the batch has no labels")
-        return self.decoder.loss(self(batch), batch.labels, batch.layout) / batch.labels.shape[1]
+        loss = self.decoder.loss(self(batch), batch.labels, batch.layout, batch.weights)
+        return loss / batch.labels.shape[1]

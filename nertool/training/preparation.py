@@ -19,6 +19,7 @@ from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus, Table
 from nertool.data.pieces import in_pieces
 from nertool.data.vectors import Vectors, look_up, read_vectors
+from nertool.data.weights import read_weights
 from nertool.errors import ConfigError, CorpusError
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
@@ -53,11 +54,13 @@ class Prepared:
     seconds: float
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[str] = ()) -> Prepared:
     """Read the corpus and the vectors, collect the vocabularies and build the network.
 
     Args:
         config: With paths that exist (see `nertool.config.loading.locate_files`).
+        corpus: What to train on and to validate with; None: what the config says.
+        more_labels: Labels to know besides those of the training split.
 
     Raises:
         ConfigError, CorpusError: A file is missing or wrong, a split lacks a column that an input reads, or the
@@ -65,7 +68,8 @@ def prepare(config: Config) -> Prepared:
     """
     began = time.perf_counter()
     check_language(config.language)
-    corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
+    if corpus is None:
+        corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
     report = corpus.train.report
     if not corpus.train.has_entities and not config.corpus.allow_empty:
         raise CorpusError(
@@ -75,13 +79,16 @@ def prepare(config: Config) -> Prepared:
             corpus.train.path,
         )
     resources = read_resources(config)
-    model = build_model(config, corpus.train.sentences, corpus.train.label_scheme, resources)
+    model = build_model(config, corpus.train.sentences, corpus.train.label_scheme, resources, more_labels)
     contextual = [each for each in model.inputs.values() if not each.context_free]
     for split in corpus.splits.values():
         for each in contextual:
             for sentence in split.sentences:
                 each.check(sentence)
-    encoded = encode(corpus.train, model)
+    weights = None
+    if config.corpus.weights is not None:
+        weights = read_weights(Path(config.corpus.weights), corpus.train.sentences)
+    encoded = encode(corpus.train, model, weights)
     vectors = list(resources.vectors.values())
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
     digests = _digests(corpus, model, encoded, resources)
@@ -121,10 +128,19 @@ def build_model(
     return new_model(config, documents, scheme, resources or read_resources(config), more_labels)
 
 
-def encode(split: Split, model: Model) -> EncodedCorpus:
-    """Encode a labelled split as the network wants it, long sentences in pieces."""
-    sentences = in_pieces(split.sentences, split.label_scheme)
-    return EncodedCorpus(model.inputs, sentences, model.label_numbers)
+def encode(split: Split, model: Model, weights: np.ndarray | None = None) -> EncodedCorpus:
+    """Encode a labelled split as the network wants it, long sentences in pieces.
+
+    Args:
+        split: Labelled.
+        model: That will learn from it.
+        weights: What each sentence counts in the loss, (sentences,); None: 1.
+    """
+    if weights is None:
+        return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), model.label_numbers)
+    pieces = [in_pieces([sentence], split.label_scheme) for sentence in split.sentences]
+    repeated = np.repeat(weights, [len(each) for each in pieces])
+    return EncodedCorpus(model.inputs, list(chain.from_iterable(pieces)), model.label_numbers, repeated)
 
 
 def check_language(code: str) -> None:
@@ -158,7 +174,7 @@ def _digests(corpus: Corpus, model: Model, encoded: EncodedCorpus, resources: Re
     contextual = {name: each for name, each in model.inputs.items() if not each.context_free}
     validation = {name: each.encode_documents(corpus.validation.sentences) for name, each in contextual.items()}
     found = {
-        "training": _split_digest(corpus.train, encoded.token_tables),
+        "training": _split_digest(corpus.train, encoded.token_tables, encoded.weights),
         "validation": _split_digest(corpus.validation, validation),
     }
     for name, each in model.inputs.items():
@@ -172,7 +188,7 @@ def _digests(corpus: Corpus, model: Model, encoded: EncodedCorpus, resources: Re
     return found
 
 
-def _split_digest(split: Split, tables: Mapping[str, Table]) -> str:
+def _split_digest(split: Split, tables: Mapping[str, Table], weights: np.ndarray | None = None) -> str:
     content = hashlib.sha256(split.label_scheme.value.encode())
     for sentence in split.sentences:
         for row in (sentence.tokens, sentence.labels or ()):
@@ -180,4 +196,6 @@ def _split_digest(split: Split, tables: Mapping[str, Table]) -> str:
     for name, table in sorted(tables.items()):
         content.update(f"{name} {table.values.dtype} {table.values.shape}".encode())
         content.update(np.ascontiguousarray(table.values).data)
+    if weights is not None:
+        content.update(np.ascontiguousarray(weights).data)
     return content.hexdigest()

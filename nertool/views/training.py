@@ -202,6 +202,11 @@ def show_preparation(console: Console, record: Prepared) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if record.encoded.weights is not None:
+        less = int((record.encoded.weights < 1).sum())
+        console.print(
+            f"train: {counted(less, 'sentence')} of {len(record.encoded):,} weigh less than 1", highlight=False
+        )
     for name, split in record.corpus.splits.items():
         for note in split.notes():
             console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)
