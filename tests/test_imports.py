@@ -28,6 +28,7 @@ ROOMS = [
     "tagging",
     "training",
     "comparison",
+    "experiments",
     "views",
     "integrations",
     "cli",
@@ -196,7 +197,11 @@ def test_rooms_load_no_more_than_they_need():
     first = [
         name for room in ("errors", "config", "text", "formats", "data", "evaluation") for name in rooms[room]
     ]
-    then = [name for room in ("model", "tagging", "training", "comparison", "views") for name in rooms[room]]
+    then = [
+        name
+        for room in ("model", "tagging", "training", "comparison", "experiments", "views")
+        for name in rooms[room]
+    ]
     run_python(
         "import sys\n"
         + "".join(f"import {name.removesuffix('.__init__')}\n" for name in first)

@@ -8,6 +8,7 @@ import sys
 import click
 
 import nertool
+from nertool.cli.audit import audit
 from nertool.cli.common import examples
 from nertool.cli.compare import compare
 from nertool.cli.data import check, convert, list_formats
@@ -32,7 +33,21 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (attention, check, compare, convert, errors, evaluate, info, init, list_formats, score, tag, train):
+for command in (
+    attention,
+    audit,
+    check,
+    compare,
+    convert,
+    errors,
+    evaluate,
+    info,
+    init,
+    list_formats,
+    score,
+    tag,
+    train,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from nertool.training.trainer import Epoch, Step, has_ended, train
 from nertool.training.validation import Validation
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
+_OWN = (*FILES, METRICS, RESULTS, CHECKPOINT, KEPT, LOCK)
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,19 @@ def run(
         DivergenceError: Training diverged; says what helps.
         NertoolError: The folder cannot be written to, or another process is writing to it.
     """
-    refuse_links(folder, (*FILES, METRICS, RESULTS, CHECKPOINT, KEPT, LOCK))
+    refuse_links(folder, _OWN)
     prepared = prepare(config)
     yield prepared
+    with locked(folder):
+        yield from _run(prepared, folder, resume)
+
+
+@fork_safe
+def run_prepared(
+    prepared: Prepared, folder: Path, *, resume: bool = False
+) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
+    """Train what is prepared already; the rest is as for `run`."""
+    refuse_links(folder, _OWN)
     with locked(folder):
         yield from _run(prepared, folder, resume)
 

@@ -1,0 +1,1 @@
+"""Find annotation errors by cross-validation, and search for good settings."""

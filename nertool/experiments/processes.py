@@ -1,0 +1,109 @@
+"""Trainings in processes of their own, side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nertool.errors import NertoolError
+
+LOG = "log.txt"
+_PAUSE = 0.2  # seconds between looks at the processes
+
+
+class Processes:
+    """Processes that run a module on a folder; all are stopped when the block ends.
+
+    Args:
+        module: Called as `python -m MODULE FOLDER PARENT`.
+        threads: Of each process.
+    """
+
+    def __init__(self, module: str, threads: int) -> None:
+        self._module = module
+        self._threads = str(threads)
+        self._running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for process, _ in self._running.values():
+            process.terminate()
+        for process, _ in self._running.values():
+            process.wait()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def folders(self) -> dict[int, Path]:
+        """The folder of each running process by its number."""
+        return {number: folder for number, (_, folder) in self._running.items()}
+
+    def start(self, number: int, folder: Path) -> None:
+        """Start a process.
+
+        Args:
+            number: That it has from now on.
+            folder: It is there already; what the process prints is written to `log.txt` in it.
+        """
+        # Import from the current folder only where this process does: there may be a torch.py in it.
+        safe = "" if {"", str(Path.cwd())} & set(sys.path) else "1"
+        try:
+            with (folder / LOG).open("wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", self._module, str(folder), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={
+                        **os.environ,
+                        "OMP_NUM_THREADS": self._threads,
+                        "MKL_NUM_THREADS": self._threads,
+                        "PYTHONSAFEPATH": safe,
+                    },
+                    # Outside of the terminal's group: Ctrl-C goes to this process, which then stops the others.
+                    start_new_session=True,
+                )
+        except OSError as problem:
+            raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+        self._running[number] = process, folder
+
+    def stop(self, number: int) -> None:
+        """Stop a process, and wait until it has ended."""
+        process, _ = self._running.pop(number)
+        process.terminate()
+        process.wait()
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """Wait a moment, and yield the number and the exit code of each process that has ended."""
+        time.sleep(_PAUSE)
+        for number, (process, _) in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[number]
+                yield number, process.returncode
+
+
+def failure(folder: Path, code: int) -> str:
+    """Say why a process failed, in one line.
+
+    Args:
+        folder: With its log.
+        code: Its exit code.
+    """
+    if code < 0:
+        killed = f"killed by signal {-code}"
+        return f"{killed}; there may not have been enough memory" if code == -9 else killed
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    message = " ".join(line.strip() for line in lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
+    text = "".join(character if character.isprintable() else " " for character in message)
+    return text or f"ended with code {code} and no message"
