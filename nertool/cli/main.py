@@ -18,6 +18,7 @@ from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
 from nertool.cli.tag import tag
 from nertool.cli.train import train
+from nertool.cli.tune import tune
 
 
 @click.group(
@@ -44,9 +45,21 @@ for command in (
     info,
     init,
     list_formats,
+for command in (
+    attention,
+    audit,
+    check,
+    compare,
+    convert,
+    errors,
+    evaluate,
+    info,
+    init,
+    list_formats,
     score,
     tag,
     train,
+    tune,
 ):
     main.add_command(command)
 

@@ -51,7 +51,7 @@ def _exists(name: str) -> bool:
         return False
 
 
-def _without(config: Config, settings: Iterable[str]) -> dict[str, Any]:
+def without(config: Config, settings: Iterable[str]) -> dict[str, Any]:
     """Return a config as a tree, without some settings."""
     tree = config.model_dump(mode="json")
     for setting in settings:
@@ -75,7 +75,7 @@ def read_run(folder: Path, config: Config) -> Run | None:
         tree: Any = json.loads((folder / RUN).read_text(encoding="utf-8"))
         # Read as a config: settings that did not exist when it ran have their defaults.
         before, files = Config.model_validate(tree["config"]), fingerprint(config)
-        if tree["files"] != files or _without(before, files) != _without(config, files):
+        if tree["files"] != files or without(before, files) != without(config, files):
             return None
         return Run.from_json(tree["run"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):

@@ -60,6 +60,18 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: The file is missing or is not a YAML mapping, or settings are wrong; lists all problems.
     """
+    tree = read_tree(path)
+    if tree is None:
+        raise ConfigError("expected settings such as 'corpus:', found none", path)
+    return parse_config(_overridden(tree, overrides), path)
+
+
+def read_tree(path: Path) -> dict[str, Any] | None:
+    """Read a YAML file that holds a mapping; None if it holds something else.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not YAML.
+    """
     try:
         tree = _parse_yaml(_read(path))
     except ConfigError as problem:
@@ -68,9 +80,16 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError("not a UTF-8 text file", path) from None
     except OSError as problem:
         raise ConfigError(f"cannot be read: {problem.strerror}", path) from None
-    if not isinstance(tree, dict):
-        raise ConfigError("expected settings such as 'corpus:', found none", path)
-    return parse_config(_overridden(tree, overrides), path)
+    return tree if isinstance(tree, dict) else None
+
+
+def parse_values(text: str) -> list[Any]:
+    """Read values in YAML, separated by commas.
+
+    Raises:
+        ConfigError: They are not YAML.
+    """
+    return list(_parse_yaml(f"[{text}]"))
 
 
 def _read(path: Path) -> str:

@@ -34,6 +34,23 @@ from nertool.config.patterns import compile_pattern
 from nertool.errors import ConfigError
 from nertool.forking import no_fork
 
+
+@dataclass(frozen=True)
+class Search:
+    """Where `nertool tune` looks for a good value of a setting: beside its type, in `Annotated`.
+
+    Attributes:
+        low, high: A range, both included; whole numbers give whole numbers.
+        log: Whether the range is searched by orders of magnitude.
+        choices: Values to choose from, instead of a range.
+    """
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    choices: tuple[str | int | float | bool | None, ...] = ()
+
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 # Bounds that no sensible setting reaches: beyond them memory ends, or threads cannot be made.
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
@@ -69,12 +86,14 @@ class Section(BaseModel):
         chosen_by: The settings that choose this class among those of a `Choice`, the first one first.
         file_settings: The settings that name files.
         replaces: For a setting the others that are not read where it is given.
+        searches: Where to look for good values of settings elsewhere, by full names, if this class is chosen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
     chosen_by: ClassVar[tuple[str, ...]] = ("kind",)
     file_settings: ClassVar[tuple[str, ...]] = ()
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
+    searches: ClassVar[dict[str, Search]] = {}
 
     def idle(self) -> set[str]:
         """Return the settings that have no effect, because of the values of others."""
@@ -388,7 +407,9 @@ class WordsConfig(Section):
     extra_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = Field(
         100_000, description="how many pretrained words outside the training split keep their vectors"
     )
-    dropout: Fraction = Field(0.1, description="share of tokens whose word is hidden during training")
+    dropout: Annotated[Fraction, Search(0.0, 0.3)] = Field(
+        0.1, description="share of tokens whose word is hidden during training"
+    )
     trainable: bool = Field(True, description="whether training changes the vectors")
 
     @model_validator(mode="after")
@@ -483,7 +504,9 @@ class RecurrentConfig(Section):
     """A recurrent network over the sentence."""
 
     kind: Literal["rnn", "gru", "lstm"] = Field(description="recurrent network over the sentence")
-    hidden: Size = Field(200, description="units in each direction")
+    hidden: Annotated[Size, Search(choices=(100, 150, 200, 300))] = Field(
+        200, description="units in each direction"
+    )
     layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="number of layers")
     bidirectional: bool = Field(True, description="read the sentence from both ends")
     dropout: Fraction | None = Field(None, description="dropout between the layers; none: that of the model")
@@ -497,7 +520,7 @@ class ConvolutionalConfig(Section):
     """Iterated dilated convolutions over the sentence."""
 
     kind: Literal["cnn"] = Field(description="iterated dilated convolutions")
-    hidden: Size = Field(200, description="number of filters")
+    hidden: Annotated[Size, Search(choices=(100, 150, 200, 300))] = Field(200, description="number of filters")
     layers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(1, description="how often the block is applied")
     bidirectional: bool = Field(True, description="look to both sides; else backwards only")
     dropout: Fraction | None = Field(None, description="dropout between the iterations; none: that of the model")
@@ -587,6 +610,8 @@ DECODERS: list[type[Section]] = [CRFConfig, SoftmaxConfig]
 class SGDConfig(Section):
     """Stochastic gradient descent."""
 
+    searches: ClassVar[dict[str, Search]] = {"training.learning_rate": Search(0.005, 0.1, log=True)}
+
     kind: Literal["sgd"] = Field("sgd", description="stochastic gradient descent")
     momentum: Fraction = Field(0.9, description="momentum")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(
@@ -596,6 +621,8 @@ class SGDConfig(Section):
 
 class AdamConfig(Section):
     """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019)."""
+
+    searches: ClassVar[dict[str, Search]] = {"training.learning_rate": Search(0.0003, 0.01, log=True)}
 
     kind: Literal["adam", "adamw"] = Field(description="Adam; adamw: with decoupled weight decay")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(
@@ -687,7 +714,9 @@ class ModelConfig(Section):
         {"kind": "none"}, description="how the tokens of a sentence look at one another"
     )
     decoder: DecoderConfig = Field({"kind": "crf"}, description="how scores become a label sequence")
-    dropout: Fraction = Field(0.5, description="dropout before the encoder, between its layers, and after it")
+    dropout: Annotated[Fraction, Search(0.2, 0.6)] = Field(
+        0.5, description="dropout before the encoder, between its layers, and after it"
+    )
     locked_dropout: bool = Field(False, description="variational dropout: one mask for all tokens of a sentence")
 
 
@@ -702,21 +731,25 @@ class TrainingConfig(Section):
         10,
         description="epochs without a better validation F1, or an equal one and a lower loss, before the end",
     )
-    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000), Search(choices=(5, 10, 20, 32))] = Field(
         10, description="sentences in a batch"
     )
-    optimizer: OptimizerConfig = Field({"kind": "sgd"}, description="update rule")
+    optimizer: Annotated[OptimizerConfig, Search(choices=("sgd", "adam"))] = Field(
+        {"kind": "sgd"}, description="update rule"
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
         0.03, description="largest step size: where a schedule starts, or the peak of one_cycle"
     )
-    schedule: ScheduleConfig = Field({"kind": "inverse"}, description="how the learning rate changes")
+    schedule: Annotated[ScheduleConfig, Search(choices=("inverse", "cosine", "one_cycle"))] = Field(
+        {"kind": "inverse"}, description="how the learning rate changes"
+    )
     clip: Annotated[float, Field(ge=0.0)] = Field(
         5.0, description="largest norm of the gradient, or size of each of its elements; 0: no limit"
     )
     clip_by: Literal["norm", "value"] = Field(
         "norm", description="scale a gradient that is too long, or cut each element to [-clip, clip]"
     )
-    averaging: Fraction = Field(
+    averaging: Annotated[Fraction, Search(choices=(0.0, 0.99, 0.999))] = Field(
         0.99, description="decay per step of an exponential moving average of the weights; 0: none"
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(

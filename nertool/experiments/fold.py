@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nertool.comparison.results import fingerprint
+from nertool.comparison.results import fingerprint, without
 from nertool.config.files import remove_files, write_whole
-from nertool.config.loading import dump_config, load_config
+from nertool.config.loading import in_force, load_config
 from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, Split, hold_out, open_splits
 from nertool.data.encoding import EncodedCorpus, reading_order
@@ -125,7 +125,10 @@ def key_of(config: Config, job: FoldJob) -> str:
         files = fingerprint(config)
     except OSError as problem:
         raise NertoolError(f"{problem.filename}: cannot be read: {problem.strerror}") from None
-    content = json.dumps([dump_config(config), files, asdict(job)], sort_keys=True)
+    settings = {name: tree for name, tree in in_force(config).items() if name not in ("corpus", "inputs")}
+    # Where files are does not matter, and what is in them does.
+    rest = without(config, files)
+    content = json.dumps([settings, rest["corpus"], rest["inputs"], files, asdict(job)], sort_keys=True)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
