@@ -58,6 +58,8 @@ HOMES = {
     "seqeval": {"evaluation"},
     "sklearn": {"evaluation"},
     "scipy": {"comparison", "training", "evaluation"},
+    "optuna": {"experiments"},
+    "sqlalchemy": {"experiments"},
 }
 NO_TORCH = {"errors", "config", "text", "formats", "data", "evaluation", "cli"}
 SPACY = {"text", "formats", "integrations", "views"}
@@ -165,7 +167,7 @@ def test_heavy_packages_stay_in_their_rooms(path):
     if room not in SPACY and path.name != "gazetteer.py":  # which matches phrases with spaCy
         assert "spacy" not in everywhere
     # Optional packages are asked for when they are needed.
-    assert not at_start & {"datasets", "pyarrow", "pandas", "matplotlib"}
+    assert not at_start & {"datasets", "pyarrow", "pandas", "matplotlib", "optuna", "sqlalchemy"}
     if room not in ("formats", "integrations"):
         assert not everywhere & {"datasets", "pyarrow"}
     if room in ("errors", "cli"):
