@@ -142,8 +142,10 @@ def check_config(config: Config) -> Config:
     """Return the config of an audit's trainings: without a test split, one thread each unless it says otherwise.
 
     Raises:
-        ConfigError: A file can be read only once.
+        ConfigError: A file can be read only once, or the config takes a part of the data.
     """
+    if config.corpus.fold is not None or config.corpus.fraction < 1:
+        raise ConfigError("corpus.fold and corpus.fraction: all of the data is checked; leave them out")
     names = [name for name in (config.corpus.train, config.corpus.validation) if name]
     if config.corpus.hub is None and (once := [name for name in names if is_stream(Path(name))]):
         raise ConfigError(f"{', '.join(once)}: can be read only once, and each training reads it; name a file")

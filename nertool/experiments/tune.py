@@ -131,6 +131,8 @@ class Tuner:
     """
 
     def __init__(self, config: Config, space: Space, folder: Path, seeds: int) -> None:
+        if config.corpus.fold is not None:
+            raise ConfigError("corpus.fold: its fold is a test split, and a search must not see one; leave it out")
         self._optuna = _import_optuna()
         training = config.training.model_copy(update={"threads": config.training.threads or 1})
         corpus = config.corpus.model_copy(update={"test": None})
