@@ -4,12 +4,14 @@
     nertool audit noisy.txt --json > audit.json
     nertool train noisy.txt --output one
     nertool errors noisy.txt --model one --top 1000000 --json > errors.json
-    python benchmarks/noise.py score noisy.json audit.json errors.json
+    python benchmarks/noise.py cleanlab noisy.txt runs/audit-noisy cleanlab.json   # pip install cleanlab
+    python benchmarks/noise.py score noisy.json audit.json errors.json cleanlab.json
 
 `add` changes 5 % of the entities of a CoNLL file at random: another type, a boundary moved by a token, or no
-entity. It writes the file in IOB2, and what was changed beside it (`noisy.json`). `score` compares lists of
-`nertool audit` and `nertool errors` with that. Errors that were in the corpus before count as false alarms, so
-that precision is understated, for all lists alike.
+entity. It writes the file in IOB2, and what was changed beside it (`noisy.json`). `cleanlab` makes a list by its
+filter for token classification, from the marginals of the same models that an audit left in its run directory
+(`--set` as for that audit). `score` compares lists with what was changed. Errors that were in the corpus before
+count as false alarms, so that precision is understated, for all lists alike.
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nertool.config.schema import CorpusConfig
+from nertool.config.schema import Config, CorpusConfig
 from nertool.data.corpus import Split, read_split
+from nertool.data.recipe import open_config
+from nertool.experiments.audit import FoldEnded, check_config, plan_folds, run_folds
+from nertool.experiments.fold import read_whole
+from nertool.experiments.suspects import marginals
 from nertool.text.schemes import Scheme, Span, encode
 
 CUTS = (100, 200, 500, 1000)
@@ -115,6 +121,34 @@ def read_list(tree: dict[str, Any]) -> list[Item]:
     return [item for _, item in items]
 
 
+def cleanlab_list(config: Config, folds: int, repeats: int, runs: Path) -> dict[str, Any]:
+    """Rank tokens by cleanlab (Northcutt et al. 2021), neighbours as one entry, in the form of an audit."""
+    from cleanlab.token_classification.filter import find_label_issues
+
+    split = read_whole(config)
+    results = {
+        each.job: each.result
+        for each in run_folds(config, plan_folds(folds, repeats), runs, 1)
+        if isinstance(each, FoldEnded)
+    }
+    views = [[results[job] for job in results if job.repeat == repeat] for repeat in range(repeats)]
+    numbers = {label: number for number, label in enumerate(views[0][0].labels)}
+    found = dict(marginals(split, views))  # no sentence of these corpora comes in pieces
+    labels = [[numbers[label] for label in row] for row in split.labels]
+    shares = [found[number] / found[number].sum(1, keepdims=True) for number in range(len(split))]
+    suspects: list[dict[str, Any]] = []
+    seen: set[tuple[int, int]] = set()
+    for sentence, token in find_label_issues(labels, shares):
+        if (sentence, token) in seen:
+            continue
+        seen |= {(sentence, token + shift) for shift in (-1, 0, 1)}
+        origin = split.sentences[sentence].origin
+        assert origin is not None
+        place = {"sentence_line": origin.starts[0], "start": token, "end": token + 1}
+        suspects.append({**place, "score": -len(suspects), "suggested": []})
+    return {"suspects": suspects}
+
+
 def _spans(given: Iterable[dict[str, Any]]) -> frozenset[Span]:
     return frozenset(Span(each["start"], each["end"], each["label"]) for each in given)
 
@@ -172,6 +206,13 @@ def main() -> None:
     add.add_argument("output", type=Path)
     add.add_argument("--share", type=float, default=0.05)
     add.add_argument("--seed", type=int, default=1)
+    other = commands.add_parser("cleanlab", help="make a list by cleanlab")
+    other.add_argument("data")
+    other.add_argument("runs", type=Path)
+    other.add_argument("output", type=Path)
+    other.add_argument("--folds", type=int, default=5)
+    other.add_argument("--repeats", type=int, default=1)
+    other.add_argument("--set", dest="overrides", action="append", default=[])
     score = commands.add_parser("score", help="compare lists of suspects with what was changed")
     score.add_argument("changes", type=Path)
     score.add_argument("lists", type=Path, nargs="+")
@@ -183,6 +224,11 @@ def main() -> None:
         rows = [[c.line, list(c.before), None if c.after is None else list(c.after)] for c in changes]
         options.output.with_suffix(".json").write_text(json.dumps(rows), encoding="utf-8")
         print(f"{len(changes)} of {sum(split.entity_counts().values())} entities changed: {options.output}")
+        return
+    if options.command == "cleanlab":
+        config = check_config(open_config(options.data, options.overrides).config)
+        tree = cleanlab_list(config, options.folds, options.repeats, options.runs)
+        options.output.write_text(json.dumps(tree), encoding="utf-8")
         return
     rows = json.loads(options.changes.read_text(encoding="utf-8"))
     changes = [Change(line, Span(*before), Span(*after) if after else None) for line, before, after in rows]

@@ -67,12 +67,19 @@ def audit(
     from nertool.views.audit import Watcher, show_audit, write_page
     from nertool.views.console import new_console, waiting
 
-    recipe = open_config(data, [*overrides_of(vectors=vectors), *overrides])
+    named = [*overrides_of(vectors=vectors), *overrides]
+    recipe = open_config(data, named)
+    if recipe.summary:  # a data file: a third of the epochs that the best model would need finds as many errors
+        epochs = max(12, recipe.config.training.epochs // 3)
+        quick = [f"training.{name}" for name in (f"epochs={epochs}", f"patience={epochs}", "schedule=cosine")]
+        recipe = open_config(data, [*quick, *named])
     config = check_config(recipe.config)
     folder = Path(runs) if runs else RUNS / f"audit-{recipe.name}"
     planned = plan_folds(folds, repeats)
     console = new_console(stderr=as_json)
     if not as_json:
+        if recipe.summary:
+            say(f"{data}: {recipe.summary}")
         for line in recipe.warnings:
             say(line, head=f"{click.style('note:', fg='yellow')} ")
     with waiting(console, "reading the data"):

@@ -183,6 +183,20 @@ def judge(split: Split, repeats: Sequence[Sequence[HeldOut]]) -> Judgement:
     return Judgement(suspects, disagreements.sum(0), len(views))
 
 
+def marginals(split: Split, repeats: Sequence[Sequence[HeldOut]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of each sentence, and the probability of each label at its tokens, mean over the models.
+
+    A long sentence comes in pieces. Arguments as for `judge`.
+    """
+    pieces, owners, _ = pieces_of(split)
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    own = [_View(folds, owners, lengths, offsets).marginals() for folds in repeats]
+    total = np.mean(own, axis=0)
+    for number, owner in enumerate(owners.tolist()):
+        yield owner, total[offsets[number] : offsets[number + 1]]
+
+
 def regions(annotated: Sequence[Span], suggested: Sequence[Span]) -> Iterator[Region]:
     """Find where the entities of two annotations differ: overlapping ones are of one region.
 
@@ -229,6 +243,15 @@ class _View:
         for scores, layout, mask, indices, emissions in self._batches():
             tensors = chain.Scores(*map(torch.from_numpy, scores))
             result[indices[mask]] = viterbi(torch.from_numpy(emissions), tensors, layout).numpy()[mask]
+        return result
+
+    def marginals(self) -> np.ndarray:
+        """Return the probability of each label at each token, (tokens, labels)."""
+        result = np.zeros_like(self.emissions)
+        for scores, layout, mask, indices, emissions in self._batches():
+            with denormals_as_zero():
+                posterior = chain.infer(emissions, scores, chain.Places.arrays(layout))
+                result[indices[mask]] = posterior.marginals()[mask]
         return result
 
     def path_logs(self, rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -148,8 +148,8 @@ _KINDS = {
     Kind.TYPE: "wrong type",
     Kind.BOUNDARY: "wrong boundary",
     Kind.BOTH: "wrong type and boundary",
-    Kind.MISSING: "not annotated",
-    Kind.SPURIOUS: "annotated for nothing",
+    Kind.MISSING: "missing",
+    Kind.SPURIOUS: "spurious",
 }
 
 
@@ -170,9 +170,14 @@ def describe(audit: Audit, suspect: Suspect) -> str:
     where = f"{unit} {line_of(audit.split, suspect.sentence, suspect.region.start):,}"
     models = f", {suspect.models} of {audit.repeats} models" if audit.repeats > 1 else ""
     return (
-        f"{_KINDS[suspect.region.kind]}, {where}: probability {suspect.suggested:.3f}, "
-        f"as annotated {suspect.annotated:.3f}{models}"
+        f"{_KINDS[suspect.region.kind]}, {where}: probability {_share(suspect.suggested)}, "
+        f"as annotated {_share(suspect.annotated)}{models}"
     )
+
+
+def _share(probability: float) -> str:
+    """Format a probability: what is near 0 as a power of ten."""
+    return f"{probability:.3f}" if probability >= 0.001 else f"{probability:.0e}"
 
 
 def _sides(suspect: Suspect) -> dict[str, Sequence[Span]]:
