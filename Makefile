@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("nertool needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		$$($(PYTHON) -c "$$CPU_BUILD_OPTION") --editable '.[dev,plots,datasets,tune]'
+		$$($(PYTHON) -c "$$CPU_BUILD_OPTION") --editable '.[dev,plots,datasets,tune,serve]'
 	@touch $@
 
 demo: install  ## train on the demonstration corpus, evaluate, tag a sample text

@@ -26,6 +26,7 @@ ROOMS = [
     "model",
     "evaluation",
     "tagging",
+    "serving",
     "training",
     "comparison",
     "experiments",
@@ -42,6 +43,7 @@ MODULES = sorted(
 HEAVY = {
     *("torch", "torchcrf", "safetensors", "spacy", "seqeval", "sklearn", "scipy", "numpy", "pydantic", "yaml"),
     *("rich", "jinja2", "matplotlib", "datasets", "pyarrow", "pandas"),
+    *("fastapi", "uvicorn", "prometheus_client"),
 }
 # Room, or file, where alone a package is imported.
 HOMES = {
@@ -50,8 +52,12 @@ HOMES = {
     "markupsafe": {"views"},
     "matplotlib": {"views"},
     "click": {"cli"},
+    "fastapi": {"serving"},
+    "uvicorn": {"serving"},
+    "httptools": {"serving"},
+    "prometheus_client": {"serving"},
     "yaml": {"config"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "serving"},  # what a config says, and what a request says
     "pydantic_core": {"config"},
     "torchcrf": {"model"},
     "safetensors": {"tagging", "training"},

@@ -16,6 +16,7 @@ from nertool.cli.door import Door
 from nertool.cli.init import init
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
+from nertool.cli.serve import serve
 from nertool.cli.tag import tag
 from nertool.cli.train import train
 from nertool.cli.tune import tune
@@ -46,6 +47,7 @@ for command in (
     init,
     list_formats,
     score,
+    serve,
     tag,
     train,
     tune,

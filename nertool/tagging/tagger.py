@@ -78,6 +78,13 @@ class Tagger:
         tagger._source = source
         return tagger
 
+    def with_options(self, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> Tagger:
+        """Return a tagger with the same model, and all that this one has prepared, for other options."""
+        other = Tagger.__new__(Tagger)
+        other.__dict__.update(self.__dict__)
+        other.min_score, other.n_best, other.marginals = min_score, n_best, marginals
+        return other
+
     def __call__(self, text: str) -> Document:
         """Tag one text, as `tag` does."""
         return self.tag(text)

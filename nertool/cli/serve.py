@@ -1,0 +1,107 @@
+"""`nertool serve`: models behind HTTP."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import click
+
+from nertool.cli.common import examples, model_folder
+from nertool.cli.door import explains_errors, say
+from nertool.errors import NertoolError
+
+_PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@click.command(
+    epilog=examples(
+        "nertool serve runs/demo",
+        "nertool serve en=runs/conll03 zh=runs/weibo --port 9000",
+        "NERTOOL_API_KEY=secret nertool serve runs/demo --host 0.0.0.0 --workers 4",
+    )
+)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0: any that is free."
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--max-chars",
+    type=click.IntRange(1, 10_000_000),
+    default=100_000,
+    show_default=True,
+    help="Characters of all texts of a request, at most.",
+)
+@click.option(
+    "--max-concurrency",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Requests that a worker answers at a time, at most; further ones get 503.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 3600),
+    default=30,
+    show_default=True,
+    help="Seconds until a request is given up, and a silent connection closed.",
+)
+@click.option(
+    "--api-key",
+    envvar="NERTOOL_API_KEY",
+    help="Key that requests must show. Other users of the machine can read options: prefer $NERTOOL_API_KEY.",
+)
+@explains_errors
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    workers: int,
+    max_chars: int,
+    max_concurrency: int,
+    timeout: float,
+    api_key: str | None,
+) -> None:
+    """Answer requests over HTTP with one or several models, and show a page to try them.
+
+    MODEL is a run directory, or NAME=DIR; without one, $NERTOOL_MODEL or runs/latest.
+
+    Requests for tagging go to /tag, as JSON; /docs describes them, and / is the page. The access log
+    is on standard output, a JSON object a line, without the texts. SIGTERM and Ctrl-C end the
+    service when the requests that it has are answered.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise NertoolError(f"serving needs {', '.join(missing)}; install with: pip install 'nertool[serve]'")
+    if api_key is not None and not api_key.strip():
+        raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
+    from nertool.serving.settings import Settings, named_models
+
+    named = named_models(models or [str(model_folder(None))])
+    for folder in named.values():
+        model_folder(str(folder))
+    settings = Settings(
+        named,
+        host=host,
+        port=port,
+        workers=workers,
+        max_chars=max_chars,
+        max_concurrency=max_concurrency,
+        timeout=timeout,
+        api_key=api_key,
+    )
+    from nertool.serving.server import listen, url
+    from nertool.serving.server import serve as run
+
+    with listen(host, port) as server:
+
+        def announce() -> None:
+            say(f"serving {', '.join(named)} at {url(server)}; stop with Ctrl-C")
+            if api_key is None and host not in _LOCAL:
+                say("whoever reaches this address can use it: no API key is asked for")
+
+        if not run(settings, server, announce):
+            sys.exit(1)
