@@ -72,6 +72,9 @@ def train(
     test: str | None = None,
     vectors: Sequence[str] = (),
     language: str | None = None,
+    start: str | Path | None = None,
+    keep_labels: bool = False,
+    self_label: bool = False,
 ) -> Result:
     """Train a model on a data file, or as a config says.
 
@@ -108,6 +111,11 @@ def train(
         test: A file that is scored once, at the end.
         vectors: Files of pretrained word vectors.
         language: Of the text, a spaCy code.
+        start: Run directory of a model whose weights training starts from; a data file is then learnt with the
+            network of that model, and a config has to describe the same.
+        keep_labels: Whether types of that model which the training split does not annotate are unknown there,
+            where it has O.
+        self_label: Whether that model labels these types in the training split itself.
 
     Raises:
         NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
@@ -117,8 +125,10 @@ def train(
         from nertool.training.folders import run_folder
         from nertool.training.run import run
 
+    files = [vectors] if isinstance(vectors, str) else vectors
+    model = None if start is None else str(start)
     settings, name = _load_config(
-        config, overrides_of(validation, test, [vectors] if isinstance(vectors, str) else vectors, language)
+        config, overrides_of(validation, test, files, language, model, keep_labels, self_label)
     )
     if output is None and resume:
         raise NertoolError("resume: name the run directory of the training that was stopped as output")

@@ -146,7 +146,7 @@ class TestProblems:
             ),
             (
                 {**SMALLEST, "trainng": {}},
-                "trainng: no such setting; the config has language, corpus, inputs, model, training. "
+                "trainng: no such setting; the config has language, corpus, inputs, model, start, training. "
                 "Did you mean training?",
             ),
             ({**SMALLEST, "model": "lstm"}, "model: input should be a valid dictionary, found 'lstm'"),
@@ -781,7 +781,7 @@ class TestWriting:
         assert all(each in order for each in found), "in the order of the schema"
         missing = {key for _, key in wanted} - {key for _, key in found}
         idle = {"held_out", "held_out_by", "config", "revision", "dropout", "dimensions", "extra_rows", "clip_by"}
-        idle |= {"fraction_seed"}
+        idle |= {"fraction_seed", "keep_labels", "self_label"}
         assert missing <= idle
 
     def test_defaults_are_written_out(self, tmp_path):

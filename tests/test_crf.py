@@ -119,18 +119,27 @@ def cases(draw: st.DrawFn, kind: type[Decoder] = ConditionalRandomField) -> Case
     return Case(decoder, numbers(max(lengths), len(lengths), labels).requires_grad_(), lengths, random)
 
 
-def check_loss(case: Case, unknown: float = 0.0) -> None:
-    """The loss, with a share of the labels unknown: marginalized over in the CRF, left out by softmax."""
+def check_loss(case: Case, unknown: float = 0.0, several: float = 0.0) -> None:
+    """The loss, with a share of the labels unknown, or known to be one of several: marginalized over."""
     always = getattr(case.decoder, "always", False)
     gold = case.gold(constrained=always)
+    sets, allowed = None, nn.functional.one_hot(gold, case.emissions.shape[-1]).bool()
+    if several:
+        sets = torch.from_numpy(case.random.random((3, allowed.shape[-1])) < 0.5)
+        for place in map(tuple, np.argwhere(case.random.random(gold.shape) < several)):
+            fitting = torch.nonzero(sets[:, gold[place]]).flatten().tolist()  # those with the right label in them
+            if fitting:
+                gold[place] = -2 - case.random.choice(fitting)
+                allowed[place] = sets[-2 - gold[place]]
     gold[torch.from_numpy(case.random.random(gold.shape) < unknown)] = -1
+    allowed[gold == -1] = True
     wanted = torch.zeros((), dtype=torch.float64)
     for sentence, length in enumerate(case.lengths):
-        paths, row = case.paths(sentence, constrained=always), gold[:length, sentence]
+        paths = case.paths(sentence, constrained=always)
         scores = case.scores(sentence, paths)
-        right = ((row < 0) | (paths == row)).all(1)
+        right = allowed[torch.arange(length), sentence, paths].all(1)
         wanted = wanted + scores.logsumexp(0) - scores[right].logsumexp(0)
-    loss = case.decoder.loss(case.emissions, gold, case.layout)
+    loss = case.decoder.loss(case.emissions, gold, case.layout, sets)
     torch.testing.assert_close(loss, wanted, atol=1e-8, rtol=1e-8)
     inputs = [case.emissions, *case.decoder.parameters()]
     # A factor, because what the loss is part of need not hand back a gradient of 1.
@@ -138,7 +147,7 @@ def check_loss(case: Case, unknown: float = 0.0) -> None:
     actual = torch.autograd.grad(3 * loss, inputs)
     torch.testing.assert_close(actual, expected, atol=1e-8, rtol=1e-8)
     if always or case.decoder.allowed is None:
-        at_one = case.decoder.loss_at(1.0, case.emissions, gold, case.layout)
+        at_one = case.decoder.loss_at(1.0, case.emissions, gold, case.layout, sets)
         assert at_one == pytest.approx(float(wanted.detach()), abs=1e-8)
 
 
@@ -240,10 +249,19 @@ def test_the_best_sequences_are_the_most_probable_of_an_enumeration(path: str, c
 
 @both_paths
 @settings(max_examples=50)
+@given(case=cases(), unknown=st.sampled_from([0.0, 0.3]))
+def test_labels_that_are_one_of_several_are_marginalized_over(path: str, case: Case, unknown: float):
+    with computed_in(path):
+        check_loss(case, unknown, several=0.7)
+
+
+@both_paths
+@settings(max_examples=50)
 @given(case=cases(Softmax))
 def test_softmax_is_the_crf_whose_transitions_are_zero(path: str, case: Case):
     with computed_in(path):
         check_loss(case)
+        check_loss(case, unknown=0.3, several=0.7)
         check_posterior(case)
         check_spans(case)
         check_best(case)
@@ -367,6 +385,8 @@ def test_no_step_waits_for_the_device(device, kind, constrained, padded):
         layout = Layout(mask, torch.empty_like(labels) if padded else None, lengths)
         posterior = decoder.posterior(emissions, layout)
         several, probabilities = decoder.best_sequences(emissions, layout, 4)
+        sets = torch.empty(2, len(IOBES), dtype=torch.bool, device=device)
+        decoder.loss(emissions, labels, layout, sets).backward()
         loss = decoder.loss(emissions, labels, layout)
         loss.backward()
         results = [loss, emissions.grad, decoder.best_labels(emissions, layout)]

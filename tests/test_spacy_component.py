@@ -558,17 +558,23 @@ def test_nothing_to_learn_from_is_an_error():
         nlp.update([Example.from_dict(nlp.make_doc("Oslo"), {"entities": ["U-LOC"]})])
 
 
-def test_labels_can_be_given_and_added_only_before_there_is_a_model(tiny_train):
+def test_labels_can_be_given_and_added_at_any_time(tiny_train):
     nlp = trainable()
     pipe = nlp.get_pipe("nertool")
     assert pipe.add_label("EVENT") == 1 and pipe.add_label("EVENT") == 0 and pipe.labels == ("EVENT",)
     pipe.initialize(lambda: examples(nlp, tiny_train), nlp=nlp, labels=["DATE"])
     assert pipe.labels == ("DATE", "EVENT", "LOC", "ORG", "PER") == tuple(pipe.label_data)
     assert pipe.add_label("LOC") == 0
-    with pytest.raises(NertoolError, match=r"network is built for the labels DATE, .* cannot take the label 'X'"):
-        pipe.add_label("X")
-    with pytest.raises(NertoolError, match="does not know the labels S-X"):
-        pipe.update(examples(nlp, [(["Oslo"], ["B-X"])]))
+    before = pipe.model
+    assert pipe.add_label("X") == 1 and pipe.add_label("X") == 0
+    pipe.update(examples(nlp, [(["Oslo"], ["B-Y"])]))  # grows by itself
+    assert pipe.labels == ("DATE", "EVENT", "LOC", "ORG", "PER", "X", "Y")
+    size = len(before.labels)
+    assert pipe.model.labels[:size] == before.labels and {"B-X", "I-Y"} < set(pipe.model.labels[size:])
+    kept = pipe.model.network.scores.weight[:size].detach()
+    np.testing.assert_array_equal(kept, before.network.scores.weight.detach())
+    assert pipe._training.epoch_size == len(tiny_train)
+    pipe.finish_update(None)
     with pytest.raises(NotImplementedError, match="cannot rehearse"):
         nlp.rehearse(examples(nlp, tiny_train))
 
@@ -595,13 +601,98 @@ def test_a_trained_model_can_be_trained_on(nlp, tiny_test):
     data = examples(nlp, tiny_test)
     nlp.initialize(lambda: data)
     words = nlp.get_pipe("nertool").model.inputs["words"].words
+    assert {"Mina", "Lind", "1993"} < set(words)  # the new ones come after those of the model
     before = nlp.evaluate(examples(nlp, tiny_test))["ents_f"]
     for _ in range(40):
         nlp.update(data, sgd=nlp.create_optimizer())
     assert nlp.evaluate(examples(nlp, tiny_test))["ents_f"] > before
     assert nlp.get_pipe("nertool").model.inputs["words"].words is words
-    with pytest.raises(NertoolError, match=r"its model in .*run was trained for .* cannot take the label 'X'"):
-        nlp.get_pipe("nertool").add_label("X")
+    assert nlp.get_pipe("nertool").model.config.start.model == nlp.get_pipe("nertool").source
+
+
+DATES = [
+    (["Ada", "met", "Babbage", "in", "May", "1840", "."], ["O", "O", "O", "O", "B-DATE", "I-DATE", "O"]),
+    (["Nobody", "came", "in", "Zürich", "on", "Friday", "."], ["O", "O", "O", "O", "O", "B-DATE", "O"]),
+    (["Oslo", "beat", "London", "in", "1987", "."], ["O", "O", "O", "O", "B-DATE", "O"]),
+]
+
+
+class TestGoingOn:
+    """Training that starts from the weights of a model."""
+
+    def start(self, trained_run: Path, **options) -> tuple[Language, list[Example]]:
+        nlp = spacy.blank("en")
+        nlp.add_pipe("nertool")
+        data = examples(nlp, DATES)
+        pipe = nlp.get_pipe("nertool")
+        pipe.initialize(lambda: data, nlp=nlp, model=str(trained_run), **options)
+        return nlp, data
+
+    def learn(self, nlp: Language, data: list[Example]) -> dict[str, set[str]]:
+        for _ in range(40):
+            nlp.get_pipe("nertool").update(data, sgd=True)
+        doc = nlp(Doc(nlp.vocab, words=["Mina", "Okoye", "met", "Otto", "in", "Oslo", "on", "Friday", "."]))
+        return {
+            label: {span.text for span in doc.ents if span.label_ == label} for label in ("PER", "LOC", "DATE")
+        }
+
+    @pytest.mark.parametrize("options", [{"keep_labels": True}, {"self_label": True}], ids=["keep", "self-label"])
+    def test_types_that_the_examples_lack_are_kept(self, trained_run, options):
+        nlp, data = self.start(trained_run, **options)
+        pipe = nlp.get_pipe("nertool")
+        assert pipe.labels == ("DATE", "LOC", "ORG", "PER")
+        assert "Zürich" in pipe.model.inputs["words"].rows
+        assert pipe.model.config.model.encoder.hidden == 12
+        found = self.learn(nlp, data)
+        assert found["DATE"] == {"Friday"} and "Oslo" in found["LOC"] and found["PER"]
+        # Nobody annotated persons and places in these examples.
+        assert set(nlp.evaluate(data)["ents_per_type"]) == {"DATE"}
+
+    def test_otherwise_they_are_unlearnt_with_a_warning(self, trained_run):
+        with pytest.warns(UserWarning, match="no example has the types LOC, ORG, PER of the model"):
+            nlp, data = self.start(trained_run)
+        found = self.learn(nlp, data)
+        assert found == {"PER": set(), "LOC": set(), "DATE": {"Friday"}}
+
+    def test_what_has_no_effect_is_refused(self, trained_run, tiny_train):
+        nlp = spacy.blank("en")
+        pipe = nlp.add_pipe("nertool", config={"settings": SETTINGS})
+        data = examples(nlp, tiny_train)
+        with pytest.raises(ConfigError, match="are for a model to start from"):
+            pipe.initialize(lambda: data, nlp=nlp, keep_labels=True)
+        with pytest.raises(ConfigError, match="annotate all types of the model"):
+            pipe.initialize(lambda: data, nlp=nlp, model=str(trained_run), keep_labels=True)
+        other = nlp.add_pipe("nertool", name="other", config={"model": str(trained_run)})
+        with pytest.raises(ConfigError, match="name one"):
+            other.initialize(lambda: data, nlp=nlp, model=str(trained_run))
+        with pytest.raises(ConfigError, match=r"start: name the model in the config's \[initialize"):
+            nlp.add_pipe("nertool", name="third", config={"settings": {"start": {"model": "x"}}})
+        small = {**SETTINGS, "model": {"encoder": {"kind": "lstm", "hidden": 5}}}
+        fourth = nlp.add_pipe("nertool", name="fourth", config={"settings": small})
+        with pytest.raises(ConfigError, match=r"model\.encoder\.hidden: 5; the model has 12"):
+            fourth.initialize(lambda: data, nlp=nlp, model=str(trained_run))
+
+    def test_a_loaded_pipeline_grows_by_the_types_that_it_meets(self, nlp, tmp_path):
+        nlp.to_disk(tmp_path / "nlp")
+        loaded = spacy.load(tmp_path / "nlp")
+        optimizer = loaded.resume_training()
+        data = examples(loaded, DATES)
+        for _ in range(40):
+            loaded.update(data, sgd=optimizer)
+        assert loaded.get_pipe("nertool").labels == ("DATE", "LOC", "ORG", "PER")
+        loaded.to_disk(tmp_path / "grown")
+        doc = spacy.load(tmp_path / "grown")("It rained on Friday .")
+        assert [(span.text, span.label_) for span in doc.ents] == [("Friday", "DATE")]
+
+    def test_a_config_starts_from_a_model(self, tmp_path, trained_run):
+        nlp = spacy.blank("en")
+        DocBin(docs=[each.reference for each in examples(nlp, DATES)]).to_disk(tmp_path / "dates.spacy")
+        nlp.add_pipe("nertool")
+        config = nlp.config.copy()
+        config["paths"].update({"train": str(tmp_path / "dates.spacy"), "dev": str(tmp_path / "dates.spacy")})
+        config["initialize"]["components"]["nertool"] = {"model": str(trained_run), "keep_labels": True}
+        started = init_nlp(config)
+        assert started.get_pipe("nertool").labels == ("DATE", "LOC", "ORG", "PER")
 
 
 @pytest.mark.parametrize("schedule", ["inverse", "cosine", "one_cycle", "step"])

@@ -20,10 +20,18 @@ from nertool.errors import DivergenceError, NertoolError
         "nertool train mine.jsonl --vectors glove.6B.100d.txt",
         "nertool train demo.yaml",
         "nertool train conll03.yaml --set training.epochs=20 --output runs/short",
+        "nertool train more.jsonl --from runs/mine --keep-labels",
     )
 )
 @click.argument("config", metavar="DATA|CONFIG")
 @data_options
+@click.option("--from", "start", metavar="DIR", help="Start from the weights of this model.")
+@click.option(
+    "--keep-labels",
+    is_flag=True,
+    help="With --from: its types that the new data does not annotate are unknown there.",
+)
+@click.option("--self-label", is_flag=True, help="With --from: it labels these types in the new data itself.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
 @click.option(
@@ -39,6 +47,9 @@ def train(
     vectors: tuple[str, ...],
     language: str | None,
     overrides: tuple[str, ...],
+    start: str | None,
+    keep_labels: bool,
+    self_label: bool,
     output: str | None,
     seed: int | None,
     resume: bool,
@@ -50,11 +61,20 @@ def train(
 
     The run directory is the model. Each run gets its own: runs/demo, then runs/demo-2, and so on; runs/latest
     points to the newest. With --output, a model in that directory is replaced.
+
+    --from, --keep-labels and --self-label are short for --set start.model=DIR, start.keep_labels=true and
+    start.self_label=true. DATA is then learnt with the network of that model; a CONFIG has to describe the same.
     """
     from nertool.data.recipe import open_config, overrides_of
     from nertool.training.folders import run_folder, stopped_run
 
-    named = [*overrides_of(validation, test, vectors, language), *overrides]
+    for option, given in (("--keep-labels", keep_labels), ("--self-label", self_label)):
+        if given and start is None and not any(each.startswith("start") for each in overrides):
+            raise click.UsageError(f"{option} needs --from DIR, the model to start from")
+    named = [
+        *overrides_of(validation, test, vectors, language, start, keep_labels, self_label),
+        *overrides,
+    ]
     if seed is not None:
         named.append(f"training.seed={seed}")
     recipe = open_config(config, named)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nertool.comparison.records import Run
-from nertool.config.files import write_whole
+from nertool.config.files import MODEL_FILES, write_whole
 from nertool.config.schema import Config
 from nertool.errors import NertoolError
 
@@ -33,13 +33,15 @@ def fingerprint(config: Config) -> dict[str, str]:
 def files_of(config: Config) -> dict[str, tuple[str, ...]]:
     """Return the files and folders of a config by the setting that names them."""
     corpus = config.corpus
-    named = (
+    named: dict[str, tuple[str | None, ...]] = (
         {"corpus.hub": (corpus.hub,)} if corpus.hub else {f"corpus.{k}": (getattr(corpus, k),) for k in _SPLITS}
     )
     if corpus.weights:
         named["corpus.weights"] = (corpus.weights,)
     for name, entry in config.active_inputs.items():
         named |= {f"inputs.{name}.{key}": getattr(entry, key) for key in entry.file_settings}
+    if config.start.model is not None:
+        named["start.model"] = tuple(str(Path(config.start.model) / name) for name in MODEL_FILES)
     found = {setting: tuple(name for name in names if name and _exists(name)) for setting, names in named.items()}
     return {setting: names for setting, names in found.items() if names}
 

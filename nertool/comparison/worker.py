@@ -102,7 +102,7 @@ def _tag(model: Model, split: Split) -> tuple[list[list[str]], float]:
         began = time.perf_counter()
         labels = predictor.predict(sentences).labels
         rounds.append(time.perf_counter() - began)
-    return labels, split.token_count / statistics.median(rounds)
+    return list(split.comparable(labels)), split.token_count / statistics.median(rounds)
 
 
 def main(folder: Path, parent: int) -> None:

@@ -15,6 +15,7 @@ from nertool.errors import ConfigError, NertoolError
 from nertool.forking import no_fork
 
 LOCK = ".lock"
+MODEL_FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
 _HOW_TO_GET = {
     "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip)",
@@ -104,6 +105,27 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
             f"corpus.hub: there is no folder {name}, and it is not a name on the hub (owner/name){hint}"
         )
     return name
+
+
+def find_model(name: str, also: Sequence[Path] = ()) -> Path:
+    """Find the run directory of a model as files are found; a link is followed, as `runs/latest` moves on.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    first, *rest = data_folders()
+    folder = next(
+        (each / _expanded(name) for each in (first, *also, *rest) if is_folder(each / _expanded(name))), None
+    )
+    if folder is None:
+        hint = " is a file" if is_file(Path(name)) else ": there is no such folder"
+        raise ConfigError(
+            f"start.model: {name}{hint}; name the run directory of a trained model, such as runs/demo"
+        )
+    if folder.is_symlink():
+        folder, here = folder.resolve(), Path().resolve()
+        folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return folder
 
 
 def is_file(path: Path) -> bool:

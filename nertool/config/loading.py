@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nertool.config.files import find_all, find_dataset, is_file
+from nertool.config.files import find_all, find_dataset, find_model, is_file
 from nertool.config.schema import (
     CHOICES,
     READ_BY_SPACY,
@@ -182,7 +182,7 @@ def names_config(name: str) -> bool:
 
 
 def locate_files(config: Config, source: Path | None) -> Config:
-    """Replace the names of files (corpus, word vectors, gazetteers) by the paths where they are found.
+    """Replace the names of files (corpus, word vectors, gazetteers, a model) by the paths where they are found.
 
     Args:
         config: The config.
@@ -209,13 +209,15 @@ def locate_files(config: Config, source: Path | None) -> Config:
             folders_too=set(splits.values()),  # a folder of brat's
         )
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
+        model = None if config.start.model is None else str(find_model(config.start.model, also))
     except ConfigError as problem:
         raise ConfigError(problem.problems, source) from None
     found |= {key: str(paths[name]) for key, name in (splits | weights).items()}
     inputs = dict(config.inputs)
     for (entry, key), names in needed.items():
         inputs[entry] = inputs[entry].model_copy(update={key: tuple(str(paths[name]) for name in names)})
-    return config.model_copy(update={"corpus": corpus.model_copy(update=found), "inputs": inputs})
+    start = config.start.model_copy(update={"model": model})
+    return config.model_copy(update={"corpus": corpus.model_copy(update=found), "inputs": inputs, "start": start})
 
 
 def in_force(config: Config) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Section(BaseModel):
         file_settings: The settings that name files.
         replaces: For a setting the others that are not read where it is given.
         searches: Where to look for good values of settings elsewhere, by full names, if this class is chosen.
+        adjustable: The settings that may differ from those of the model that a training starts from, as they
+            change neither the sizes nor the meaning of its weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -94,6 +96,7 @@ class Section(BaseModel):
     file_settings: ClassVar[tuple[str, ...]] = ()
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
     searches: ClassVar[dict[str, Search]] = {}
+    adjustable: ClassVar[tuple[str, ...]] = ()
 
     def idle(self) -> set[str]:
         """Return the settings that have no effect, because of the values of others."""
@@ -395,6 +398,7 @@ class WordsConfig(Section):
 
     file_settings = ("vectors",)
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {"vectors": ("dimensions",)}
+    adjustable = ("vectors", "dimensions", "minimum_count", "extra_rows", "dropout", "trainable")
 
     kind: Literal["words"] = Field("words", description="a vector for each word")
     vectors: Files = Field(
@@ -427,6 +431,7 @@ class CharacterCNNConfig(Section):
     """The spelling of each word, read by a convolution."""
 
     chosen_by = ("kind", "network")
+    adjustable = ("dropout",)
     kind: Literal["characters"] = Field("characters", description="the spelling of each word")
     network: Literal["cnn"] = Field("cnn", description="what reads the characters")
     dimensions: Size = Field(30, description="size of a character vector")
@@ -440,6 +445,7 @@ class CharacterRNNConfig(Section):
     """The spelling of each word, read by a recurrent network in both directions."""
 
     chosen_by = ("kind", "network")
+    adjustable = ("dropout",)
     kind: Literal["characters"] = Field("characters", description="the spelling of each word")
     network: Literal["lstm", "gru"] = Field(description="what reads the characters")
     dimensions: Size = Field(30, description="size of a character vector")
@@ -458,6 +464,8 @@ class CaseConfig(Section):
 class ColumnConfig(Section):
     """A further column of the corpus, such as part-of-speech tags."""
 
+    adjustable = ("minimum_count", "dropout")
+
     kind: Literal["column"] = Field("column", description="a further column of the corpus, such as pos or chunk")
     column: str = Field(description="name of the column (see corpus.columns)")
     dimensions: Size = Field(20, description="size of a value's vector")
@@ -469,6 +477,7 @@ class GazetteerConfig(Section):
     """Lists of known phrases."""
 
     file_settings = ("files",)
+    adjustable = ("files", "dropout")
 
     kind: Literal["gazetteer"] = Field("gazetteer", description="lists of known phrases")
     files: Annotated[Files, Field(min_length=1)] = Field(
@@ -503,6 +512,8 @@ INPUTS: list[type[Section]] = [
 class RecurrentConfig(Section):
     """A recurrent network over the sentence."""
 
+    adjustable = ("dropout",)
+
     kind: Literal["rnn", "gru", "lstm"] = Field(description="recurrent network over the sentence")
     hidden: Annotated[Size, Search(choices=(100, 150, 200, 300))] = Field(
         200, description="units in each direction"
@@ -518,6 +529,8 @@ class RecurrentConfig(Section):
 
 class ConvolutionalConfig(Section):
     """Iterated dilated convolutions over the sentence."""
+
+    adjustable = ("dropout",)
 
     kind: Literal["cnn"] = Field(description="iterated dilated convolutions")
     hidden: Annotated[Size, Search(choices=(100, 150, 200, 300))] = Field(200, description="number of filters")
@@ -585,6 +598,8 @@ ATTENTIONS: list[type[Section]] = [NoAttentionConfig, AttentionConfig, MultiHead
 
 class CRFConfig(Section):
     """A conditional random field: whole label sequences are scored."""
+
+    adjustable = ("constraints",)
 
     kind: Literal["crf"] = Field("crf", description="score whole label sequences")
     constraints: Literal["none", "decoding", "always"] = Field(
@@ -709,6 +724,8 @@ else:
 class ModelConfig(Section):
     """The network over the inputs: encoder, attention, decoder."""
 
+    adjustable = ("dropout", "locked_dropout")
+
     encoder: EncoderConfig = Field({"kind": "lstm"}, description="what lets a token see its sentence")
     attention: AnyAttention = Field(
         {"kind": "none"}, description="how the tokens of a sentence look at one another"
@@ -771,6 +788,30 @@ class TrainingConfig(Section):
         return set() if self.clip else {"clip_by"}
 
 
+class StartConfig(Section):
+    """The model whose weights a training starts from."""
+
+    model: str | None = Field(None, description="run directory of a model to continue from; none: new weights")
+    keep_labels: bool = Field(
+        False,
+        description="types of that model that the training split does not annotate are unknown there",
+    )
+    self_label: bool = Field(
+        False, description="that model labels its types which the training split does not annotate, where it has O"
+    )
+
+    @model_validator(mode="after")
+    def _there_is_a_model(self) -> StartConfig:
+        for key in ("keep_labels", "self_label"):
+            if getattr(self, key) and self.model is None:
+                raise ValueError(f"{key}: has no effect without start.model, which names the model to start from")
+        return self
+
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return {"keep_labels", "self_label"} if self.model is None else set()
+
+
 DEFAULT_INPUTS: dict[str, Any] = {"words": {}, "characters": {}}
 
 
@@ -808,6 +849,7 @@ class Config(Section):
         Field({}, description="what each token brings into the network, by name")
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
+    start: StartConfig = Field(default_factory=StartConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from nertool.formats.datasets_export import to_dataset_dict
 from nertool.formats.labels import relabel, resolve
 from nertool.formats.registry import ReadOptions, Report, detect_format, find_format
 from nertool.text.document import UNKNOWN, Document
-from nertool.text.schemes import OUTSIDE, Scheme
+from nertool.text.schemes import OUTSIDE, Scheme, split_label
 from nertool.text.tokenization import Tokenizer
 
 _FEWEST_DOCUMENTS = 5  # of which some are held out at random
@@ -40,6 +40,7 @@ class Split:
         path: The file, or the dataset and its split.
         unit: Whether documents know the lines of tokens, or the rows of sentences.
         report: What the reader left out or changed.
+        unannotated: Types of entities that nobody looked for: where there is O, a token may be one of them.
     """
 
     documents: list[Document] = field(repr=False)
@@ -51,6 +52,7 @@ class Split:
     path: Path = Path()
     unit: Literal["line", "row"] = "line"
     report: Report = field(default_factory=Report)
+    unannotated: frozenset[str] = frozenset()
 
     @cached_property
     def sentences(self) -> list[Document]:
@@ -120,6 +122,13 @@ class Split:
         outside = {OUTSIDE, UNKNOWN}
         plain = self.label_scheme is Scheme.PLAIN
         return plain or any(not outside.issuperset(document.labels or ()) for document in self.documents)
+
+    def comparable(self, predicted: Sequence[list[str]]) -> Sequence[list[str]]:
+        """Return predicted labels as they can be scored here: without the types that are not annotated."""
+        if not self.unannotated:
+            return predicted
+        outside = {label for row in predicted for label in row if split_label(label)[1] in self.unannotated}
+        return [[OUTSIDE if label in outside else label for label in row] for row in predicted]
 
     def converted(self, scheme: Scheme) -> Split:
         """Return the same split with its labels in another scheme; plain tags stay plain."""

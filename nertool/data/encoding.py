@@ -109,7 +109,9 @@ class Arrays:
         forms: The form of each token, as an index into these, (time, batch).
         token_features: For each other input its features, (time, batch, ...); 0 in padding.
         lengths: Tokens of each sentence, (batch,).
-        labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None without labels.
+        labels: Label of each token, -1 where unknown, -2 - n where it is one of `label_sets[n]`, 0 in padding,
+            (time, batch); None without labels.
+        label_sets: Sets of labels, boolean (sets, labels), if labels name some.
         weights: What each sentence counts in the loss, (batch,); None: 1.
     """
 
@@ -119,6 +121,7 @@ class Arrays:
     lengths: np.ndarray
     labels: np.ndarray | None
     weights: np.ndarray | None = None
+    label_sets: np.ndarray | None = None
 
     @property
     def token_count(self) -> int:
@@ -133,6 +136,7 @@ class EncodedCorpus:
         encoders: By name.
         sentences: Documents of one sentence each; none may be empty.
         label_numbers: Number of each label; a label that is not in it counts as the first one. None: no labels.
+        label_sets: The labels that a token may have whose label has the number -2 - n, boolean (sets, labels).
         weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
 
@@ -141,6 +145,7 @@ class EncodedCorpus:
         encoders: Encoders,
         sentences: Sequence[Document],
         label_numbers: Mapping[str, int] | None = None,
+        label_sets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
     ) -> None:
         self.weights = None if weights is None else np.asarray(weights, np.float32)
@@ -151,6 +156,7 @@ class EncodedCorpus:
         number = forms.__getitem__
         self.tokens = np.fromiter((n for each in sentences for n in map(number, each.tokens)), np.int32, total)
         self.labels: np.ndarray | None = None
+        self.label_sets = label_sets
         if label_numbers is not None:
             get = {**label_numbers, UNKNOWN: -1}.get
             rows = (each.labels or () for each in sentences)
@@ -182,6 +188,7 @@ class EncodedCorpus:
             lengths,
             None if self.labels is None else np.where(mask, self.labels[indices], 0).astype(np.int64),
             None if self.weights is None else self.weights[sentences],
+            self.label_sets,
         )
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nertool.config.files import find, is_file, is_folder, is_stream
+from nertool.config.files import MODEL_FILES, find, find_model, is_file, is_folder, is_stream
 from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
 from nertool.config.schema import Config, CorpusConfig
 from nertool.data.corpus import read_split
@@ -68,6 +68,9 @@ def overrides_of(
     test: str | None = None,
     vectors: Sequence[str] = (),
     language: str | None = None,
+    start: str | None = None,
+    keep_labels: bool = False,
+    self_label: bool = False,
 ) -> list[str]:
     """Write what the options of `nertool train` say as overrides of a config."""
     given = {
@@ -75,6 +78,9 @@ def overrides_of(
         "corpus.test": test,
         "inputs.words.vectors": list(vectors) or None,
         "language": language,
+        "start.model": start,
+        "start.keep_labels": keep_labels or None,
+        "start.self_label": self_label or None,
     }
     return [f"{name}={flow(value)}" for name, value in given.items() if value is not None]
 
@@ -117,6 +123,8 @@ def open_config(name: str, overrides: Iterable[str] = ()) -> Recipe:
 def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
     """Make a config for a data file, which is read for that.
 
+    Where overrides name a model to start from, language, inputs and network are its own.
+
     Args:
         data: A file or folder in any format.
         overrides: Settings that replace the chosen ones, as for `load_config`.
@@ -127,10 +135,17 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
     path = find_data(data)
     overrides = list(overrides)
     corpus: dict[str, Any] = {"train": str(path), "held_out_by": "shuffled"}
-    given = override_tree({"corpus": corpus}, overrides)
+    base = _settings_of_model(override_tree({"corpus": corpus}, overrides).start.model)
+    if base:
+        corpus["learn_scheme"] = base.pop("learn_scheme")
+    given = override_tree({**base, "corpus": corpus}, overrides)
     if given.corpus.hub is not None:
         raise ConfigError(f"corpus.hub: {data} is a file; a dataset of the hub is named in a config")
-    given = locate_files(given, None)
+    try:
+        given = locate_files(given, None)
+    except ConfigError as problem:
+        hint = "inputs.words.vectors=[] trains without files of vectors: known words keep theirs"
+        raise ConfigError([*problem.problems, *([hint] if _lacks_vectors(base) else [])]) from None
     count = _count_sentences(given)
     if given.corpus.fold_numbers is not None:
         count -= count // given.corpus.fold_numbers[1]
@@ -151,13 +166,17 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
         )
     else:
         corpus["held_out"] = 0.2 if count < 100 else given.corpus.held_out
-        share = override_tree({"corpus": corpus}, overrides).corpus.held_out
+        share = override_tree({**base, "corpus": corpus}, overrides).corpus.held_out
         learnt = count - round(share * count)
         judged = f"{share:.0%} of the sentences, held out at random, choose the best epoch"
     learnt = max(1, round(learnt * given.corpus.fraction))
     training = choose_settings(learnt, given.training.optimizer.kind)
-    config = locate_files(override_tree({"corpus": corpus, "training": training}, overrides), None)
-    if config.language == "en" and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
+    config = locate_files(override_tree({**base, "corpus": corpus, "training": training}, overrides), None)
+    if (
+        not base
+        and config.language == "en"
+        and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values())
+    ):
         warnings.append(_ENGLISH_VECTORS)
     chosen = config.training
     summary = (
@@ -178,3 +197,20 @@ def _count_sentences(config: Config) -> int:
 @lru_cache(maxsize=16)
 def _count(corpus: CorpusConfig, language: str, _changed: int) -> int:
     return len(read_split(corpus.train or "", corpus, partial=True, tokenizer=SpacyTokenizer(language)))
+
+
+def _settings_of_model(name: str | None) -> dict[str, Any]:
+    """Return what decides on the network of a model, as a tree; nothing without one."""
+    if name is None:
+        return {}
+    path = find_model(name) / MODEL_FILES[0]
+    if not path.is_file():
+        raise ConfigError(f"start.model: {path.parent} is not a model: {path.name} is missing")
+    config = load_config(path)
+    tree = config.model_dump(mode="json", include={"language", "inputs", "model"})
+    return {**tree, "learn_scheme": config.corpus.learn_scheme}
+
+
+def _lacks_vectors(tree: dict[str, Any]) -> bool:
+    vectors = tree.get("inputs", {}).get("words", {}).get("vectors", ())
+    return any(not is_file(Path(file)) for file in vectors)

@@ -68,7 +68,9 @@ class Batch:
         forms: The form of each token, as an index into these, (time, batch).
         token_features: For each other input its features, (time, batch, ...).
         layout: Which positions are tokens.
-        labels: Label of each token, -1 where unknown, 0 in padding, (time, batch); None without labels.
+        labels: Label of each token, -1 where unknown, -2 - n where it is one of `label_sets[n]`, 0 in padding,
+            (time, batch); None without labels.
+        label_sets: Sets of labels, boolean (sets, labels), if labels name some.
         weights: What each sentence counts in the loss, (batch,); None: 1.
     """
 
@@ -78,6 +80,7 @@ class Batch:
     layout: Layout
     labels: Tensor | None
     weights: Tensor | None = None
+    label_sets: Tensor | None = None
 
     @classmethod
     def of(cls, arrays: Arrays, device: torch.device | str = "cpu") -> Batch:
@@ -92,4 +95,5 @@ class Batch:
             Layout.of(arrays.lengths, device),
             None if arrays.labels is None else to_tensor(arrays.labels, device),
             None if arrays.weights is None else to_tensor(arrays.weights, device),
+            None if arrays.label_sets is None else to_tensor(arrays.label_sets, device),
         )

@@ -198,20 +198,27 @@ class Likelihood(NamedTuple):
 
 
 def negative_log_likelihood(
-    emissions: Array, scores: Scores, labels: Array, places: Places, weights: Array | None = None
+    emissions: Array,
+    scores: Scores,
+    labels: Array,
+    places: Places,
+    weights: Array | None = None,
+    sets: Array | None = None,
 ) -> Likelihood:
     """Compute log Z - score(labels) and its gradient, expected less observed counts (Lafferty et al. 2001, eq. 3).
 
-    Tokens without a label are marginalized over: instead of one sequence's score there is log Z over all
-    sequences that carry the known labels, and expected counts under these instead of observed ones (Tsuboi et
-    al. 2008, eq. 2).
+    Tokens whose label is not known, or known to be one of several, are marginalized over: instead of one
+    sequence's score there is log Z over all sequences that the labels allow, and expected counts under these
+    instead of observed ones (Tsuboi et al. 2008, eq. 2).
 
     Args:
         emissions: (time, batch, labels), floating.
         scores: Of start, transitions and end.
-        labels: The right labels, (time, batch), -1 where unknown; anything in padding.
+        labels: The right labels, (time, batch), -1 where unknown, -2 - n where it is one of `sets[n]`; anything in
+            padding.
         places: Which positions are tokens.
         weights: What each sentence's likelihood counts in the sum, (batch,); None: 1.
+        sets: Sets of labels, boolean (sets, labels).
     """
     xp = _namespace(emissions)
     labels = xp.where(places.mask, labels, 0)
@@ -229,21 +236,35 @@ def negative_log_likelihood(
         transitions = _expect_transitions(posterior.forward, gradient, scores) - transitions
         gradient[_range(labels, len(labels))[:, None], places.column, labels] -= observed
     else:
-        value, gradient, transitions = _marginalize(emissions, scores, labels, places, weights)
+        value, gradient, transitions = _marginalize(emissions, scores, labels, places, weights, sets)
     # The gradient at the boundaries is that of the emission there.
     start, end = gradient[0].sum(0), gradient[places.last, places.column].sum(0)
     return Likelihood(value, gradient, Scores(start, transitions, end))
 
 
+def ruled_out(labels: Array, sets: Array | None, size: int) -> Array:
+    """Say which labels a token cannot have, boolean (time, batch, size); see `negative_log_likelihood`."""
+    labels = labels[..., None]
+    result = (labels >= 0) & (labels != _range(labels, size))
+    if sets is not None:
+        result |= (labels < -1) & ~sets[(-2 - labels[..., 0]).clip(0)]
+    return result
+
+
 def _marginalize(
-    emissions: Array, scores: Scores, labels: Array, places: Places, weights: Array | None
+    emissions: Array,
+    scores: Scores,
+    labels: Array,
+    places: Places,
+    weights: Array | None,
+    sets: Array | None,
 ) -> tuple[Array, Array, Array]:
     """Compute value and gradients (emissions, transitions) where labels may be unknown."""
     xp = _namespace(emissions)
     batch = len(places.column)
-    ruled_out = (labels[..., None] >= 0) & (labels[..., None] != _range(labels, emissions.shape[-1]))
-    # One run over both: all sequences, and after them those with the known labels, which count negatively.
-    both = xp.concatenate((emissions, xp.where(ruled_out, _RULED_OUT, emissions)), axis=1)
+    # One run over both: all sequences, and after them those that the labels allow, which count negatively.
+    allowed = xp.where(ruled_out(labels, sets, emissions.shape[-1]), _RULED_OUT, emissions)
+    both = xp.concatenate((emissions, allowed), axis=1)
     posterior = infer(both, scores, places.twice())
     marginals = posterior.marginals()
     differences = posterior.log_partition[:batch] - posterior.log_partition[batch:]

@@ -107,14 +107,23 @@ class Decoder(nn.Module):
         """Return the scores of start, transitions and end; constrained: `FORBIDDEN` added to invalid ones."""
         raise NotImplementedError
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        emissions: Tensor,
+        labels: Tensor,
+        layout: Layout,
+        weights: Tensor | None = None,
+        sets: Tensor | None = None,
+    ) -> Tensor:
         """Compute the negative log-likelihood of the labels, summed over the batch.
 
         Args:
             emissions: Scores of the labels, (time, batch, labels).
-            labels: The right labels, (time, batch), -1 where unknown; anything in padding.
+            labels: The right labels, (time, batch), -1 where unknown, -2 - n where it is one of `sets[n]`;
+                anything in padding.
             layout: Which positions are tokens.
             weights: What each sentence counts in the sum, (batch,); None: 1.
+            sets: Sets of labels, boolean (sets, labels).
         """
         raise NotImplementedError
 
@@ -129,11 +138,13 @@ class Decoder(nn.Module):
         return Posterior(chain.infer(*self._scaled(emissions, self.temperature), _places(emissions, layout)))
 
     @torch.no_grad()
-    def loss_at(self, temperature: float, emissions: Tensor, labels: Tensor, layout: Layout) -> float:
+    def loss_at(
+        self, temperature: float, emissions: Tensor, labels: Tensor, layout: Layout, sets: Tensor | None = None
+    ) -> float:
         """Compute the negative log-likelihood under the constraints at a temperature, summed; see `loss`."""
         inputs = self._scaled(emissions, torch.tensor(temperature, dtype=torch.float64))
-        gold = labels.numpy() if _is_fast(emissions) else labels
-        return float(chain.negative_log_likelihood(*inputs, gold, _places(emissions, layout)).value)
+        gold, several = _gold(emissions, labels, sets)
+        return float(chain.negative_log_likelihood(*inputs, gold, _places(emissions, layout), sets=several).value)
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
@@ -214,10 +225,17 @@ class ConditionalRandomField(Decoder):
         penalties = self.start_penalty, self.transitions_penalty, self.end_penalty
         return chain.Scores(*(score + penalty for score, penalty in zip(free, penalties, strict=True)))
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        emissions: Tensor,
+        labels: Tensor,
+        layout: Layout,
+        weights: Tensor | None = None,
+        sets: Tensor | None = None,
+    ) -> Tensor:
         """Compute the negative log-likelihood, summed (Ma & Hovy 2016, section 2.3); see `Decoder.loss`."""
         scores = self.scores(self.always)
-        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *scores, labels, layout, weights)  # type: ignore[no-untyped-call]
+        loss: Tensor = _NegativeLogLikelihood.apply(emissions, *scores, labels, layout, weights, sets)  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -233,12 +251,25 @@ class Softmax(Decoder):
         penalties = chain.Scores(self.start_penalty, self.transitions_penalty, self.end_penalty)
         return penalties if constrained else chain.Scores(*map(torch.zeros_like, penalties))
 
-    def loss(self, emissions: Tensor, labels: Tensor, layout: Layout, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        emissions: Tensor,
+        labels: Tensor,
+        layout: Layout,
+        weights: Tensor | None = None,
+        sets: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross-entropy of the labels, summed over the batch; arguments as for the CRF."""
-        known = torch.where(layout.mask, labels, -1).flatten()
-        how = "sum" if weights is None else "none"
-        loss = nn.functional.cross_entropy(emissions.flatten(0, 1), known, reduction=how, ignore_index=-1)
-        return loss if weights is None else (loss.view(labels.shape) * weights).sum()
+        known = torch.where(layout.mask, labels, -1)
+        if sets is None:
+            how = "sum" if weights is None else "none"
+            loss = nn.functional.cross_entropy(
+                emissions.flatten(0, 1), known.flatten(), reduction=how, ignore_index=-1
+            )
+            return loss if weights is None else (loss.view(labels.shape) * weights).sum()
+        allowed = emissions.masked_fill(chain.ruled_out(known, sets, emissions.shape[-1]), -torch.inf)
+        losses = torch.where(layout.mask, emissions.logsumexp(-1) - allowed.logsumexp(-1), 0.0)
+        return (losses if weights is None else losses * weights).sum()
 
     @torch.no_grad()
     def best_labels(self, emissions: Tensor, layout: Layout) -> Tensor:
@@ -275,18 +306,19 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         labels: Tensor,
         layout: Layout,
         weights: Tensor | None,
+        sets: Tensor | None,
     ) -> Tensor:
         convert = _conversion(emissions)
         scores = chain.Scores(convert(start), convert(transitions), convert(end))
-        gold = labels.numpy() if _is_fast(emissions) else labels
+        gold, several = _gold(emissions, labels, sets)
         places, shares = _places(emissions, layout), None if weights is None else convert(weights)
-        result = chain.negative_log_likelihood(convert(emissions), scores, gold, places, shares)
+        result = chain.negative_log_likelihood(convert(emissions), scores, gold, places, shares, several)
         ctx.gradients = [_tensor(values).to(emissions.dtype) for values in (result.emissions, *result.scores)]
         return torch.as_tensor(result.value).to(emissions.dtype)
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * scale for gradient in ctx.gradients), None, None, None
+        return *(gradient * scale for gradient in ctx.gradients), None, None, None, None
 
 
 def viterbi(emissions: Tensor, scores: chain.Scores, layout: Layout) -> Tensor:
@@ -323,6 +355,13 @@ def _conversion(emissions: Tensor) -> Callable[[Tensor], chain.Array]:
     device = emissions.device
     precision = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
     return lambda values: values.detach().to(device, precision)
+
+
+def _gold(emissions: Tensor, labels: Tensor, sets: Tensor | None) -> tuple[chain.Array, chain.Array | None]:
+    """Return labels and sets of labels as inference over these emissions takes them."""
+    if _is_fast(emissions):
+        return labels.numpy(), None if sets is None else sets.numpy()
+    return labels, sets
 
 
 def _places(emissions: Tensor, layout: Layout) -> chain.Places:

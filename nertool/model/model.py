@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from nertool.config.schema import Config
 from nertool.data.encoding import Forms
@@ -11,11 +13,12 @@ from nertool.errors import ConfigError
 from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe
 from nertool.model.crf import Constraints
+from nertool.model.growing import copy_weights
 from nertool.model.inputs import input_class
-from nertool.model.inputs.base import Input, Resources
+from nertool.model.inputs.base import Input, Resources, grown
 from nertool.model.network import Network
 from nertool.text.document import Document
-from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions, is_text
+from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions, is_text, split_label
 
 MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
 
@@ -42,6 +45,17 @@ class Model:
     def label_numbers(self) -> dict[str, int]:
         """The number of each label."""
         return {label: number for number, label in enumerate(self.labels)}
+
+    def label_codes(self, unannotated: Collection[str] = ()) -> tuple[dict[str, int], np.ndarray | None]:
+        """Return the number of each label, and sets of labels, as `EncodedCorpus` takes them.
+
+        Args:
+            unannotated: Types of entities that the data does not annotate: where it has O, a token may be one.
+        """
+        if not unannotated:
+            return self.label_numbers, None
+        allowed = [label == OUTSIDE or split_label(label)[1] in unannotated for label in self.labels]
+        return {**self.label_numbers, OUTSIDE: -2}, np.array([allowed])
 
     def new_forms(self) -> Forms:
         """Return an empty register of forms, encoded as the network wants them."""
@@ -84,6 +98,7 @@ def new_model(
     scheme: Scheme,
     resources: Resources,
     more_labels: Iterable[str] = (),
+    start: Model | None = None,
 ) -> Model:
     """Make a model before training: vocabularies of the training documents, weights drawn by the config's seed.
 
@@ -93,13 +108,19 @@ def new_model(
         scheme: Of their labels.
         resources: Files that inputs are fitted with.
         more_labels: Labels to know besides those of the documents.
+        start: A trained model of the same scheme, whose labels, vocabularies and weights are taken over; what is
+            new comes after them. See `growing.check_settings` for the config. None: a new model.
 
     Raises:
         ConfigError: The sizes are impossible, or an input cannot be fitted.
     """
-    labels = fit_labels(documents, scheme, more_labels)
+    labels = fit_labels(documents, scheme, (*more_labels, *(() if start is None else start.labels)))
+    if start is not None:
+        labels = grown(start.labels, labels)
     inputs = {
         name: input_class(entry).fit(name, entry, documents, resources)
+        if start is None
+        else start.inputs[name].grow(entry, documents, resources)
         for name, entry in config.active_inputs.items()
     }
     try:
@@ -112,4 +133,8 @@ def new_model(
         raise ConfigError(f"model: a network of these sizes cannot be built: {problem}") from None
     for name, each in inputs.items():
         each.initial_weights(resources, network.input(name))
+    if start is not None:
+        copy_weights(start.network, network)
+        for name, each in inputs.items():
+            each.adopted_weights(start.inputs[name], resources, network.input(name))
     return Model(config, labels, scheme, inputs, network)

@@ -143,5 +143,5 @@ class Network(nn.Module):
         """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences."""
         if batch.labels is None:
             raise ValueError("the batch has no labels")
-        loss = self.decoder.loss(self(batch), batch.labels, batch.layout, batch.weights)
+        loss = self.decoder.loss(self(batch), batch.labels, batch.layout, batch.weights, batch.label_sets)
         return loss / batch.labels.shape[1]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nertool.config.files import refuse_links, write_whole
+from nertool.config.files import MODEL_FILES, refuse_links, write_whole
 from nertool.config.loading import LARGEST, dump_config, load_config
 from nertool.config.schema import CHOICES, Config, kinds_of
 from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
@@ -32,7 +32,7 @@ from nertool.tagging.tensorfile import DIGEST, check_digest, digest, read_tensor
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme, is_text
 
-CONFIG, VOCABULARY, WEIGHTS = FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
+CONFIG, VOCABULARY, WEIGHTS = FILES = MODEL_FILES
 _VERSION = "4"
 _LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 8 * LARGEST  # bytes; both have some thousands
 _LARGEST_VOCABULARY = 2**29  # bytes; two million words have some 30 million

@@ -75,16 +75,16 @@ def fit_temperature(model: Model, split: Split) -> float:
     usable = usable[:: max(1, -(-sum(map(len, usable)) // _TOKENS))]
     if not usable:
         return 1.0
-    corpus = EncodedCorpus(model.inputs, usable, model.label_numbers)
+    corpus = EncodedCorpus(model.inputs, usable, *model.label_codes(split.unannotated))
     network = model.network
     device = next(network.parameters()).device
-    scored: list[tuple[Tensor, Tensor, Layout]] = []
+    scored: list[tuple[Tensor, Tensor, Layout, Tensor | None]] = []
     for indices in reading_order(corpus.lengths, _TOKENS_PER_BATCH):
         batch = Batch.of(corpus.batch(indices), device)
         with torch.no_grad():
             emissions = network(batch)
         assert batch.labels is not None
-        scored.append((emissions, batch.labels, batch.layout))
+        scored.append((emissions, batch.labels, batch.layout, batch.label_sets))
 
     def loss(log_temperature: float) -> float:
         temperature = float(np.exp(log_temperature))
@@ -101,6 +101,8 @@ def confidences(model: Model, split: Split) -> tuple[list[float], list[bool]]:
     for sentence, (predicted, gold) in enumerate(zip(predictions.labels, split.labels, strict=True)):
         wanted = set(_units(gold, split.label_scheme))
         for unit in _units(predicted, model.scheme):
+            if unit.type in split.unannotated:
+                continue  # nobody knows whether it is right
             scores.append(predictions.probability(sentence, unit.start, unit.end))
             right.append(unit in wanted)
     return scores, right

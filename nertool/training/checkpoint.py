@@ -30,7 +30,7 @@ from nertool.model.concurrency import fork_safe
 from nertool.model.model import Model
 from nertool.tagging.bundle import WEIGHTS, load_bundle, save_bundle, training_digest
 from nertool.tagging.tensorfile import DIGEST, check_digest, read_tensors, read_texts, write_tensors
-from nertool.training.preparation import Prepared
+from nertool.training.preparation import STARTED_FROM, Prepared
 from nertool.training.step import Learner
 from nertool.training.trainer import Epoch
 
@@ -49,7 +49,7 @@ class Identity:
     Attributes:
         settings: Settings that decide what is learnt, by their full names.
         reading: Settings of how the corpus is read; they matter as far as they change the content.
-        content: Digests of the training split, the validation split and the inputs.
+        content: Digests of the training split, the validation split, the inputs, and the model to start from.
     """
 
     settings: dict[str, Any]
@@ -62,6 +62,8 @@ class Identity:
         found = [_change(name, self.settings, before.settings) for name in names]
         splits = [name for name in ("training", "validation") if self.content[name] != before.content.get(name)]
         found += [f"the content of the {name} split" for name in splits]
+        if self.content.get(STARTED_FROM) != before.content.get(STARTED_FROM):
+            found.append(f"{STARTED_FROM}: the content of the model to start from")
         if splits:
             found += [_change(name, self.reading, before.reading) for name in sorted(self.reading)]
         elif not any(found):  # else they follow from what is named already
@@ -82,6 +84,7 @@ def identify(prepared: Prepared) -> Identity:
     if config.training.schedule.kind in ("cosine", "one_cycle"):  # they are laid out over all epochs
         settings["training.epochs"] = config.training.epochs
     settings |= dict(_flat(tree["model"], "model."))
+    settings |= {name: value for name, value in _flat(tree["start"], "start.") if name != STARTED_FROM}
     settings["inputs"] = list(config.active_inputs)  # in order
     for name, entry in config.active_inputs.items():
         chosen = {key: value for key, value in tree["inputs"][name].items() if key not in entry.file_settings}

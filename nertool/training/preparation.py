@@ -23,9 +23,13 @@ from nertool.data.weights import read_weights
 from nertool.errors import ConfigError, CorpusError
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
+from nertool.tagging.bundle import fingerprint
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme
 from nertool.text.tokenization import SpacyTokenizer
+from nertool.training.starting import Start, load_start, start_from
+
+STARTED_FROM = "start.model"  # no name of an input has a dot in it
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,12 @@ class Prepared:
         model: With its first weights; training changes it.
         encoded: The training split as integers.
         digests: Of what training learns from and is judged by: "training" and "validation" (tokens, labels, and
-            what inputs read besides), and each input by its name (vocabulary and pretrained vectors).
+            what inputs read besides), each input by its name (vocabulary and pretrained vectors), and
+            `STARTED_FROM`, the model that training starts from.
         coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
         parameters: Number of dense weights, and of weights in tables whose gradients are sparse (word vectors).
         seconds: That it took.
+        start: What was taken over from the model that training starts from; None: it starts from new weights.
     """
 
     config: Config
@@ -52,6 +58,7 @@ class Prepared:
     coverage: dict[str, float] | None
     parameters: tuple[int, int]
     seconds: float
+    start: Start | None = None
 
 
 def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[str] = ()) -> Prepared:
@@ -63,11 +70,13 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
         more_labels: Labels to know besides those of the training split.
 
     Raises:
-        ConfigError, CorpusError: A file is missing or wrong, a split lacks a column that an input reads, or the
-            sizes are impossible.
+        ConfigError, CorpusError: A file is missing or wrong, a split lacks a column that an input reads, the sizes
+            are impossible, or the model to start from does not fit.
+        BundleError: The model to start from cannot be loaded.
     """
     began = time.perf_counter()
     check_language(config.language)
+    source = load_start(config)
     if corpus is None:
         corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
     report = corpus.train.report
@@ -78,8 +87,13 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
             f"with corpus.allow_empty=true (--set corpus.allow_empty=true){report.causes(corpus.train.path)}",
             corpus.train.path,
         )
+    start = None
+    if source is not None:
+        corpus, start = start_from(source, corpus, config)
     resources = read_resources(config)
-    model = build_model(config, corpus.train.sentences, corpus.train.label_scheme, resources, more_labels)
+    model = build_model(
+        config, corpus.train.sentences, corpus.train.label_scheme, resources, more_labels, start=source
+    )
     contextual = [each for each in model.inputs.values() if not each.context_free]
     for split in corpus.splits.values():
         for each in contextual:
@@ -92,8 +106,11 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
     vectors = list(resources.vectors.values())
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
     digests = _digests(corpus, model, encoded, resources)
+    if config.start.model is not None:
+        digests[STARTED_FROM] = fingerprint(Path(config.start.model))
     parameters = _parameters(model)
-    return Prepared(config, corpus, model, encoded, digests, coverage, parameters, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Prepared(config, corpus, model, encoded, digests, coverage, parameters, seconds, start)
 
 
 def read_resources(config: Config) -> Resources:
@@ -112,6 +129,7 @@ def build_model(
     scheme: Scheme,
     resources: Resources | None = None,
     more_labels: Iterable[str] = (),
+    start: Model | None = None,
 ) -> Model:
     """Build a model before training: vocabularies of the training documents, weights drawn by the config's seed.
 
@@ -121,11 +139,12 @@ def build_model(
         scheme: Of their labels.
         resources: Files that the config names, read beforehand; None: read them.
         more_labels: Labels to know besides those of the documents.
+        start: A trained model whose labels, vocabularies and weights are taken over; None: a new model.
 
     Raises:
         ConfigError, CorpusError: As for `prepare`.
     """
-    return new_model(config, documents, scheme, resources or read_resources(config), more_labels)
+    return new_model(config, documents, scheme, resources or read_resources(config), more_labels, start)
 
 
 def encode(split: Split, model: Model, weights: np.ndarray | None = None) -> EncodedCorpus:
@@ -136,11 +155,12 @@ def encode(split: Split, model: Model, weights: np.ndarray | None = None) -> Enc
         model: That will learn from it.
         weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
+    codes = model.label_codes(split.unannotated)
     if weights is None:
-        return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), model.label_numbers)
+        return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), *codes)
     pieces = [in_pieces([sentence], split.label_scheme) for sentence in split.sentences]
     repeated = np.repeat(weights, [len(each) for each in pieces])
-    return EncodedCorpus(model.inputs, list(chain.from_iterable(pieces)), model.label_numbers, repeated)
+    return EncodedCorpus(model.inputs, list(chain.from_iterable(pieces)), *codes, repeated)
 
 
 def check_language(code: str) -> None:

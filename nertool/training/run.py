@@ -18,7 +18,7 @@ import nertool
 from nertool.config.files import LOCK, locked, refuse_links, remove_files, remove_leftovers, write_whole
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
-from nertool.errors import DivergenceError, NertoolError
+from nertool.errors import ConfigError, DivergenceError, NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.model import Model
@@ -96,6 +96,8 @@ def run(
         DivergenceError: Training diverged; says what helps.
         NertoolError: The folder cannot be written to, or another process is writing to it.
     """
+    if config.start.model is not None and Path(config.start.model).resolve() == folder.resolve():
+        raise ConfigError(f"start.model: {folder} is the run directory too; name another one with --output")
     refuse_links(folder, _OWN)
     prepared = prepare(config)
     yield prepared
@@ -178,7 +180,8 @@ def _run(
 
 def score(model: Model, split: Split) -> Evaluation:
     """Score a model on a labelled split whose labels are in the model's scheme."""
-    return evaluate(split.labels, Predictor(model).predict(split.sentences).labels, split.label_scheme)
+    predicted = Predictor(model).predict(split.sentences).labels
+    return evaluate(split.labels, split.comparable(predicted), split.label_scheme)
 
 
 def _score_test(test: Split | None, folder: Path) -> Evaluation | None:

@@ -38,7 +38,7 @@ class Validation:
         predicted = Predictor(self._model).predict(self._split.sentences).labels
         spans = self._split.label_scheme is not Scheme.PLAIN
         self._found_none = spans and all(label == OUTSIDE for row in predicted for label in row)
-        return evaluate(self._split.labels, predicted, self._split.label_scheme)
+        return evaluate(self._split.labels, self._split.comparable(predicted), self._split.label_scheme)
 
     def loss(self) -> float | None:
         """Compute the mean loss of a sentence; None if it is not finite, or no sentence can be scored."""
@@ -62,7 +62,9 @@ class Validation:
     @cached_property
     def _encoded(self) -> EncodedCorpus:
         return EncodedCorpus(
-            self._model.inputs, scorable_sentences(self._model, self._split), self._model.label_numbers
+            self._model.inputs,
+            scorable_sentences(self._model, self._split),
+            *self._model.label_codes(self._split.unannotated),
         )
 
 

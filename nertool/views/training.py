@@ -217,6 +217,11 @@ def show_preparation(console: Console, record: Prepared) -> None:
                 f"predict: {escape(', '.join(sorted(unseen)))}[/]",
                 soft_wrap=True,
             )
+    if record.start is not None:
+        for note in record.start.notes():
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+        if warning := record.start.warning():
+            console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
     dense, sparse = record.parameters
     inputs = "; ".join(f"{name}: {each.describe()}" for name, each in model.inputs.items())
     console.print(

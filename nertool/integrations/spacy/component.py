@@ -6,22 +6,24 @@ are used.
 # No `annotations` from __future__: spaCy reads the types of a factory's arguments when it runs.
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spacy.language import Language
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import registry
+from spacy.util import logger, registry
 from spacy.vocab import Vocab
 
-from nertool.errors import ConfigError, NertoolError
+from nertool.errors import ConfigError
 from nertool.integrations.spacy.pipe import EntityPipe
 from nertool.text.schemes import split_label
 
 if TYPE_CHECKING:
-    from nertool.integrations.spacy.training import Sentences, Training
+    from nertool.integrations.spacy.training import Sentences, Training, Unannotated
     from nertool.model.model import Model
+    from nertool.text.document import Document
 
 
 @Language.factory(
@@ -136,21 +138,16 @@ class NertoolPipe(EntityPipe):
         return list(self.labels)
 
     def add_label(self, label: str) -> int:
-        """Add a type of entities before there is a model; return 0 if it is there already, else 1.
+        """Add a type of entities; return 0 if it is there already, else 1.
 
-        Raises:
-            NertoolError: There is a model, and it does not know the type: its last layer cannot grow.
+        A model that there is already grows, and keeps its weights.
         """
         if label in self.labels:
             return 0
         if self.model is not None:
-            built = f"its model in {self.source} was trained" if self.source else "its network is built"
-            raise NertoolError(
-                f"component {self.name!r}: {built} for the labels {', '.join(self.labels)} and cannot take "
-                f"the label {label!r}: its last layer has a row for each label and cannot grow. Add labels before "
-                f"nlp.initialize, or list them as [initialize.components.{self.name}] labels, and train again"
-            )
-        self._types.append(label)
+            self._grow([label])
+        else:
+            self._types.append(label)
         return 1
 
     def initialize(
@@ -159,37 +156,64 @@ class NertoolPipe(EntityPipe):
         *,
         nlp: Language | None = None,
         labels: list[str] | None = None,
+        model: str | None = None,
+        keep_labels: bool = False,
+        self_label: bool = False,
     ) -> None:
-        """Build a model from the training examples and the settings; one that the config names stays as it is.
+        """Build a model from the training examples and the settings, or let a trained one grow.
+
+        A trained model, named here or in the component's config, keeps its weights; the words, characters and
+        labels of the examples are added.
 
         Args:
-            get_examples: The training examples. Vocabulary and labels come from them alone.
+            get_examples: The training examples. What is new in vocabulary and labels comes from them alone.
             nlp: The pipeline.
             labels: Types of entities to know besides those of the examples.
+            model: Run directory of a model to start from. Its settings are in force where the component has none.
+            keep_labels: Whether types of that model which no example has are unknown, where examples have O.
+            self_label: Whether that model labels these types there.
 
         Raises:
-            NertoolError: No example has labels, or a file that the settings name is missing.
+            NertoolError: No example has labels, a file that the settings name is missing, or the model to start
+                from does not fit.
         """
         validate_get_examples(get_examples, "NertoolPipe.initialize")
         from nertool.integrations.spacy.documents import columns_read
         from nertool.integrations.spacy.training import (
             SCHEME,
             Training,
+            Unannotated,
             labelled_sentences,
             new_model,
             parse_settings,
         )
 
         self._warned = False
-        if self.source is not None:
-            sentences = labelled_sentences(get_examples(), self._ready_model().scheme, self._columns)
+        unannotated = Unannotated()
+        types = [*self._types, *(labels or ())]
+        if model is not None and self.source is not None:
+            raise ConfigError(
+                f"component {self.name!r}: its config has a model, and [initialize] another; name one"
+            )
+        if model is not None:
+            from nertool.tagging.bundle import load_bundle
+
+            self._adopt(load_bundle(Path(model).expanduser()), model)
+        old = None if model is None and self.source is None else self._ready_model()
+        if old is None and (keep_labels or self_label):
+            raise ConfigError(f"component {self.name!r}: keep_labels and self_label are for a model to start from")
+        if old is not None:
+            sentences = labelled_sentences(get_examples(), old.scheme, self._columns)
+            if sentences.documents:
+                unannotated = self._find_unannotated(old, sentences, keep_labels, self_label)
+                self._grow(types, sentences.documents, model or self.source, nlp)
         else:
             config = parse_settings(self.settings or {}, None if nlp is None else nlp.lang)
             sentences = labelled_sentences(get_examples(), SCHEME, columns_read(config))
-            self._adopt(new_model(config, sentences, [*self._types, *(labels or ())]), "the examples")
+            self._adopt(new_model(config, sentences, types), "the examples")
         if sentences.documents:
             self._warn(sentences)
-            self._training = Training(self._ready_model(), len(sentences.documents))
+            self._training = Training(self._ready_model(), len(sentences.documents), unannotated)
 
     def update(
         self,
@@ -216,6 +240,10 @@ class NertoolPipe(EntityPipe):
         model = super()._ready_model()  # without its averaged weights, which are not wanted between two steps
         sentences = labelled_sentences(examples, model.scheme, self._columns)
         self._warn(sentences)
+        found = {label for sentence in sentences.documents for label in sentence.labels or ()}
+        if new := found - set(model.labels):
+            self._grow(sorted({split_label(label)[1] for label in new}))
+            model = super()._ready_model()
         if sentences.documents:
             if self._training is None:
                 self._training = Training(model, None)
@@ -229,6 +257,16 @@ class NertoolPipe(EntityPipe):
         if self._training is not None:
             self._training.step()
             self._predictor = None  # it remembers vectors that the old weights gave
+
+    def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
+        """Score examples; types that only the model to start from knows do not count where none has them."""
+        examples = list(examples)
+        kept = frozenset() if self._training is None else self._training.unannotated.types
+        unscored = kept.difference(span.label_ for each in examples for span in each.reference.ents)
+        if unscored:
+            examples = [_without_types(each, unscored) for each in examples]
+        scores: dict[str, Any] = super().score(examples, **options)
+        return scores
 
     def rehearse(self, examples: Iterable[Example], **options: Any) -> dict[str, float]:
         """Refuse: there is no such thing here.
@@ -247,6 +285,72 @@ class NertoolPipe(EntityPipe):
         super()._adopt(model, where)
         self._training = None
 
+    def _grow(
+        self,
+        types: Iterable[str],
+        sentences: "Sequence[Document]" = (),
+        source: str | None = None,
+        nlp: Language | None = None,
+    ) -> None:
+        """Put a larger model of the same weights in the place of the model."""
+        from nertool.config.schema import StartConfig
+        from nertool.integrations.spacy.training import grown_model, parse_settings
+
+        training = self._training
+        if training is not None:
+            training.step()  # with the gradients so far, and from the weights that training goes on from
+            training.learner.resume()
+        old = super()._ready_model()
+        config = old.config
+        if source is not None:
+            if self.settings is not None:
+                tree = config.model_dump(mode="json", include={"inputs", "model"})
+                config = parse_settings({**tree, **self.settings}, None if nlp is None else nlp.lang)
+            config = config.model_copy(update={"start": StartConfig(model=source)})
+        model, missing = grown_model(old, config, sentences, types)
+        if missing:
+            warnings.warn(
+                f"component {self.name!r}: the model grows without files that it once read ({'; '.join(missing)})",
+                stacklevel=2,
+            )
+        self._adopt(model, "the examples")
+        self._training = None if training is None else training.continued(model)
+
+    def _find_unannotated(
+        self, old: "Model", sentences: "Sentences", keep_labels: bool, self_label: bool
+    ) -> "Unannotated":
+        """Find the types of a model that no example has, and say what becomes of them."""
+        from nertool.integrations.spacy.training import Unannotated
+        from nertool.tagging.predictor import Predictor
+        from nertool.training.starting import fill_in, missing_types
+
+        labels = {label for sentence in sentences.documents for label in sentence.labels or ()}
+        missing = missing_types(old, {split_label(label)[1] for label in labels})
+        if not missing:
+            if keep_labels or self_label:
+                raise ConfigError(
+                    f"component {self.name!r}: keep_labels and self_label have no effect, because the examples "
+                    "annotate all types of the model"
+                )
+            return Unannotated()
+        if not keep_labels and not self_label:
+            warnings.warn(
+                f"component {self.name!r}: no example has the types {', '.join(missing)} of the model, so that it "
+                f"unlearns them; [initialize.components.{self.name}] keep_labels = true keeps them",
+                stacklevel=3,
+            )
+            return Unannotated()
+        predictor = None
+        if self_label:
+            predictor = Predictor(old)
+            _, counts = fill_in(sentences.documents, predictor, missing)
+            listed = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+            logger.info(
+                "component %r: the model labels %s entities where the examples have O: %s",
+                *(self.name, f"{counts.total():,}", listed or "none"),
+            )
+        return Unannotated(frozenset(missing), keep_labels, predictor)
+
     def _warn(self, sentences: "Sentences") -> None:
         """Warn that sentences are left out, the first time that it happens."""
         if sentences.unlabelled and not self._warned:
@@ -257,6 +361,13 @@ class NertoolPipe(EntityPipe):
                 "because labels are missing or do not fit the boundaries of tokens",
                 stacklevel=2,
             )
+
+
+def _without_types(example: Example, types: frozenset[str]) -> Example:
+    """Return an example whose prediction has no entities of some types."""
+    doc = example.predicted.copy()
+    doc.set_ents([span for span in doc.ents if span.label_ not in types], default="outside")
+    return Example(doc, example.reference)
 
 
 def _restored(vocab: Vocab, name: str, options: dict[str, Any], data: bytes) -> NertoolPipe:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.training import Example
 
 from nertool.config.loading import locate_files, parse_config
-from nertool.config.schema import READ_BY_SPACY, Config
+from nertool.config.schema import READ_BY_SPACY, Config, StartConfig
 from nertool.data.encoding import EncodedCorpus
 from nertool.data.pieces import in_pieces
 from nertool.errors import ConfigError, NertoolError
 from nertool.integrations.spacy.documents import columns_read, example_documents
+from nertool.model.growing import check_settings
 from nertool.model.model import Model
+from nertool.tagging.predictor import Predictor
 from nertool.text.document import Document
 from nertool.text.schemes import PREFIXES, Scheme, convert
 from nertool.training.preparation import build_model
 from nertool.training.schedule import learning_rate
+from nertool.training.starting import fill_in
 from nertool.training.step import Learner
 
 SCHEME = Scheme.IOBES
@@ -50,6 +54,8 @@ def parse_settings(settings: Mapping[str, Any], language: str | None) -> Config:
     if "corpus" in settings:
         raise ConfigError("corpus: spaCy reads the corpora; name them in the config's [corpora]", source)
     corpus = {"train": READ_BY_SPACY, "learn_scheme": SCHEME.value}
+    if "start" in settings:
+        raise ConfigError("start: name the model in the config's [initialize.components.nertool]", source)
     config = parse_config({"language": language or "xx", **settings, "corpus": corpus}, source)
     if config.training.schedule.kind == "plateau":
         raise ConfigError("training.schedule: spaCy tells no component its scores, which plateau needs", source)
@@ -104,6 +110,61 @@ def new_model(config: Config, sentences: Sentences, types: Iterable[str] = ()) -
     return build_model(locate_files(config, None), sentences.documents, SCHEME, more_labels=more)
 
 
+def grown_model(
+    old: Model, config: Config, sentences: Sequence[Document] = (), types: Iterable[str] = ()
+) -> tuple[Model, list[str]]:
+    """Make a larger model of the same weights.
+
+    Args:
+        old: The model.
+        config: Of the new one, with the old one's inputs and network.
+        sentences: Whose words, characters, values and labels it knows too; labels are in the old model's scheme.
+        types: Types of entities to know besides those of the sentences.
+
+    Returns:
+        The model, and the files that were not found: new words have no vectors, and there are no new phrases.
+
+    Raises:
+        ConfigError, CorpusError: The network of the config is another, or a file is wrong.
+    """
+    place = config.start.model or "the model"
+    check_settings(config, old.config, place)
+    found, missing = config, []
+    try:
+        if not sentences:
+            found = _without_files(config)
+        found = locate_files(found, None)
+    except ConfigError as problem:
+        missing = problem.problems
+        found = _without_files(config)
+    prefixes = sorted({prefix for prefix in PREFIXES[old.scheme] if prefix})
+    more = [f"{prefix}-{name}" for name in types for prefix in prefixes]
+    model = build_model(found, sentences, old.scheme, more_labels=more, start=old)
+    return replace(model, config=config), missing
+
+
+def _without_files(config: Config) -> Config:
+    inputs = {
+        name: entry.model_copy(update=dict.fromkeys(entry.file_settings, ()))
+        for name, entry in config.inputs.items()
+    }
+    return config.model_copy(update={"inputs": inputs, "start": StartConfig()})
+
+
+class Unannotated(NamedTuple):
+    """Types of entities that the examples do not annotate.
+
+    Attributes:
+        types: The types.
+        unknown: Whether a token may be one of them where the examples have O.
+        predictor: Of the model that labels them there; None: nothing does.
+    """
+
+    types: frozenset[str] = frozenset()
+    unknown: bool = False
+    predictor: Predictor | None = None
+
+
 class Training:
     """Trains a model step by step, as the config that it was built with says.
 
@@ -111,30 +172,30 @@ class Training:
         model: Trained in place.
         sentences: How many make an epoch, for the learning rate's schedule; None: unknown, and the rate stays what
             it is at first.
+        unannotated: Types of entities that the examples do not annotate.
+        seen: How many sentences have been learnt from before.
     """
 
-    def __init__(self, model: Model, sentences: int | None) -> None:
+    def __init__(
+        self, model: Model, sentences: int | None, unannotated: Unannotated | None = None, seen: int = 0
+    ) -> None:
         self._model = model
+        self.unannotated = unannotated or Unannotated()
         self.learner = Learner(model.network, model.config.training)
         self.epoch_size = sentences
-        self._seen = 0
+        self._seen = seen
 
     def learn(self, sentences: Sequence[Document]) -> float:
         """Add the gradients of some sentences to those of the step; return the sum of their losses.
 
-        Raises:
-            NertoolError: The model does not know a label.
+        The model knows their labels.
         """
-        numbers = self._model.label_numbers
-        unknown = {label for sentence in sentences for label in sentence.labels or ()} - numbers.keys()
-        if unknown:
-            raise NertoolError(
-                f"the model does not know the labels {', '.join(sorted(unknown))}: they were in none of the "
-                "examples that it was built from. `spacy init labels` collects the types of entities, for the "
-                "config's [initialize.components]"
-            )
+        types, unknown, predictor = self.unannotated
+        if predictor is not None:
+            sentences, _ = fill_in(sentences, predictor, types)
         pieces = in_pieces(sentences, self._model.scheme)
-        batch = EncodedCorpus(self._model.inputs, pieces, numbers).batch(np.arange(len(pieces)))
+        codes = self._model.label_codes(types if unknown else ())
+        batch = EncodedCorpus(self._model.inputs, pieces, *codes).batch(np.arange(len(pieces)))
         return self.learner.accumulate(batch) * len(pieces)
 
     def step(self) -> None:
@@ -147,6 +208,10 @@ class Training:
         if pending:
             self.learner.step(self._rate(pending))
             self._seen += pending
+
+    def continued(self, model: Model) -> Training:
+        """Return the training of a model that grew from this one's; its update rule starts anew."""
+        return Training(model, self.epoch_size, self.unannotated, self._seen)
 
     def show(self) -> None:
         """Make the network what is to be scored and saved, until `learn` or `step` is called."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nertool.data.encoding import Table
 from nertool.data.vectors import Vectors
+from nertool.errors import ConfigError
 from nertool.model.dropout import Noise
 from nertool.text.document import Document
 
@@ -71,6 +72,27 @@ class Input(ABC):
             ValueError, TypeError, LookupError: It is no such state.
         """
 
+    def grow(self, config: Any, documents: Sequence[Document], resources: Resources) -> Input:
+        """Make an input with the vocabulary of this one, and after it what more training documents add.
+
+        What is known keeps its number, so that the weights of this one are the first of the new one's tables.
+
+        Args:
+            config: The new entry; it differs in settings that are `adjustable` alone.
+            documents: The new training documents.
+            resources: Files that the input is fitted with.
+
+        Raises:
+            ConfigError, CorpusError: As for `fit`; or the vocabulary cannot grow.
+        """
+        fitted = type(self).fit(self.name, config, documents, resources)
+        if fitted.state() != self.state():
+            raise ConfigError(
+                f"inputs.{self.name}: the vocabulary of kind {config.kind!r} cannot grow, and the new data has "
+                "another one; train without start.model"
+            )
+        return fitted
+
     @abstractmethod
     def state(self) -> Any:
         """Return the vocabulary as plain JSON values, for the files of a model."""
@@ -81,6 +103,9 @@ class Input(ABC):
 
     def initial_weights(self, resources: Resources, module: InputModule) -> None:  # noqa: B027
         """Fill pretrained values into a module whose weights have been drawn; by default there are none."""
+
+    def adopted_weights(self, old: Input, resources: Resources, module: InputModule) -> None:  # noqa: B027
+        """Set what is new in a module into which the weights of `old`, the input that grew, have been copied."""
 
     def check(self, document: Document) -> None:  # noqa: B027
         """Refuse a document that lacks what this input reads.
@@ -113,6 +138,11 @@ def names_of(state: Any) -> list[str]:
     if len(set(state)) != len(state):
         raise ValueError("a name occurs twice")
     return state
+
+
+def grown(known: Sequence[str], more: Iterable[str]) -> list[str]:
+    """Put names that are new after those that are known."""
+    return list(dict.fromkeys((*known, *more)))
 
 
 class InputModule(nn.Module):

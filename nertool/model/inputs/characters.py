@@ -19,7 +19,7 @@ from nertool.data.vocabulary import collect_characters
 from nertool.model.building import exporting
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders.recurrent import Direction
-from nertool.model.inputs.base import Input, InputModule, Resources, names_of
+from nertool.model.inputs.base import Input, InputModule, Resources, grown, names_of
 from nertool.text.document import Document
 
 BOUNDARY, UNKNOWN_CHARACTER = 0, 1  # the first two character numbers
@@ -204,6 +204,10 @@ class Characters(Input):
     def fit(cls, name: str, config: Any, documents: Sequence[Document], resources: Resources) -> Characters:
         """Collect the characters of the training documents."""
         return cls(name, config, collect_characters(documents))
+
+    def grow(self, config: Any, documents: Sequence[Document], resources: Resources) -> Characters:
+        """Add the characters of more training documents."""
+        return type(self)(self.name, config, grown(self.characters, collect_characters(documents)))
 
     @classmethod
     def restore(cls, name: str, config: Any, state: Any) -> Characters:

@@ -14,7 +14,7 @@ from nertool.data.encoding import Table
 from nertool.data.vocabulary import collect_values
 from nertool.errors import CorpusError
 from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, Resources, VectorTable, names_of
+from nertool.model.inputs.base import Input, Resources, VectorTable, grown, names_of
 from nertool.text.document import Document
 
 UNKNOWN = 0  # value of padding too
@@ -77,6 +77,11 @@ class Column(Input):
             empty.check(document)
         present = (document for document in documents if len(document))
         return cls(name, config, collect_values(present, config.column, config.minimum_count))
+
+    def grow(self, config: ColumnConfig, documents: Sequence[Document], resources: Resources) -> Column:
+        """Add the values of more training documents."""
+        fitted = self.fit(self.name, config, documents, resources)
+        return Column(self.name, config, grown(self.values, fitted.values))
 
     @classmethod
     def restore(cls, name: str, config: ColumnConfig, state: Any) -> Column:

@@ -21,7 +21,7 @@ from nertool.data.encoding import Table
 from nertool.errors import CorpusError
 from nertool.formats.opening import open_lines
 from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, InputModule, Resources, names_of
+from nertool.model.inputs.base import Input, InputModule, Resources, grown, names_of
 from nertool.text.document import Document
 from nertool.text.schemes import Span
 
@@ -100,6 +100,15 @@ class Gazetteer(Input):
         if not phrases:
             raise CorpusError(f"{', '.join(config.files)}: found no phrase; expected a phrase a line")
         return cls(name, config, {type_: list(own) for type_, own in phrases.items()})
+
+    def grow(self, config: GazetteerConfig, documents: Sequence[Document], resources: Resources) -> Gazetteer:
+        """Add the phrases and types of the config's files, if there are any."""
+        if not config.files:
+            return Gazetteer(self.name, config, self.phrases)
+        more = self.fit(self.name, config, documents, resources).phrases
+        types = grown(list(self.phrases), more)
+        phrases = {type_: grown(self.phrases.get(type_, ()), more.get(type_, ())) for type_ in types}
+        return Gazetteer(self.name, config, phrases)
 
     @classmethod
     def restore(cls, name: str, config: GazetteerConfig, state: Any) -> Gazetteer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from nertool.config.schema import WordsConfig
 from nertool.data.encoding import Table
 from nertool.data.vectors import look_up
 from nertool.data.vocabulary import collect_words, rows_with_vectors
+from nertool.errors import ConfigError
 from nertool.model.batch import to_tensor
 from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, InputModule, Resources, names_of
+from nertool.model.inputs.base import Input, InputModule, Resources, grown, names_of
 from nertool.text.document import Document
 
 UNKNOWN_ROW = 0
@@ -93,6 +95,17 @@ class Words(Input):
         dimensions = sum(each.dimensions for each in vectors) or config.dimensions or DIMENSIONS
         return cls(name, config, words, dimensions)
 
+    def grow(self, config: WordsConfig, documents: Sequence[Document], resources: Resources) -> Words:
+        """Add the words of more training documents, and of the files of vectors."""
+        fitted = self.fit(self.name, config, documents, resources)
+        if fitted.dimensions != self.dimensions and (config.vectors or config.dimensions):
+            what = "vectors" if config.vectors else "dimensions"
+            raise ConfigError(
+                f"inputs.{self.name}.{what}: {fitted.dimensions} dimensions, and the word vectors of the model to "
+                f"start from have {self.dimensions}"
+            )
+        return Words(self.name, config, grown(self.words, fitted.words), self.dimensions)
+
     @classmethod
     def restore(cls, name: str, config: WordsConfig, state: Any) -> Words:
         """Make the input from its words and the size of their vectors."""
@@ -126,6 +139,18 @@ class Words(Input):
             part = module.weight[:, column : column + vectors.dimensions]
             part[to_tensor(rows, part.device)] = to_tensor(vectors.matrix[sources], part.device)
             column += vectors.dimensions
+
+    @torch.no_grad()
+    def adopted_weights(self, old: Input, resources: Resources, module: InputModule) -> None:
+        """Give new words without a pretrained vector the one that they had: of lower case, or of unknown words."""
+        assert isinstance(module, WordVectors) and isinstance(old, Words)
+        new = dict(islice(self.rows.items(), len(old.words), None))
+        for file in self.config.vectors:
+            known = set(rows_with_vectors(new, resources.vectors[file])[0].tolist())
+            new = {word: row for word, row in new.items() if row not in known}
+        sources = old.encode_forms(list(new)).values
+        rows = np.fromiter(new.values(), np.int64, len(new))
+        module.weight[to_tensor(rows, module.weight.device)] = module.weight[to_tensor(sources)]
 
     def encode_forms(self, forms: Sequence[str]) -> Table:
         """Find the row of each form: as written, in lower case, with digits as 0; else that of unknown words."""
