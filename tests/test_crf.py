@@ -139,7 +139,7 @@ def check_loss(case: Case, unknown: float = 0.0, several: float = 0.0) -> None:
         scores = case.scores(sentence, paths)
         right = allowed[torch.arange(length), sentence, paths].all(1)
         wanted = wanted + scores.logsumexp(0) - scores[right].logsumexp(0)
-    loss = case.decoder.loss(case.emissions, gold, case.layout, sets)
+    loss = case.decoder.loss(case.emissions, gold, case.layout, sets=sets)
     torch.testing.assert_close(loss, wanted, atol=1e-8, rtol=1e-8)
     inputs = [case.emissions, *case.decoder.parameters()]
     # A factor, because what the loss is part of need not hand back a gradient of 1.
@@ -386,7 +386,7 @@ def test_no_step_waits_for_the_device(device, kind, constrained, padded):
         posterior = decoder.posterior(emissions, layout)
         several, probabilities = decoder.best_sequences(emissions, layout, 4)
         sets = torch.empty(2, len(IOBES), dtype=torch.bool, device=device)
-        decoder.loss(emissions, labels, layout, sets).backward()
+        decoder.loss(emissions, labels, layout, sets=sets).backward()
         loss = decoder.loss(emissions, labels, layout)
         loss.backward()
         results = [loss, emissions.grad, decoder.best_labels(emissions, layout)]
