@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nertool.config.files import is_stream, refuse_links, remove_files, write_whole
-from nertool.config.loading import dump_config
+from nertool.config.files import is_stream, refuse_links
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.errors import ConfigError, NertoolError
 from nertool.experiments.fold import HELD_OUT, JOB, FoldJob, HeldOut, read_held_out, write_job
-from nertool.experiments.processes import LOG, Processes, failure
+from nertool.experiments.processes import LOG, Processes, failure, prepare_folder
 from nertool.experiments.suspects import Judgement, judge
-from nertool.tagging.bundle import CONFIG, FILES
+from nertool.tagging.bundle import FILES
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.run import METRICS, RESULTS
 
@@ -211,15 +210,7 @@ def _prepare_folder(folder: Path, config: Config, job: FoldJob) -> None:
     own = folder.relative_to(home)
     names = (*FILES, CHECKPOINT, RESULTS, METRICS, HELD_OUT, JOB, LOG)
     refuse_links(home, [str(own / name) for name in names])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        content = dump_config(config).encode()
-        path = folder / CONFIG
-        if not path.is_file() or path.read_bytes() != content:
-            remove_files(folder, names)
-        write_whole(path, content)
-    except OSError as problem:
-        raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+    prepare_folder(folder, config, names)
     write_job(folder, job)
 
 

@@ -6,13 +6,40 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nertool.config.files import locked, remove_files, write_whole
+from nertool.config.loading import dump_config
+from nertool.config.schema import Config
 from nertool.errors import NertoolError
+from nertool.tagging.bundle import CONFIG
 
 LOG = "log.txt"
 _PAUSE = 0.2  # seconds between looks at the processes
+_PATIENCE = 60.0  # seconds to wait for a folder
+
+
+def prepare_folder(folder: Path, config: Config, names: Sequence[str]) -> None:
+    """Make the folder of a training, or make it ready to go on there.
+
+    Args:
+        folder: The run directory.
+        config: Of the training. Where the folder has that of another one, its files are removed.
+        names: The files of the training.
+
+    Raises:
+        NertoolError: The folder cannot be written to.
+    """
+    path, content = folder / CONFIG, dump_config(config).encode()
+    try:
+        # A training whose parent was killed ends after its next step.
+        with locked(folder, wait=_PATIENCE):
+            if not path.is_file() or path.read_bytes() != content:
+                remove_files(folder, names)
+                write_whole(path, content)
+    except OSError as problem:
+        raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
 
 
 class Processes:

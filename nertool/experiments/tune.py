@@ -22,7 +22,7 @@ from nertool.config.files import refuse_links, remove_files, write_whole
 from nertool.config.loading import dump_config, in_force
 from nertool.config.schema import Config, Search
 from nertool.errors import ConfigError, NertoolError
-from nertool.experiments.processes import LOG, Processes, failure
+from nertool.experiments.processes import LOG, Processes, failure, prepare_folder
 from nertool.experiments.space import Space, Value, varied, write
 from nertool.experiments.trial import DIVERGED
 from nertool.tagging.bundle import CONFIG, FILES
@@ -347,15 +347,7 @@ class Tuner:
         config = varied(self.config, each.settings)
         seed = (config.training.seed + each.seed) % 2**32
         config = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
-        content = dump_config(config).encode()
-        path = folder / CONFIG
-        if not path.is_file() or path.read_bytes() != content:
-            remove_files(folder, names)
-            write_whole(path, content)
+        prepare_folder(folder, config, names)
         processes.start(number, folder)
 
     def _training_ended(self, each: _Running, code: int) -> Trial | None:
