@@ -128,7 +128,7 @@ def cleanlab_list(config: Config, folds: int, repeats: int, runs: Path) -> dict[
     split = read_whole(config)
     results = {
         each.job: each.result
-        for each in run_folds(config, plan_folds(folds, repeats), runs, 1)
+        for each in run_folds(config, plan_folds(split, folds, repeats), runs, 1)
         if isinstance(each, FoldEnded)
     }
     views = [[results[job] for job in results if job.repeat == repeat] for repeat in range(repeats)]

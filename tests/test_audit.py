@@ -243,9 +243,15 @@ def test_other_settings_or_data_are_trained_again(tiny_config: Callable[..., Con
 
 def test_a_training_that_fails_says_why(tiny_config: Callable[..., Config], tmp_path: Path):
     config = check_config(tiny_config())
+    jobs = plan_folds(read_whole(config), 2, 1)
     Path(config.corpus.train or "").write_text("Ada B-PER\n", encoding="utf-8")
     with pytest.raises(NertoolError, match=r"fold 1: .*1 sentences are too few for 2 folds"):
-        list(run_folds(config, plan_folds(2, 1), tmp_path / "runs", 1))
+        list(run_folds(config, jobs, tmp_path / "runs", 1))
+
+
+def test_more_folds_than_sentences_are_refused_before_anything_is_trained(tiny_config: Callable[..., Config]):
+    with pytest.raises(CorpusError, match="12 sentences are too few for 13 folds"):
+        plan_folds(read_whole(tiny_config()), 13, 1)
 
 
 def test_nothing_to_check_is_said(tiny_config: Callable[..., Config]):

@@ -75,7 +75,6 @@ def audit(
         recipe = open_config(data, [*quick, *named])
     config = check_config(recipe.config)
     folder = Path(runs) if runs else RUNS / f"audit-{recipe.name}"
-    planned = plan_folds(folds, repeats)
     console = new_console(stderr=as_json)
     if not as_json:
         if recipe.summary:
@@ -84,6 +83,7 @@ def audit(
             say(line, head=f"{click.style('note:', fg='yellow')} ")
     with waiting(console, "reading the data"):
         split = read_whole(config)
+        planned = plan_folds(split, folds, repeats)
     watcher = Watcher(console, planned, config.training.epochs)
     with (
         locked(folder),

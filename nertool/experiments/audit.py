@@ -12,6 +12,7 @@ import numpy as np
 from nertool.config.files import is_stream, refuse_links
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
+from nertool.data.folds import make_folds
 from nertool.errors import ConfigError, NertoolError
 from nertool.experiments.fold import HELD_OUT, JOB, FoldJob, HeldOut, read_held_out, write_job
 from nertool.experiments.processes import LOG, Processes, failure, prepare_folder
@@ -153,8 +154,13 @@ def check_config(config: Config) -> Config:
     return config.model_copy(update={"corpus": corpus, "training": training})
 
 
-def plan_folds(folds: int, repeats: int) -> list[FoldJob]:
-    """Return all trainings: those of the first repeat, then those of the second."""
+def plan_folds(split: Split, folds: int, repeats: int) -> list[FoldJob]:
+    """Return all trainings: those of the first repeat, then those of the second.
+
+    Raises:
+        CorpusError: The split has fewer documents, or sentences, than folds.
+    """
+    make_folds(split, folds)
     return [FoldJob(repeat, fold, folds) for repeat in range(repeats) for fold in range(folds)]
 
 

@@ -167,7 +167,7 @@ def train_fold(config: Config, job: FoldJob, folder: Path, parent: int) -> HeldO
     rest, own = divide(split, held)
     corpus = config.corpus
     if corpus.validation is None:
-        train, validation = hold_out(rest, corpus.held_out, "shuffled")
+        train, validation = hold_out(rest, corpus.held_out, corpus.held_out_by)
     else:
         read = open_splits(corpus, tokenizer=SpacyTokenizer(config.language))
         train, validation = rest, read(corpus.validation, rest.label_scheme)
