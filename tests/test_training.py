@@ -324,7 +324,7 @@ class TestLoop:
     def test_between_equal_scores_the_lower_validation_loss_decides(self, tiny_config: Make, tiny_train):
         scores = [0.0, 0.0, 0.0, 0.5, 0.4, 0.5, 0.5, 0.5]
         losses = [9.0, 8.0, 8.5, None, 0.1, 7.0, 7.0, 6.0]
-        config = tiny_config("training.epochs=8", "training.patience=3")
+        config = tiny_config("training.epochs=8", "training.patience=5")
         network, corpus = fresh(config, tiny_train[:2])
         number = 0
 
@@ -339,6 +339,21 @@ class TestLoop:
         # It is computed where it may decide, and nowhere else.
         assert [epoch.validation_loss for epoch in epochs] == [9.0, 8.0, 8.5, None, None, 7.0, 7.0, 6.0]
         assert [epoch.improved for epoch in epochs] == [epoch.best == epoch.number for epoch in epochs]
+
+    def test_a_loss_that_falls_for_ever_does_not_keep_patience(self, tiny_config: Make, tiny_train):
+        config = tiny_config("training.epochs=50", "training.patience=4")
+        network, corpus = fresh(config, tiny_train[:2])
+        scores, losses = iter([0.5, *[1.0] * 49]), (0.9**number for number in range(50))
+        records = train(
+            network,
+            corpus,
+            lambda: with_f1(next(scores)),
+            config.training,
+            validation_loss=lambda: next(losses),
+        )
+        epochs = [record for record in records if isinstance(record, Epoch)]
+        # Four epochs after the last higher F1; of the equal ones the last has the lowest loss.
+        assert [epoch.best for epoch in epochs] == [1, 2, 3, 4, 5, 6]
 
     def test_while_f1_is_0_a_falling_loss_keeps_patience(self, tiny_config: Make, tiny_train):
         scores = [0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5]

@@ -746,7 +746,7 @@ class TrainingConfig(Section):
     epochs: Epochs = Field(50, description="passes over the training split, at most")
     patience: Epochs = Field(
         10,
-        description="epochs without a better validation F1, or an equal one and a lower loss, before the end",
+        description="epochs without a higher validation F1 before the end; while F1 is 0, without a lower loss",
     )
     batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000), Search(choices=(5, 10, 20, 32))] = Field(
         10, description="sentences in a batch"

@@ -88,15 +88,17 @@ class Epoch:
 def has_ended(epochs: Sequence[Epoch], config: TrainingConfig) -> bool:
     """Say whether no epoch is left to train, or no patience.
 
-    While F1 is 0 an epoch with a lower validation loss than all before it counts as better, though the best epoch
-    may be an earlier one whose guesses were lucky.
+    Patience counts from the last epoch whose F1 was higher than all before. A lower validation loss makes the
+    better model of two with the same F1, but it may go on falling for ever. While F1 is 0 a loss lower than all
+    before counts, though the best epoch may be an earlier one whose guesses were lucky.
     """
-    better, lowest = 0, math.inf
+    better, highest, lowest = 0, -1.0, math.inf
     for epoch in epochs:
+        f1 = epoch.validation.micro.f1
         loss = math.inf if epoch.validation_loss is None else epoch.validation_loss
-        if epoch.improved or (epoch.validation.micro.f1 == 0 and loss < lowest):
+        if f1 > highest or (f1 == 0 and loss < lowest):
             better = epoch.number
-        lowest = min(lowest, loss)
+        highest, lowest = max(highest, f1), min(lowest, loss)
     return len(epochs) >= config.epochs or len(epochs) - better >= config.patience
 
 
