@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -468,6 +469,23 @@ def test_scores_of_300_stay_finite(path, kind, constrained):
             assert parameter.grad is None or parameter.grad.isfinite().all()
         assert posterior.log_partition.isfinite().all()
         torch.testing.assert_close(posterior.marginals().sum(-1), layout.mask.double(), atol=1e-9, rtol=0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [math.inf, math.nan, 1e300])
+@pytest.mark.parametrize("where", ["emissions", "transitions"])
+def test_after_divergence_the_gradient_is_not_finite_and_numpy_is_silent(number, where):
+    emissions, gold, layout = ragged(1, time=6, labels=5)
+    emissions = emissions.double().requires_grad_()
+    crf = random_decoder(1, 5).double()
+    values = emissions if where == "emissions" else crf.crf.transitions
+    with torch.no_grad():
+        values[1] = number
+    loss = crf.loss(emissions, gold, layout)
+    loss.backward()
+    gradients = [emissions.grad, *(parameter.grad for parameter in crf.parameters())]
+    finite = all(bool(gradient.isfinite().all()) for gradient in (loss.detach(), *gradients))
+    assert finite == math.isfinite(number)
 
 
 def test_a_sentence_of_two_thousand_tokens_neither_overflows_nor_fades():

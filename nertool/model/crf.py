@@ -312,7 +312,9 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         scores = chain.Scores(convert(start), convert(transitions), convert(end))
         gold, several = _gold(emissions, labels, sets)
         places, shares = _places(emissions, layout), None if weights is None else convert(weights)
-        result = chain.negative_log_likelihood(convert(emissions), scores, gold, places, shares, several)
+        # Weights of a training that diverges are infinite here; the gradient, not finite then, ends it.
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            result = chain.negative_log_likelihood(convert(emissions), scores, gold, places, shares, several)
         ctx.gradients = [_tensor(values).to(emissions.dtype) for values in (result.emissions, *result.scores)]
         return torch.as_tensor(result.value).to(emissions.dtype)
 
