@@ -48,7 +48,7 @@ help:  ## show what can be made
 install: $(INSTALLED)  ## make .venv and install nertool in it, with the versions it was tested with
 
 # Every file is checked against the digests of the lock files.
-$(INSTALLED): pyproject.toml $(wildcard $(LOCKS)/*.lock)
+$(INSTALLED): pyproject.toml $(addprefix $(LOCKS)/,build.lock torch.lock torch-cpu.lock requirements.lock)
 	@$(PYTHON) -c "$$PYTHON_IS_NEW_ENOUGH"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) $(AS_LOCKED) --requirement $(LOCKS)/build.lock

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def write_cpu_builds(version: str) -> None:
 
 def main(options: list[str]) -> None:
     """Write every lock file."""
-    extras = ("--extra", "datasets", "--extra", "plots")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [f"--extra={name}" for name in project["optional-dependencies"] if name != "dev"]
     text = TORCH.sub("", compiled("", "--constraint", str(CONSTRAINTS), "--all-extras", "pyproject.toml"))
     torch = compiled("torch\n", *options, "--constraint", str(CONSTRAINTS), previous="torch.lock")
     write_constraints({**pins(text), "torch": pins(torch)["torch"]})
