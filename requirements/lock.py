@@ -59,7 +59,8 @@ def write(name: str, purpose: str, text: str) -> None:
     path = HERE / name
     text = f"# {purpose}\n# Written by `make lock`.\n{text}"
     changed = not path.exists() or path.read_text(encoding="utf-8") != text
-    path.write_text(text, encoding="utf-8")
+    if changed:
+        path.write_text(text, encoding="utf-8")
     print(f"requirements/{name}: {len(pins(text))} packages, {'written' if changed else 'unchanged'}")
 
 
