@@ -251,7 +251,7 @@ class Document:
                 first_span += count
             origin = self.origin
             if origin is not None:
-                origin = origin._replace(starts=origin.starts[number : number + 1])
+                origin = Origin(origin.path, origin.unit, origin.starts[number : number + 1], origin.skipped)
             yield Document(  # faster than `replace`, which matters for corpora of documents
                 self.tokens[start:end],
                 text,
