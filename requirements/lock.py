@@ -72,7 +72,7 @@ def write_constraints(versions: dict[str, str]) -> None:
     for name in sorted(versions.keys() ^ before.keys()):
         print(f"constraints.txt: {name} {'added' if name in versions else 'removed, nothing needs it'}")
     comments = [line for line in lines if not pins(line)]
-    ordered = sorted(after, key=str.lower)
+    ordered = sorted(after, key=lambda line: line.lower().split("==")[0])
     CONSTRAINTS.write_text("\n".join([*comments, *ordered, ""]), encoding="utf-8")
 
 
