@@ -357,7 +357,9 @@ assert "nertool" in spacy.blank("en").factory_names
 def test_a_blank_pipeline_starts_as_fast_as_without(tmp_path):
     # Processor time of the import alone, spaCy being there: what every blank pipeline pays.
     code = """
-import time, spacy, spacy.pipeline.factories
+import contextlib, time, spacy
+with contextlib.suppress(ImportError):  # spaCy 3.8.2 has its factories elsewhere
+    import spacy.pipeline.factories
 began = time.process_time()
 import nertool.integrations.spacy.component
 print(time.process_time() - began)
