@@ -28,7 +28,8 @@ from nertool.views.pictures import (
     inline_svg,
     save,
 )
-from nertool.views.tables import last_gain, points
+from nertool.views.tables import heads, last_gain, points
+from nertool.views.tables import rows as rows_of
 from nertool.views.visible import visible
 
 PICTURES = ["curves.svg", "gradients.svg", "scores.svg"]
@@ -500,7 +501,7 @@ class TestLearningCurve:
         cells = [*curve_of({0.5: [0.5], 1: [0.6]}, "gru"), *curve_of({0.5: [0.4], 1: [0.7]}, "rnn")]
         comparison = a_comparison(cells, varied=["model.encoder.kind", "corpus.fraction"])
         figure = draw_learning(comparison)
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1  kind=gru", "2  kind=rnn"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["kind=gru", "kind=rnn"]
         assert last_gain(comparison) == (
             "More data: kind=gru: from 500 to 1,000 training sentences F1 went +10.00 points; "
             "kind=rnn: from 500 to 1,000 training sentences F1 went +30.00 points."
@@ -542,13 +543,23 @@ class TestFoldsAndBase:
             Cell("x=1", {"x": 1}, [a_run(1, test=0.6)], []),
             Cell("y=2", {"y": 2}, [a_run(1, test=0.72)], []),
         ]
-        pairs = [Pair("base", "x=1", 0.1, 0.01, 0.02, {}, {}), Pair("base", "y=2", -0.02, 0.5, 0.6, {}, {})]
+        pairs = [
+            Pair("base", "x=1", 0.1, 0.01, 0.02, {}, {}),
+            Pair("base", "y=2", -0.02, 0.5, 0.6, {1: 0.01}, {1: 0.01}),
+        ]
         comparison = a_comparison(cells, pairs, varied=["x", "y"], base="base")
         _, text, _ = written(comparison, tmp_path)
         rows = markdown_rows(text, "Cells")
         column = rows[0].index("to base")
         assert [row[column] for row in rows[2:]] == ["–", "−10.00 \\*", "+2.00"]
         assert "Differences" not in text and "x: 1; y: 2" in text
+        # In cross-validation a single seed has all sentences tested, too.
+        pooled = rows_of(replace(comparison, folds=3))
+        assert [row.values[heads(replace(comparison, folds=3)).index("to base")] for row in pooled] == [
+            "–",
+            "−10.00 *",
+            "+2.00 *",
+        ]
         assert "−10.00 *" in shown(comparison, 90)
 
 

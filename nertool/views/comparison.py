@@ -30,7 +30,8 @@ _CAPTIONS: list[tuple[str, str, Callable[[Comparison], Any], str]] = [
         "scores",
         "Score of each cell",
         pictures.draw_scores,
-        "A ring for each seed. The diamond is their mean, and its line one standard deviation to either side.",
+        "A ring for each seed, in cross-validation for each fold. The diamond is the mean over the seeds, and its "
+        "line one standard deviation to either side.",
     ),
     (
         "learning",
@@ -224,7 +225,7 @@ def _view(comparison: Comparison) -> dict[str, Any]:
         "table_notes": tables.table_notes(comparison),
         "failures": [(cell.name, failure) for cell in comparison.cells for failure in cell.failures],
         "matrix": tables.matrix(comparison) if shows_matrix else [],
-        "level": tables.LEVEL,
+        "mark_note": Markup(tables.mark_note(comparison)),
         "seeds": seeds,
         "pairs": [(pair, tables.pair_values(pair, seeds)) for pair in comparison.pairs],
         "test_notes": tables.test_notes(comparison),

@@ -156,7 +156,7 @@ def draw_learning(comparison: Comparison) -> Figure | None:
                 axes.plot([size] * len(values), values, alpha=0.6, **rings)
             spreads = [mean_and_spread(values)[1] or 0.0 for values in scores]
             name = tables.name_without_fraction(cells[0])
-            label = _label(number, name) if name else None
+            label = "\n".join(wrap(shortened(name, 90), 34)) if name else None
             axes.errorbar(sizes, [mean(values) for values in scores], spreads, label=label, capsize=3, **look)
         places = sorted(ticks)
         # Numbers that would cover one another are left out, the largest stays.
@@ -173,7 +173,7 @@ def draw_learning(comparison: Comparison) -> Figure | None:
 
 
 def draw_scores(comparison: Comparison) -> Figure | None:
-    """Draw F1 of each seed, and mean and standard deviation of each cell; None without any run."""
+    """Draw F1 of each seed, or fold, and mean and standard deviation of each cell; None without any run."""
     if not any(cell.runs for cell in comparison.cells):
         return None
     with _style() as new:
@@ -189,7 +189,9 @@ def draw_scores(comparison: Comparison) -> Figure | None:
             scores = [100 * run.score for run in cell.runs]
             middle, spread = mean_and_spread(scores)
             look = {"color": _look(number)["color"], "linestyle": "none"}
-            axes.plot(scores, [number - 0.14] * len(scores), marker="o", fillstyle="none", alpha=0.9, **look)
+            folds = [100 * fold.test for run in cell.runs for fold in run.folds]
+            rings = folds or scores
+            axes.plot(rings, [number - 0.14] * len(rings), marker="o", fillstyle="none", alpha=0.9, **look)
             axes.errorbar(middle, number + 0.14, xerr=spread, marker="D", capsize=3, elinewidth=1.4, **look)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)

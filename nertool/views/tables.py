@@ -139,7 +139,7 @@ def _row_values(comparison: Comparison, cell: Cell) -> dict[str, str]:
 def _to_base(comparison: Comparison, name: str) -> str:
     """Format the score of a cell less that of the base."""
     pair = next((each for each in comparison.pairs if each.second == name and each.first == comparison.base), None)
-    return NONE if pair is None else points(-pair.difference) + (" *" if differs(pair) else "")
+    return NONE if pair is None else points(-pair.difference) + _mark(comparison, pair)
 
 
 def _scores(values: Sequence[float]) -> str:
@@ -153,7 +153,7 @@ def matrix(comparison: Comparison) -> list[tuple[int, str, list[str]]]:
     """Return for each cell its number, name, and score minus that of each cell, marked where they differ."""
     differences = {}
     for pair in comparison.pairs:
-        mark = " *" if differs(pair) else ""
+        mark = _mark(comparison, pair)
         differences[pair.first, pair.second] = points(pair.difference) + mark
         differences[pair.second, pair.first] = points(-pair.difference) + mark
     names = [cell.name for cell in comparison.cells]
@@ -173,6 +173,17 @@ def pair_values(pair: Pair, seeds: Sequence[int]) -> list[str]:
 def differs(pair: Pair) -> bool:
     """Say whether two cells differ over seeds, after correction."""
     return pair.over_seeds_adjusted is not None and pair.over_seeds_adjusted < LEVEL
+
+
+def _mark(comparison: Comparison, pair: Pair) -> str:
+    """Return a star for pairs that differ: over seeds, in cross-validation over all sentences with every seed."""
+    return " *" if differs(pair) or (comparison.folds and differs_each_time(pair)) else ""
+
+
+def mark_note(comparison: Comparison) -> str:
+    """Explain the star."""
+    over = "seeds, or over the pooled sentences of every seed," if comparison.folds else "seeds"
+    return f"* where the adjusted p over {over} is below {LEVEL}"
 
 
 def differs_each_time(pair: Pair) -> bool:
@@ -228,8 +239,8 @@ def _special_notes(comparison: Comparison) -> list[str]:
         )
     if comparison.base:
         notes.append(
-            "To base: mean score less that of the base, in points of F1; * where the adjusted p over seeds is "
-            f"below {LEVEL}. Each row changes one setting of the base."
+            f"To base: mean score less that of the base, in points of F1; {mark_note(comparison)}. Each row "
+            "changes one setting of the base."
         )
     if gain := last_gain(comparison):
         notes.append(gain)
