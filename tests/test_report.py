@@ -513,6 +513,14 @@ class TestLearningCurve:
         comparison = a_comparison(old, varied=["corpus.fraction"])
         assert draw_learning(comparison) is None and last_gain(comparison) == ""
 
+    def test_cells_that_learnt_nothing_are_named(self, tmp_path):
+        silent = Cell(
+            "a", {}, [a_run(1, 0.0, 0.0, counts=[(0, 0, 3)]), a_run(2, 0.0, 0.0, counts=[(0, 0, 3)])], []
+        )
+        comparison = a_comparison([silent, Cell("b", {}, [a_run(1)], [])])
+        assert "No entity was predicted with any seed in: a." in written(comparison, tmp_path)[0]
+        assert "No entity was predicted with any seed in: a." in shown(comparison, 200)
+
     def test_it_is_in_the_report(self, tmp_path):
         cells = curve_of({0.1: [0.3, 0.4], 1: [0.6, 0.62]})
         page, text, _ = written(a_comparison(cells, varied=["corpus.fraction"]), tmp_path)

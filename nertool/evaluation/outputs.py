@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
+from nertool.config.files import is_stream
 from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import Split, read_split
 from nertool.data.folds import boundaries
@@ -92,6 +93,8 @@ def read_columns(path: Path, names: Sequence[str] | None, config: CorpusConfig) 
     Raises:
         CorpusError: The file has other columns, or cannot be read.
     """
+    if is_stream(path):
+        raise CorpusError("can be read only once, and each column is read by itself; write it to a file", path)
     if names is None:
         count = _column_count(path)
         if count < 3:
@@ -166,7 +169,7 @@ def _read_system(path: Path, config: CorpusConfig, gold: Split, tokenizer: Token
     """Read the output of a system; labels that break the scheme that they seem to be in may be of the gold one."""
     split = read_split(path, config, as_is=True, tokenizer=tokenizer)
     scheme = gold.scheme
-    if not split.strays or split.scheme is scheme or config.scheme != "detect":
+    if not split.strays or split.scheme is scheme or config.scheme != "detect" or is_stream(path):
         return split
     # Labels in IOB2 are all labels of IOB1 too, and most of them at the wrong place.
     if (scheme, split.scheme) != (Scheme.IOB1, Scheme.IOB2) and all(

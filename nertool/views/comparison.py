@@ -111,8 +111,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
 def latex_table(comparison: Comparison) -> str:
     """Return the main table for LaTeX, with the scores and without speeds."""
     heads = tables.heads(comparison)
-    shown = [number for number, head in enumerate(heads) if head in (*tables.NARROW, "training sentences")]
-    shown = [number for number in shown if heads[number] != "seconds to best"]
+    shown = [number for number, head in enumerate(heads) if head in (*tables.SCORES, "training sentences")]
     rows, best = [], {}
     for row in tables.rows(comparison):
         rows.append([row.name, *(row.values[column] for column in shown)])
@@ -133,7 +132,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     # Figures are never truncated: a narrow terminal gets fewer columns, and the report has all of them.
     heads = tables.heads(comparison)
     wide = console.width >= 120 + 13 * (len(heads) - 8)
-    shown = [number for number, head in enumerate(heads) if wide or head in tables.NARROW]
+    shown = [number for number, head in enumerate(heads) if wide or head in tables.narrow(comparison)]
     table = Table(title=escape(tables.title(comparison)), title_justify="left")
     table.add_column("cell", overflow="fold")
     for column in shown:
@@ -170,7 +169,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         )
     if comparison.pairs:
         notes.append(tables.count_note(comparison))
-    for note in [*filter(None, [tables.last_gain(comparison)]), *notes, tables.speed_note(comparison)]:
+    for note in [*tables.findings(comparison), *notes, tables.speed_note(comparison)]:
         # A terminal gets whole words, a file whole lines.
         console.print(visible(note), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 

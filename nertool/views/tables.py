@@ -19,8 +19,8 @@ LEVEL = 0.05
 NONE = "–"
 """Stands for a missing value."""
 
-NARROW = ("validation F1", "test F1", "pooled F1", "over folds", "to base", "runs", "seconds to best")
-"""Columns of the main table that a narrow terminal shows."""
+SCORES = ("validation F1", "test F1", "pooled F1", "over folds", "to base", "runs")
+"""Columns of the main table about scores."""
 
 
 class Row(NamedTuple):
@@ -73,6 +73,13 @@ def heads(comparison: Comparison) -> list[str]:
         "seconds to best",
         "epochs to best",
     ]
+
+
+def narrow(comparison: Comparison) -> list[str]:
+    """Return the heads of the columns that a narrow terminal has room for."""
+    if comparison.base or comparison.folds:
+        return [*SCORES[1:-1]]
+    return [*SCORES, "seconds to best"]
 
 
 def shows_sizes(comparison: Comparison) -> bool:
@@ -242,9 +249,18 @@ def _special_notes(comparison: Comparison) -> list[str]:
             f"To base: mean score less that of the base, in points of F1; {mark_note(comparison)}. Each row "
             "changes one setting of the base."
         )
-    if gain := last_gain(comparison):
-        notes.append(gain)
-    return notes
+    return notes + findings(comparison)
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Say what a person should see in the scores: what more data brought, and cells that learnt nothing."""
+    silent = [
+        visible(cell.name)
+        for cell in comparison.cells
+        if cell.runs and not any(predicted for run in cell.runs for _, predicted, _ in run.counts)
+    ]
+    notes = [f"No entity was predicted with any seed in: {'; '.join(silent)}."] if silent else []
+    return [*filter(None, [last_gain(comparison)]), *notes]
 
 
 def series(comparison: Comparison) -> list[list[Cell]]:
