@@ -147,6 +147,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         for cell in comparison.cells
         for failure in cell.failures
     ]
+    if comparison.base and comparison.pairs:
+        notes.append(f"To base: difference in points of F1; {tables.mark_note(comparison)}.")
     pairs = [pair for pair in comparison.pairs if tables.differs(pair) or tables.differs_each_time(pair)]
     if pairs:
         differing = Table(title=f"Pairs with an adjusted p below {tables.LEVEL}", title_justify="left")
