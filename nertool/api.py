@@ -109,7 +109,7 @@ def train(
         progress: Whether to print progress and scores.
         validation: A file that chooses the best epoch.
         test: A file that is scored once, at the end.
-        vectors: Files of pretrained word vectors.
+        vectors: Files of pretrained word vectors, or names such as `glove-100` (see `nertool vectors`).
         language: Of the text, a spaCy code.
         start: Run directory of a model whose weights training starts from; a data file is then learnt with the
             network of that model, and a config has to describe the same.

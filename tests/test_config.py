@@ -935,7 +935,7 @@ class TestLocating:
         )
         folders = [here, tmp_path / "configs", tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "nertool"]
         assert f"looked in {', '.join(map(str, folders))}; set NERTOOL_DATA" in message
-        assert "nlp.stanford.edu" in message and "conll2003/ner" in message
+        assert "`nertool vectors fetch glove-50`" in message and "conll2003/ner" in message
         assert "test.txt" not in message.replace("conll03", "")
 
     def test_what_spacy_reads_is_no_file(self, here):

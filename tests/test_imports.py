@@ -42,7 +42,7 @@ MODULES = sorted(
 # What makes a program slow to start or is of no concern to it.
 HEAVY = {
     *("torch", "torchcrf", "safetensors", "spacy", "seqeval", "sklearn", "scipy", "numpy", "pydantic", "yaml"),
-    *("rich", "jinja2", "matplotlib", "datasets", "pyarrow", "pandas"),
+    *("rich", "jinja2", "matplotlib", "datasets", "pyarrow", "pandas", "pooch", "requests"),
     *("fastapi", "uvicorn", "prometheus_client"),
 }
 # Room, or file, where alone a package is imported.
@@ -59,6 +59,8 @@ HOMES = {
     "yaml": {"config"},
     "pydantic": {"config", "serving"},  # what a config says, and what a request says
     "pydantic_core": {"config"},
+    "pooch": {"data"},
+    "requests": {"data"},
     "torchcrf": {"model"},
     "safetensors": {"tagging", "training"},
     "seqeval": {"evaluation"},

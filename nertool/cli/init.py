@@ -20,7 +20,12 @@ _STANDARD_OUTPUT = "-"
 _OPTIONS = (
     click.option("--validation", metavar="FILE", help="Chooses the best epoch.  [default: a share is held out]"),
     click.option("--test", metavar="FILE", help="Scored once, at the end."),
-    click.option("--vectors", metavar="FILE", multiple=True, help="Pretrained word vectors; may be repeated."),
+    click.option(
+        "--vectors",
+        metavar="FILE|NAME",
+        multiple=True,
+        help="Pretrained word vectors: a file, or a name of `nertool vectors`; may be repeated.",
+    ),
     click.option("--language", metavar="CODE", help="Language of the text.  [default: en]"),
     click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting."),
 )
@@ -33,7 +38,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(epilog=examples("nertool init", "nertool init mine.jsonl --vectors glove.6B.100d.txt"))
+@click.command(epilog=examples("nertool init", "nertool init mine.jsonl --vectors glove-100"))
 @click.argument("data", required=False)
 @data_options
 @click.option("--output", metavar="FILE", help="The config to write; -: print it.  [default: DATA's name.yaml]")
@@ -57,7 +62,9 @@ def init(
         data = click.prompt("File or folder of labelled text", value_proc=_existing, err=True)
         validation = validation or _ask("File that chooses the best epoch (empty: hold out a share)", _existing)
         test = test or _ask("File that is scored once, at the end (empty: none)", _existing)
-        if not vectors and (named := _ask("File of pretrained word vectors (empty: none)")):
+        if not vectors and (
+            named := _ask("Pretrained word vectors, a file or a name such as glove-100 (empty: none)")
+        ):
             vectors = (named,)
         language = language or click.prompt("Language of the text", default="en", value_proc=_known, err=True)
     from nertool.config.loading import dump_config
@@ -113,11 +120,13 @@ def _known(language: str) -> str:
 
 def _beside(config: Config, target: Path) -> Config:
     """Name files so that they are found from the folder of a config; those that are not in it absolutely."""
+    from nertool.config.vector_sets import parse_name
+
     folder = target.resolve().parent
 
     def name(path: str | None) -> str | None:
-        if path is None:
-            return None
+        if path is None or parse_name(path) is not None:
+            return path
         full = Path(path).resolve()
         return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 

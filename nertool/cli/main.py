@@ -20,6 +20,7 @@ from nertool.cli.serve import serve
 from nertool.cli.tag import tag
 from nertool.cli.train import train
 from nertool.cli.tune import tune
+from nertool.cli.vectors import vectors
 
 
 @click.group(
@@ -51,6 +52,7 @@ for command in (
     tag,
     train,
     tune,
+    vectors,
 ):
     main.add_command(command)
 

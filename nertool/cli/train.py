@@ -17,7 +17,7 @@ from nertool.errors import DivergenceError, NertoolError
 
 @click.command(
     epilog=examples(
-        "nertool train mine.jsonl --vectors glove.6B.100d.txt",
+        "nertool train mine.jsonl --vectors glove-100",
         "nertool train demo.yaml",
         "nertool train conll03.yaml --set training.epochs=20 --output runs/short",
         "nertool train more.jsonl --from runs/mine --keep-labels",

@@ -16,9 +16,12 @@ from nertool.forking import no_fork
 
 LOCK = ".lock"
 MODEL_FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
+_TRAINING = (
+    "another training or comparison is writing to this folder; wait until it has ended, stop it, or name another "
+    "folder with --output"
+)
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
 _HOW_TO_GET = {
-    "glove.6B": "GloVe 6B is at https://nlp.stanford.edu/projects/glove/ (glove.6B.zip)",
     "conll03/": "CoNLL-2003 English requires the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
     "conll2000/": "CoNLL-2000 is at https://www.clips.uantwerpen.be/conll2000/chunking/",
     "ud_ewt/": "UD English EWT (as word, XPOS, UPOS): https://github.com/UniversalDependencies/UD_English-EWT",
@@ -29,11 +32,20 @@ _HOW_TO_GET = {
 def data_folders() -> list[Path]:
     """Return the folders that are searched for named files, in order.
 
-    The current one, those of the environment variable `NERTOOL_DATA`, and a cache.
+    The current one, those of the environment variable `NERTOOL_DATA`, and the cache.
     """
     named = os.environ.get("NERTOOL_DATA", "")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache")) / "nertool"
-    return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache]
+    return [Path(), *(Path(folder) for folder in named.split(os.pathsep) if folder), cache_folder()]
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is fetched.
+
+    It is that of the environment variable `NERTOOL_CACHE`, else `nertool` in the user's folder of caches.
+    """
+    if named := os.environ.get("NERTOOL_CACHE"):
+        return _expanded(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache")) / "nertool"
 
 
 def find(name: str, also: Sequence[Path] = (), *, folder_too: bool = False) -> Path:
@@ -126,6 +138,19 @@ def find_model(name: str, also: Sequence[Path] = ()) -> Path:
         folder, here = folder.resolve(), Path().resolve()
         folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
     return folder
+
+
+def split_member(name: str) -> tuple[str, str | None]:
+    """Split `archive.zip:member` into the archive and the file in it; None where none is named."""
+    if is_file(_expanded(name)):
+        return name, None
+    archive, colon, member = name.partition(".zip:")
+    return (f"{archive}.zip", member) if colon and member else (name, None)
+
+
+def join_member(path: Path, member: str | None) -> str:
+    """Name a file in an archive; the inverse of `split_member`."""
+    return str(path) if member is None else f"{path}:{member}"
 
 
 def is_file(path: Path) -> bool:
@@ -254,7 +279,7 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0, holder: str = _TRAINING) -> Iterator[None]:
     """Hold a folder, so that no other process writes to it; make it if there is none.
 
     The lock of a process that was killed does not count.
@@ -262,6 +287,7 @@ def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     Args:
         folder: The folder.
         wait: For how many seconds to wait until another process lets go of it.
+        holder: What that process is doing, and what can be done, for the error.
 
     Raises:
         NertoolError: Another process holds the folder, or it cannot be written to.
@@ -275,10 +301,7 @@ def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
         lock = FileLock(path, timeout=wait, thread_local=False)
         lock.acquire()
     except Timeout:
-        raise NertoolError(
-            f"{folder}: another training or comparison is writing to this folder; wait until it has ended, stop "
-            "it, or name another folder with --output"
-        ) from None
+        raise NertoolError(f"{folder}: {holder}") from None
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror or problem}") from None
     try:

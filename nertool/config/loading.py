@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nertool.config.files import find_all, find_dataset, find_model, is_file
+from nertool.config.files import find_all, find_dataset, find_model, is_file, join_member, split_member
 from nertool.config.schema import (
     CHOICES,
     READ_BY_SPACY,
@@ -24,6 +24,8 @@ from nertool.config.schema import (
     kind_names,
     kinds_of,
 )
+from nertool.config.vector_sets import locate as locate_vectors
+from nertool.config.vector_sets import meant
 from nertool.errors import ConfigError
 
 Name = tuple[str, ...]
@@ -184,12 +186,15 @@ def names_config(name: str) -> bool:
 def locate_files(config: Config, source: Path | None) -> Config:
     """Replace the names of files (corpus, word vectors, gazetteers, a model) by the paths where they are found.
 
+    Names of vectors that have been fetched, such as `glove-100`, stay names; they come before files.
+
     Args:
         config: The config.
         source: The file that it was read from: its folder is searched too.
 
     Raises:
-        ConfigError: Files are missing; lists each, and the folders that were searched.
+        ConfigError: Files are missing, or vectors have not been fetched; lists each, and the folders that were
+            searched.
     """
     also = [source.resolve().parent] if source else []
     corpus = config.corpus
@@ -202,20 +207,29 @@ def locate_files(config: Config, source: Path | None) -> Config:
         for entry, section in config.inputs.items()
         for key in section.file_settings
     }
+    vectors = [name for (_, key), names in needed.items() if key == "vectors" for name in names]
+    known, problems = locate_vectors(vectors)
+    members = {name: split_member(name) for names in needed.values() for name in names if name not in known}
+    found: dict[str, Any] = {}
     try:
         paths = find_all(
-            [*splits.values(), *weights.values(), *(name for names in needed.values() for name in names)],
+            [*splits.values(), *weights.values(), *(file for file, _ in members.values())],
             also,
             folders_too=set(splits.values()),  # a folder of brat's
         )
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
         model = None if config.start.model is None else str(find_model(config.start.model, also))
     except ConfigError as problem:
-        raise ConfigError(problem.problems, source) from None
+        near = dict.fromkeys(meant(name) for name in vectors if name in str(problem))
+        hints = [f"; `nertool vectors fetch {each}` gets vectors that are named {each}" for each in near if each]
+        problems = [*problem.problems[:-1], "".join([problem.problems[-1], *hints]), *problems]
+    if problems:
+        raise ConfigError(problems, source)
     found |= {key: str(paths[name]) for key, name in (splits | weights).items()}
     inputs = dict(config.inputs)
+    places = {name: join_member(paths[file], member) for name, (file, member) in members.items()}
     for (entry, key), names in needed.items():
-        inputs[entry] = inputs[entry].model_copy(update={key: tuple(str(paths[name]) for name in names)})
+        inputs[entry] = inputs[entry].model_copy(update={key: tuple(places.get(name, name) for name in names)})
     start = config.start.model_copy(update={"model": model})
     return config.model_copy(update={"corpus": corpus.model_copy(update=found), "inputs": inputs, "start": start})
 

@@ -402,7 +402,9 @@ class WordsConfig(Section):
 
     kind: Literal["words"] = Field("words", description="a vector for each word")
     vectors: Files = Field(
-        (), description="files of pretrained vectors (GloVe or word2vec); several are concatenated"
+        (),
+        description="files of pretrained vectors (GloVe or word2vec), or names of `nertool vectors`; several are "
+        "concatenated",
     )
     dimensions: Size | None = Field(None, description="size of a word vector where no file is given; none: 100")
     minimum_count: Number = Field(

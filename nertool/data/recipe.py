@@ -8,20 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nertool.config.files import MODEL_FILES, find, find_model, is_file, is_folder, is_stream
+from nertool.config.files import MODEL_FILES, find, find_model, is_file, is_folder, is_stream, split_member
 from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
 from nertool.config.schema import Config, CorpusConfig
+from nertool.config.vector_sets import fetched, recommended
+from nertool.config.vector_sets import locate as locate_vectors
 from nertool.data.corpus import read_split
 from nertool.errors import ConfigError, CorpusError
 from nertool.text.tokenization import SpacyTokenizer
 
 FEWEST = 10  # sentences of which some are held out
 _STEPS = 2_000  # batches that a training should have at least
-_ENGLISH_VECTORS = (
-    "no pretrained word vectors: with them F1 is usually much higher, most of all on little data. Get "
-    "glove.6B.zip from https://nlp.stanford.edu/projects/glove/ and name a file of it: "
-    "--vectors glove.6B.100d.txt"
-)
 
 
 @dataclass(frozen=True)
@@ -172,12 +169,8 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
     learnt = max(1, round(learnt * given.corpus.fraction))
     training = choose_settings(learnt, given.training.optimizer.kind)
     config = locate_files(override_tree({**base, "corpus": corpus, "training": training}, overrides), None)
-    if (
-        not base
-        and config.language == "en"
-        and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values())
-    ):
-        warnings.append(_ENGLISH_VECTORS)
+    if not base and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
+        warnings += _recommend_vectors(config.language)
     chosen = config.training
     summary = (
         f"chosen for about {learnt:,} training sentences: at most {chosen.epochs} epochs (patience "
@@ -213,4 +206,18 @@ def _settings_of_model(name: str | None) -> dict[str, Any]:
 
 def _lacks_vectors(tree: dict[str, Any]) -> bool:
     vectors = tree.get("inputs", {}).get("words", {}).get("vectors", ())
-    return any(not is_file(Path(file)) for file in vectors)
+    names, problems = locate_vectors(vectors)
+    return bool(problems) or any(not is_file(Path(split_member(file)[0])) for file in vectors if file not in names)
+
+
+def _recommend_vectors(language: str) -> list[str]:
+    """Say which vectors there are for a language, on a line; none where there are none."""
+    named = recommended(language)
+    if named is None:
+        return []
+    here = [str(each) for each in fetched(named.set)]
+    get = "" if here else f"get some with `nertool vectors fetch {named}`, and "
+    return [
+        "no pretrained word vectors: with them F1 is usually much higher, most of all on little data; "
+        f"{get}train with --vectors {here[0] if here else named}"
+    ]

@@ -46,6 +46,7 @@ class Prepared:
             `STARTED_FROM`, the model that training starts from.
         coverage: For each split, the share of tokens that have a pretrained vector; None without vectors.
         parameters: Number of dense weights, and of weights in tables whose gradients are sparse (word vectors).
+        notes: What was skipped of the files of vectors, a line each.
         seconds: That it took.
         start: What was taken over from the model that training starts from; None: it starts from new weights.
     """
@@ -57,6 +58,7 @@ class Prepared:
     digests: dict[str, str]
     coverage: dict[str, float] | None
     parameters: tuple[int, int]
+    notes: tuple[str, ...]
     seconds: float
     start: Start | None = None
 
@@ -110,13 +112,15 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
         digests[STARTED_FROM] = fingerprint(Path(config.start.model))
     parameters = _parameters(model)
     seconds = time.perf_counter() - began
-    return Prepared(config, corpus, model, encoded, digests, coverage, parameters, seconds, start)
+    notes = resources.notes()
+    return Prepared(config, corpus, model, encoded, digests, coverage, parameters, notes, seconds, start)
 
 
 def read_resources(config: Config) -> Resources:
     """Read the files that inputs are fitted with, each once.
 
     Raises:
+        ConfigError: Vectors that are named have not been fetched.
         CorpusError: A file is missing or wrong.
     """
     names = [name for entry in config.active_inputs.values() for name in getattr(entry, "vectors", ())]

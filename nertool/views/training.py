@@ -222,6 +222,8 @@ def show_preparation(console: Console, record: Prepared) -> None:
             console.print(note, highlight=False, soft_wrap=True, markup=False)
         if warning := record.start.warning():
             console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
+    for note in record.notes:
+        console.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
     dense, sparse = record.parameters
     inputs = "; ".join(f"{name}: {each.describe()}" for name, each in model.inputs.items())
     console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
 from nertool.text.document import Document
 from nertool.text.schemes import PREFIXES, Scheme, convert
-from nertool.training.preparation import build_model
+from nertool.training.preparation import build_model, read_resources
 from nertool.training.schedule import learning_rate
 from nertool.training.starting import fill_in
 from nertool.training.step import Learner
@@ -107,7 +108,11 @@ def new_model(config: Config, sentences: Sentences, types: Iterable[str] = ()) -
         )
     prefixes = sorted({prefix for prefix in PREFIXES[SCHEME] if prefix})
     more = [f"{prefix}-{name}" for name in types for prefix in prefixes]
-    return build_model(locate_files(config, None), sentences.documents, SCHEME, more_labels=more)
+    config = locate_files(config, None)
+    resources = read_resources(config)
+    for note in resources.notes():
+        warnings.warn(note, stacklevel=2)
+    return build_model(config, sentences.documents, SCHEME, resources, more)
 
 
 def grown_model(

@@ -35,6 +35,10 @@ class Resources:
 
     vectors: dict[str, Vectors] = field(default_factory=dict)
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what was skipped of the files, a line each."""
+        return tuple(each.note for each in self.vectors.values() if each.note)
+
 
 class Input(ABC):
     """The data side of an input: vocabulary and encoding. Uses no torch but in `module`.
