@@ -63,7 +63,7 @@ def init(
         validation = validation or _ask("File that chooses the best epoch (empty: hold out a share)", _existing)
         test = test or _ask("File that is scored once, at the end (empty: none)", _existing)
         if not vectors and (
-            named := _ask("Pretrained word vectors, a file or a name such as glove-100 (empty: none)")
+            named := _ask("Pretrained word vectors, a file or a name such as glove-100 (empty: none)", _usable)
         ):
             vectors = (named,)
         language = language or click.prompt("Language of the text", default="en", value_proc=_known, err=True)
@@ -107,6 +107,22 @@ def _existing(name: str) -> str:
     return name
 
 
+def _usable(vectors: str) -> str:
+    """Return the name of vectors that are there; click asks again where there are none."""
+    from nertool.config.files import find, split_member
+    from nertool.config.vector_sets import locate
+
+    known, problems = locate([vectors])
+    try:
+        if not known:
+            find(split_member(vectors)[0])
+    except NertoolError as problem:
+        problems = [str(problem)]
+    if problems:
+        raise click.BadParameter(problems[0])
+    return vectors
+
+
 def _known(language: str) -> str:
     """Return the code of a language that there is; click asks again where there is none."""
     from nertool.training.preparation import check_language
@@ -125,13 +141,13 @@ def _beside(config: Config, target: Path) -> Config:
     folder = target.resolve().parent
 
     def name(path: str | None) -> str | None:
-        if path is None or parse_name(path) is not None:
-            return path
+        if path is None:
+            return None
         full = Path(path).resolve()
         return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 
     def names(paths: Sequence[str]) -> tuple[str | None, ...]:
-        return tuple(name(path) for path in paths)
+        return tuple(path if parse_name(path) else name(path) for path in paths)
 
     corpus = config.corpus
     splits: dict[str, Any] = {key: name(getattr(corpus, key)) for key in ("train", "validation", "test")}
