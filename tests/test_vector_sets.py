@@ -22,7 +22,7 @@ from nertool.config import vector_sets
 from nertool.config.loading import load_config, locate_files, parse_config
 from nertool.config.vector_sets import VECTOR_SETS, VectorSet, find_name, meant, parse_name, recommended, stored
 from nertool.data import fetching
-from nertool.data.fetching import Fetched, fetch
+from nertool.data.fetching import Fetched, Progress, Writing, fetch
 from nertool.data.recipe import make_recipe
 from nertool.data.vectors import read_vectors
 from nertool.errors import ConfigError, CorpusError, NertoolError
@@ -268,7 +268,9 @@ class TestFetching:
         seen = []
         list(fetch([find_name("glove-50")], lambda event: seen.append(event)))
         assert server.asked == [None, "bytes=4000-", "bytes=6000-" if ranges else "bytes=2000-"]
-        assert seen[-2].done == seen[-2].total == len(GLOVE)
+        downloads = [event for event in seen if isinstance(event, Progress)]
+        assert downloads[-1].done == downloads[-1].total == len(GLOVE)
+        assert seen[-1] == Writing(find_name("glove-50"), ROWS + 12, 400_000)
         assert_read("glove-50", 50)
 
     def test_a_download_that_was_stopped_goes_on_with_the_next_command(self, server, tmp_path):
@@ -285,7 +287,7 @@ class TestFetching:
 
     def test_an_interrupt_keeps_what_is_here(self, server):
         def stop(event):
-            if event.done >= 8000:
+            if isinstance(event, Progress) and event.done >= 8000:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -631,3 +633,25 @@ def test_names_are_found_where_they_are_stored(server, tmp_path):
     get("glove-50:10")
     assert stored(find_name("glove-50:9")) == tmp_path / "cache/vectors/glove-50.first-10.bin"
     assert isinstance(VECTOR_SETS["glove-50"], VectorSet)
+
+
+def test_spacy_trains_with_names_and_warns_of_rows_that_were_skipped(server, tiny_train):
+    from nertool.integrations.spacy.training import SCHEME, Sentences, new_model, parse_settings
+    from nertool.text.document import Document
+    from nertool.text.schemes import Scheme, convert
+
+    documents = [
+        Document(tuple(tokens)).with_labels(convert(labels, Scheme.IOB2, SCHEME), SCHEME)
+        for tokens, labels in tiny_train
+    ]
+    settings = {"inputs": {"words": {"vectors": ["cc.de.300"]}}, "model": {"encoder": {"hidden": 4}}}
+    config = parse_settings(settings, "de")
+    with pytest.raises(ConfigError, match=r"`nertool vectors fetch cc\.de\.300`"):
+        new_model(config, Sentences(documents, 0))
+    lines = text(300).split(b"\n")
+    lines[7] = b"the x"
+    server.files["/cc.de.300.vec.gz"] = gzip.compress(b"\n".join(lines))
+    get("cc.de.300")
+    with pytest.warns(UserWarning, match="a broken row was skipped"):
+        model = new_model(config, Sentences(documents, 0))
+    assert model.inputs["words"].dimensions == 300

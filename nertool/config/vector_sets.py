@@ -46,6 +46,7 @@ class VectorSet:
         dimensions: Size of a vector.
         url: Of the archive that holds them.
         member: The file in the archive, where it has several.
+        words: How many there are; None: the file says it.
         size: Of the archive in bytes; None: nobody has published it.
         sha256: Of the archive; None: nobody whom one could trust has published it.
         licence: Under which they are published.
@@ -57,6 +58,7 @@ class VectorSet:
     dimensions: int
     url: str
     member: str | None
+    words: int | None
     size: int | None
     sha256: str | None
     licence: str
@@ -96,6 +98,7 @@ def _glove(dimensions: int) -> VectorSet:
         dimensions,
         _GLOVE,
         f"glove.6B.{dimensions}d.txt",
+        400_000,
         _GLOVE_BYTES,
         _GLOVE_SHA256,
         "PDDL 1.0",
@@ -109,6 +112,7 @@ def _crawl(code: str) -> VectorSet:
         _SPACY_CODES.get(code, code),
         300,
         f"{_CRAWL}/cc.{code}.300.vec.gz",
+        None,
         None,
         _CRAWL_BYTES.get(code),
         None,

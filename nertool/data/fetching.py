@@ -50,6 +50,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """How much of some vectors is in the cache.
+
+    Attributes:
+        named: Which ones.
+        rows: How many are there.
+        total: How many there will be; None: nobody knows.
+    """
+
+    named: Named
+    rows: int
+    total: int | None
+
+
+@dataclass(frozen=True)
 class Fetched:
     """Vectors that are in the cache.
 
@@ -72,7 +87,7 @@ class Fetched:
 
 def fetch(
     wanted: Sequence[Named],
-    watch: Callable[[Progress | Named], None] = lambda event: None,
+    watch: Callable[[Progress | Writing], None] = lambda event: None,
     *,
     sha256: str | None = None,
     keep: bool = False,
@@ -81,7 +96,7 @@ def fetch(
 
     Args:
         wanted: Which ones; those of one archive are fetched together.
-        watch: Called while an archive is being downloaded, and with each name before its vectors are written.
+        watch: Called as an archive is being downloaded, and as vectors are written.
         sha256: Hash that the archive has to have, instead of the one that is known.
         keep: Whether to keep the archives.
 
@@ -108,7 +123,7 @@ def fetch(
 def _fetch(
     group: list[Named],
     folder: Path,
-    watch: Callable[[Progress | Named], None],
+    watch: Callable[[Progress | Writing], None],
     sha256: str | None,
     *,
     keep: bool,
@@ -134,8 +149,8 @@ def _fetch(
     first, published = known is None, (sha256 or vectors.sha256) is not None
     try:
         for named in group:
-            watch(named)
-            record = write_set(named, path, found, url)
+            watch(Writing(named, 0, None))
+            record = write_set(named, path, found, url, _rows_of(named, watch))
             yield Fetched(named, named.path, record, published=published, first=first)
         if vectors.sha256 is None:  # now that the archive is known to be whole
             seen[vectors.archive] = {"sha256": found, "size": path.stat().st_size, "url": url}
@@ -144,6 +159,10 @@ def _fetch(
         if not keep:
             with suppress(OSError):
                 path.unlink()
+
+
+def _rows_of(named: Named, watch: Callable[[Progress | Writing], None]) -> Callable[[int, int | None], None]:
+    return lambda rows, total: watch(Writing(named, rows, total))
 
 
 def _retrieve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +42,13 @@ class Record:
     note: str = ""
 
 
-def write_set(named: Named, archive: Path, archive_sha256: str, url: str) -> Record:
+def write_set(
+    named: Named,
+    archive: Path,
+    archive_sha256: str,
+    url: str,
+    watch: Callable[[int, int | None], None] = lambda rows, total: None,
+) -> Record:
     """Write vectors out of an archive to the cache, and a record of them.
 
     Args:
@@ -49,6 +56,7 @@ def write_set(named: Named, archive: Path, archive_sha256: str, url: str) -> Rec
         archive: That holds them; it has been checked.
         archive_sha256: Of that file.
         url: Where that file comes from.
+        watch: Called as rows are written, with their number and that of all, as far as it is known.
 
     Raises:
         CorpusError: The archive is corrupt, or has fewer rows than are wanted.
@@ -67,6 +75,7 @@ def write_set(named: Named, archive: Path, archive_sha256: str, url: str) -> Rec
                 b"".join(word.replace(" ", "\u00a0").encode() + b" " + row.tobytes() for word, row in pairs)
             )
             rows += count
+            watch(rows, named.top or faults.named or named.set.words)
             if rows == named.top:
                 faults.check(at_end=True)
                 break

@@ -93,11 +93,13 @@ class Faults:
         path: The file.
         rows: How many rows were read, without those that were skipped.
         skipped: How many were skipped.
+        named: How many rows the header names; None before it is read, and without one.
     """
 
     path: str | Path
     rows: int = 0
     skipped: int = 0
+    named: int | None = None
     not_ascii: bool = False  # whether a word has other characters, in UTF-8
     wide: int = 0  # rows that have more numbers than the header names, the first of which count as words
     _first: tuple[Fault, int, bool] | None = None
@@ -255,6 +257,7 @@ def _blocks(stream: _Watched, faults: Faults, path: str | Path) -> Iterator[Bloc
     if rows < 1 or dimensions < 1:
         message = f"the header names {rows} rows of {dimensions} dimensions: there is nothing to read"
         raise CorpusError(message, path, 1)
+    faults.named = rows
     head_of_rows = stream.read(32 * dimensions + 512)
     stream.ended = head_of_rows.endswith(b"\n")
     again = _Again(head_of_rows, stream)  # a pipe cannot be rewound

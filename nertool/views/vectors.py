@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nertool.config.vector_sets import Named, VectorSet, fetched, megabytes
-from nertool.data.fetching import Fetched
+from nertool.config.vector_sets import VectorSet, fetched, megabytes
+from nertool.data.fetching import Fetched, Writing
 from nertool.data.fetching import Progress as Download
 from nertool.data.vector_cache import read_record
 
@@ -83,8 +83,7 @@ class FetchWatcher:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[done]}"),
             TextColumn("left:"),
             TimeRemainingColumn(),
             console=console,
@@ -103,24 +102,32 @@ class FetchWatcher:
     ) -> None:
         self._progress.__exit__(kind, problem, trace)
 
-    def watch(self, event: Download | Named) -> None:
+    def watch(self, event: Download | Writing) -> None:
         """Draw what goes on."""
-        if isinstance(event, Named):
+        if isinstance(event, Writing):
+            done = f"{event.rows:,} words"
+            self._update(
+                f"writing {event.named}", event.rows, event.total, done, f"writing {event.named} to the cache"
+            )
+            return
+        size = "" if event.total is None else megabytes(event.total)
+        done = f"{megabytes(event.done)}{size and f' of {size}'}"
+        begin = f"fetching {event.url}{size and f', {size}'}"
+        self._update(event.archive, event.done, event.total, done, begin)
+
+    def _update(self, name: str, done: int, total: int | None, text: str, begin: str) -> None:
+        new = name not in self._tasks
+        if new:
             for task in self._tasks.values():
                 self._progress.update(task, visible=False)
-            self._say(f"writing {event} to the cache")
-            return
-        new = event.archive not in self._tasks
-        if new:
-            total = "" if event.total is None else f", {megabytes(event.total)}"
-            self._say(f"fetching {event.url}{total}")
-            self._tasks[event.archive] = self._progress.add_task(escape(event.archive), total=event.total)
-        self._progress.update(self._tasks[event.archive], completed=event.done, total=event.total)
+            self._say(begin)
+            # What was there before tells nothing of the speed.
+            self._tasks[name] = self._progress.add_task(escape(name), total=total, completed=done, done=text)
+        self._progress.update(self._tasks[name], completed=done, total=total, done=text)
         now = time.monotonic()
         if self._progress.disable and now - self._told > _SECONDS:
             if not new:
-                share = "" if not event.total else f" of {megabytes(event.total)}"
-                self._say(f"{megabytes(event.done)}{share}")
+                self._say(text)
             self._told = now
 
     def _say(self, text: str) -> None:
