@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from nertool.cli.main import main
+from nertool.comparison.results import fingerprint
 from nertool.config import vector_sets
 from nertool.config.loading import load_config, locate_files, parse_config
 from nertool.config.vector_sets import VECTOR_SETS, VectorSet, find_name, meant, parse_name, recommended, stored
@@ -540,6 +541,27 @@ class TestConfigs:
         found = config("inputs.words.vectors=[g.zip:glove.6B.50d.txt]")
         assert found.inputs["words"].vectors == (f"{path}:glove.6B.50d.txt",)
         assert prepare(found).model.inputs["words"].dimensions == 50
+
+    def test_a_comparison_notices_other_vectors(self, server, config, tmp_path):
+        get("glove-50", "cc.de.300", "cc.de.300:20")
+        (tmp_path / "own.txt").write_text("Oslo 1 2\n", encoding="utf-8")
+        (tmp_path / "g.zip").write_bytes(GLOVE)
+        own = str(tmp_path / "own.txt")
+        lists = [
+            (own,),
+            (own, "glove-50"),
+            ("glove-50", own),
+            (own, "cc.de.300"),
+            (own, "cc.de.300:10"),
+            (own, f"{tmp_path / 'g.zip'}:glove.6B.50d.txt"),
+            (own, f"{tmp_path / 'g.zip'}:glove.6B.100d.txt"),
+        ]
+        setting = "inputs.words.vectors"
+        prints = [fingerprint(config(f"{setting}=[{', '.join(map(repr, names))}]"))[setting] for names in lists]
+        assert len(set(prints)) == len(lists)
+        # The same rows, out of a file that has more of them.
+        find_name("cc.de.300:20").path.unlink()
+        assert fingerprint(config(f"{setting}=[{own!r}, 'cc.de.300:10']"))[setting] == prints[4]
 
     def test_vectors_are_recommended_by_the_language(self, server, tiny_yaml, monkeypatch):
         monkeypatch.chdir(tiny_yaml.parent)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nertool.comparison.records import Run
-from nertool.config.files import MODEL_FILES, write_whole
+from nertool.config.files import MODEL_FILES, split_member, write_whole
 from nertool.config.schema import Config
+from nertool.config.vector_sets import parse_name, stored
+from nertool.data.vector_cache import read_record
 from nertool.errors import NertoolError
 
 METRICS, RUN = "metrics.jsonl", "run.json"
@@ -31,7 +33,7 @@ def fingerprint(config: Config) -> dict[str, str]:
 
 
 def files_of(config: Config) -> dict[str, tuple[str, ...]]:
-    """Return the files and folders of a config by the setting that names them."""
+    """Return the files and folders of a config, and vectors that have names, by the setting that names them."""
     corpus = config.corpus
     named: dict[str, tuple[str | None, ...]] = (
         {"corpus.hub": (corpus.hub,)} if corpus.hub else {f"corpus.{k}": (getattr(corpus, k),) for k in _SPLITS}
@@ -47,8 +49,11 @@ def files_of(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def _exists(name: str) -> bool:
+    named = parse_name(name)
+    if named is not None:
+        return stored(named) is not None
     try:
-        return Path(name).exists()
+        return Path(split_member(name)[0]).exists()
     except OSError:  # a name that no file can have
         return False
 
@@ -90,7 +95,16 @@ def _content(names: Iterable[str]) -> str:
     """Compute a digest of files and of all that is in folders, in order."""
     digests = []
     for name in names:
-        path = Path(name)
+        named = parse_name(name)
+        place = stored(named) if named else None
+        if named and place:  # its name and its archive say what is in it; a part may be in several files
+            record = read_record(place)
+            digests += [str(named), record.archive_sha256 if record else ""]
+            continue
+        file_name, member = split_member(name)
+        if member is not None:
+            digests.append(member)
+        path = Path(file_name)
         inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         for file in inside:
             state = file.stat()
