@@ -354,7 +354,7 @@ def hold_out(split: Split, share: float, by: str) -> tuple[Split, Split]:
     if not all(known[index] and index >= 0 for index in held):
         raise CorpusError(
             "some tokens have no label, so that no part of it can be held out for validation; name a file with "
-            "all labels as corpus.validation",
+            "all labels as corpus.validation (--validation FILE)",
             split.path,
         )
     return divide(split, [sentence for index in held for sentence in units[index].sentences])

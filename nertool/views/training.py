@@ -207,9 +207,12 @@ def show_preparation(console: Console, record: Prepared) -> None:
         console.print(
             f"train: {counted(less, 'sentence')} of {len(record.encoded):,} weigh less than 1", highlight=False
         )
+    said = set()
     for name, split in record.corpus.splits.items():
         for note in split.notes():
-            console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)
+            if (split.path, note) not in said:  # one file may be two splits
+                console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)
+            said.add((split.path, note))
         unseen = unseen_labels(split, model.labels)
         if unseen:
             console.print(
