@@ -164,7 +164,9 @@ class TestHeldOut:
 class TestRecipe:
     def test_settings_follow_the_size(self):
         tiny, small, large = (choose_settings(count) for count in (1, 300, 14_000))
-        assert tiny["epochs"] >= small["epochs"] >= large["epochs"] >= 40
+        assert tiny["epochs"] >= small["epochs"] >= large["epochs"] >= 10
+        assert "schedule" not in small
+        assert large["schedule"] == {"kind": "cosine"} and large["patience"] == large["epochs"]
         assert tiny["batch_size"] <= small["batch_size"] < large["batch_size"] == 10
         assert (small["averaging"], large["averaging"]) == (0.99, 0.999)
         assert "learning_rate" not in large

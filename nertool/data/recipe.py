@@ -18,7 +18,7 @@ from nertool.errors import ConfigError, CorpusError
 from nertool.text.tokenization import SpacyTokenizer
 
 FEWEST = 10  # sentences of which some are held out
-_STEPS = 2_000  # batches that a training should have at least
+_SMALL = 1_000  # sentences; fewer take a minute, and nothing is gained by fewer epochs
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Recipe:
 def choose_settings(sentences: int, optimizer: str = "sgd") -> dict[str, Any]:
     """Choose the settings of training that depend on the size of the data.
 
+    Chosen on validation splits: on 300 sentences a cosine over 20 epochs was no better than 40 epochs whose rate
+    falls slowly; on 3,000 one over 15 epochs was as good as 23 such epochs, at which patience ended.
+
     Args:
         sentences: Those that are learnt from.
         optimizer: The update rule's kind.
@@ -48,15 +51,15 @@ def choose_settings(sentences: int, optimizer: str = "sgd") -> dict[str, Any]:
     Returns:
         Settings for `training`.
     """
-    batch_size = 10 if sentences >= 1_000 else 5
-    steps = max(1, sentences // batch_size)
-    epochs = min(max(40, round(_STEPS / steps)), 60)
-    settings = {
-        "epochs": epochs,
-        "patience": max(10, epochs // 4),
-        "batch_size": batch_size,
-        "averaging": 0.999 if sentences >= 3_000 else 0.99,
-    }
+    settings: dict[str, Any]
+    if sentences < _SMALL:
+        epochs = min(max(40, round(2_000 / max(1, sentences // 5))), 60)
+        settings = {"epochs": epochs, "patience": epochs // 4, "batch_size": 5, "averaging": 0.99}
+    else:
+        epochs = min(max(10, round(4_000 / (sentences // 10))), 40)
+        averaging = 0.999 if sentences >= 10_000 else 0.99
+        settings = {"epochs": epochs, "patience": epochs, "batch_size": 10, "averaging": averaging}
+        settings["schedule"] = {"kind": "cosine"}  # which is worth its last epochs most
     return settings if optimizer == "sgd" else {**settings, "learning_rate": 0.001}
 
 
@@ -168,14 +171,17 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
         judged = f"{share:.0%} of the sentences, held out at random, choose the best epoch"
     learnt = max(1, round(learnt * given.corpus.fraction))
     training = choose_settings(learnt, given.training.optimizer.kind)
+    if "schedule" in training:  # a cosine is run to its end
+        chosen = override_tree({**base, "corpus": corpus, "training": training}, overrides).training
+        training["patience"] = chosen.epochs
     config = locate_files(override_tree({**base, "corpus": corpus, "training": training}, overrides), None)
     if not base and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
         warnings += _recommend_vectors(config.language)
     chosen = config.training
     summary = (
-        f"chosen for about {learnt:,} training sentences: at most {chosen.epochs} epochs (patience "
-        f"{chosen.patience}), batches of {chosen.batch_size}, learning rate {chosen.learning_rate:g}, averaging "
-        f"{chosen.averaging:g}; {judged}"
+        f"chosen for about {learnt:,} training sentence{'s' * (learnt != 1)}: at most {chosen.epochs} epochs "
+        f"(patience {chosen.patience}), batches of {chosen.batch_size}, learning rate {chosen.learning_rate:g}, "
+        f"schedule {chosen.schedule.kind}, averaging {chosen.averaging:g}; {judged}"
     )
     return Recipe(config, run_name(path), summary, tuple(warnings))
 
