@@ -84,10 +84,13 @@ def check(splits: Mapping[str, Split], findings: Findings) -> None:
 def _check_reading(name: str, split: Split, findings: Findings) -> None:
     """Report what the reader left out or changed."""
     misfits = split.report.misfits
-    findings.errors += [f"{name}: left out: {misfit}" for misfit in misfits[:_EXAMPLES]]
+    known = f"{split.path}"  # readers begin with it
+    findings.errors += [
+        f"{name}: left out: {misfit.removeprefix(known).lstrip(',: ')}" for misfit in misfits[:_EXAMPLES]
+    ]
     if len(misfits) > _EXAMPLES:
         findings.errors.append(f"{name}: and {len(misfits) - _EXAMPLES:,} more entities that were left out")
-    findings.warnings += [f"{name}: {note}" for note in split.report.notes]
+    findings.warnings += [f"{name}: {note.removeprefix(f'{known}: ')}" for note in split.report.notes]
 
 
 def _check_labels(name: str, split: Split, findings: Findings) -> None:
