@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from nertool.model.inputs.characters import (
 )
 from nertool.model.inputs.column import Column
 from nertool.model.inputs.words import UNKNOWN_ROW, Words
+from nertool.tagging.prediction import _STEP_COST, cheapest_order
 from nertool.text.document import UNKNOWN, Document
 
 LABELS = ["O", "B-X", "I-X"]
@@ -263,6 +265,32 @@ class TestReadingOrder:
             assert len(set(lengths[batch].tolist())) <= 2
         mixed = [batch for batch in reading_order(lengths, 200) if len(set(lengths[batch].tolist())) > 1]
         assert len(mixed) <= 3
+
+
+class TestCheapestOrder:
+    @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 120))
+    def test_every_sentence_once_and_no_more_than_the_limit(self, lengths, limit):
+        lengths = np.array(lengths, dtype=np.int64)
+        batches = list(cheapest_order(lengths, limit))
+        assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(lengths)))
+        for batch in batches:
+            assert len(batch) == 1 or len(batch) * lengths[batch].max() <= limit
+
+    @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(60, 400))
+    def test_no_other_cuts_take_less_time(self, lengths, limit):
+        def time(batches):
+            return sum(max(batch) * (_STEP_COST + len(batch)) for batch in batches)
+
+        ordered = sorted(lengths)
+        others = []
+        for cuts in product([False, True], repeat=len(ordered) - 1):
+            batches = [[ordered[0]]]
+            for length, new in zip(ordered[1:], cuts, strict=True):
+                batches.append([length]) if new else batches[-1].append(length)
+            if all(len(batch) == 1 or len(batch) * max(batch) <= limit for batch in batches):
+                others.append(time(batches))
+        array = np.array(lengths)
+        assert time([array[batch].tolist() for batch in cheapest_order(array, limit)]) == min(others)
 
 
 @pytest.mark.parametrize(

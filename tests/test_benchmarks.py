@@ -213,3 +213,15 @@ def test_memory_of_tagging_can_be_measured(trained_run, tmp_path):
     assert run.peak_mb > 50 and run.lines_per_second > 0
     with pytest.raises(RuntimeError, match="exit code 1"):
         tag(tmp_path, source, 20)
+
+
+@pytest.mark.slow
+def test_the_service_is_measured(trained_run, monkeypatch, capsys):
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    import serve
+
+    arguments = ["serve.py", str(trained_run), "--requests", "80", "--rounds", "1", "--clients", "4"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    serve.main()
+    shown = capsys.readouterr().out
+    assert "80 requests" in shown and "(lean); 0 errors" in shown and "one client, httpx" in shown
