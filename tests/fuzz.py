@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import json
 import random
 import struct
@@ -17,23 +18,48 @@ import sys
 import tempfile
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors.torch
+import torch
+
+from nertool.comparison.results import RUN, read_run
 from nertool.config.loading import load_config, parse_choices
+from nertool.config.patterns import Remover, compile_pattern
 from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import read_split
 from nertool.data.vectors import read_vectors
 from nertool.errors import NertoolError
 from nertool.formats.convert import convert_file
-from nertool.formats.registry import ReadOptions, Report, WriteOptions, find_format
+from nertool.formats.registry import (
+    ReadOptions,
+    Report,
+    WriteOptions,
+    check_raw_text,
+    detect_format,
+    find_format,
+    formats,
+    recognize,
+)
+from nertool.model.inputs.gazetteer import read_phrases
 from nertool.tagging.bundle import CONFIG, FILES, VOCABULARY, WEIGHTS, load_bundle
 from nertool.tagging.tagger import Tagger
+from nertool.tagging.tensorfile import DIGEST, digest, read_texts
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme, Span
 from nertool.text.tokenization import SpacyTokenizer
+from nertool.training.checkpoint import CHECKPOINT, Checkpoint, identify
+from nertool.training.preparation import prepare
+from nertool.training.run import RESULTS
+from nertool.training.step import Learner
+from nertool.views.console import new_console
+from nertool.views.model import show_model
+from nertool.views.tagged import VIEWS
 
 PARTS = [
     b"\n",
@@ -158,7 +184,7 @@ def targets(run: Path) -> dict[str, Target]:
     def tokens(path: Path) -> None:
         for kind in ("conll", "tokens", "text"):
             with suppress(NertoolError):
-                list(find_format(kind).read(path, ReadOptions(labelled=False), Report()))
+                list(find_format(kind).read(path, replace(options, labelled=False), Report()))
         split(path)
 
     def config(path: Path) -> None:
@@ -185,23 +211,104 @@ def targets(run: Path) -> dict[str, Target]:
         assert all(given[each.start : each.end] == each.text and 0 <= each.score <= 1 for each in found.entities)
         json.dumps(found.to_json())
 
-    def convert(source: str, target: str, more: bytes = b"") -> Callable[[bytes, Path], object]:
-        def read(content: bytes, folder: Path) -> object:
-            (folder / source).write_bytes(content)
-            if more:
-                (folder / source).with_suffix(".txt").write_bytes(more)
-            return convert_file(folder / source, folder / target, options)
+    def to_tables(content: bytes, folder: Path) -> object:
+        (folder / "a.jsonl").write_bytes(content)
+        return convert_file(folder / "a.jsonl", folder / "b.parquet", options)
 
-        return read
+    known = formats()
+    readers = [name for name, each in known.items() if each.readable]
+    writers = [name for name, each in known.items() if each.writable]
 
-    def export(kind: str) -> Callable[[bytes, Path], object]:
+    def beside(content: bytes, folder: Path, name: str) -> Path:
+        """Write content where a format expects it, with the text that brat has beside it."""
+        path = folder / f"a{known[name].suffixes[0] if known[name].suffixes else '.txt'}"
+        path.write_bytes(content)
+        if name == "brat":
+            path.with_suffix(".txt").write_text("Ada Byron in Oslo é\nRain .\n", encoding="utf-8")
+        return path
+
+    def each_way(name: str) -> Callable[[bytes, Path], object]:
+        """Read content as one format whatever it looks like, and as what it looks like."""
+
         def read(content: bytes, folder: Path) -> object:
-            (folder / "a.jsonl").write_bytes(content)
+            path, own = beside(content, folder, name), known[name]
             with suppress(NertoolError):
-                convert_file(folder / "a.jsonl", folder / "b.json", options, writer=kind)  # detected
-            return convert_file(folder / "a.jsonl", folder / "c.json", options, reader=kind, writer=kind)
+                list(own.read(path, replace(options, snap=True), Report()))
+            if not own.holds & {"entities", "tags"}:
+                return list(own.read(path, replace(options, labelled=False), Report()))
+            with suppress(NertoolError):
+                convert_file(path, folder / "b.jsonl", options)
+            writer = name if own.writable else "jsonl"
+            return convert_file(path, folder / "b", options, reader=name, writer=writer, allow_empty=True)
 
         return read
+
+    def across(content: bytes, folder: Path) -> object:
+        """Read any content as what it looks like or as any format, and write it as any other."""
+        path, source, choice = guessed(content, folder)
+        target = writers[choice % len(writers)]
+        return convert_file(path, folder / "b", options, reader=source, writer=target, allow_empty=True)
+
+    def guessed(content: bytes, folder: Path) -> tuple[Path, str, int]:
+        choice, half = divmod(zlib.crc32(content), 2)
+        choice, source = divmod(choice, len(readers))
+        path = beside(content, folder, readers[source])
+        for look in (recognize, check_raw_text):
+            with suppress(NertoolError):
+                look(path)
+        return path, detect_format(path).name if half else readers[source], choice
+
+    def tagged(content: bytes, folder: Path) -> None:
+        """Tag what is read, and show it."""
+        path, source, _ = guessed(content, folder)
+        found = list(tagger.tag_documents(known[source].read(path, replace(options, labelled=False), Report())))
+        for view in VIEWS.values():
+            with suppress(UnicodeEncodeError):  # which `nertool tag` expects
+                view(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), found, "en")
+        json.dumps([each.to_json() for each in found], allow_nan=False)
+
+    def forged(content: bytes, folder: Path) -> object:
+        """Load weights that somebody changed who also computed a new digest, and tag with them."""
+        tensors = safetensors.torch.load(model[WEIGHTS])
+        texts = read_texts(run / WEIGHTS, 10**6)
+        values = torch.frombuffer(bytearray(content[: len(content) // 4 * 4] or bytes(4)), dtype=torch.float32)
+        for number, tensor in enumerate(tensors.values()):
+            flat = tensor.view(-1)
+            if (zlib.crc32(content) >> number) & 1 and tensor.numel() > 1:
+                flat.copy_(values.repeat(len(flat) // len(values) + 1)[: len(flat)])
+        texts[DIGEST] = digest(tensors, texts)
+        for name in FILES:
+            (folder / name).write_bytes(model[name])
+        safetensors.torch.save_file(tensors, folder / WEIGHTS, texts)
+        found = list(Tagger(load_bundle(folder), marginals=True, n_best=3).tag_tokens([["Ada", "left"], ["x"]]))
+        return json.dumps([each.to_json() for each in found], allow_nan=False)
+
+    prepared = prepare(load_config(run / CONFIG))
+
+    def checkpoint(content: bytes, folder: Path) -> object:
+        learner = Learner(prepared.model.network, prepared.config.training)
+        for name in FILES:
+            (folder / name).write_bytes(model[name])
+        (folder / CHECKPOINT).write_bytes(content)
+        return Checkpoint(folder, learner, identify(prepared)).load()
+
+    def results(content: bytes, folder: Path) -> None:
+        for name in FILES:
+            (folder / name).write_bytes(model[name])
+        (folder / RESULTS).write_bytes(content)
+        show_model(folder, new_console(io.StringIO()))
+
+    def compared(content: bytes, folder: Path) -> None:
+        (folder / RUN).write_bytes(content)
+        read_run(folder, prepared.config)
+
+    def pattern(content: bytes, _: Path) -> str:
+        given = content.decode(errors="replace")
+        try:
+            compile_pattern(given)
+        except ValueError as problem:  # which becomes an error of the config
+            raise NertoolError(str(problem)) from None
+        return Remover(given)("Ada's 3rd (big) éclair_!")
 
     standoff = b"T1\tPER 0 9\tAda Byron\nT2\tLOC 13 17;18 20\tOslo\nR1\tx\n"
     jsonl = b'{"text": "Ada in Oslo", "entities": [{"start": 0, "end": 3, "label": "PER"}], "document": 1}\n'
@@ -250,7 +357,42 @@ def targets(run: Path) -> dict[str, Target]:
         b"a PER\nb O\nc O\n",
         b"a B-X|B-Y\nb O|B-Z\n",
     )
+    own = {
+        "conll": [lines],
+        "conllu": [conllu],
+        "conll2012": [onto],
+        "webanno": [webanno],
+        "hipe": [hipe],
+        "germeval": [germeval],
+        "uner": [uner],
+        "csv": [rows_csv, lists_csv],
+        "jsonl": [jsonl, labels],
+        "prodigy": [prodigy],
+        "labelstudio": [tasks, minimal],
+        "doccano": [doccano],
+        "spacy-json": [pairs, words, trees],
+        "brat": [standoff],
+        "spacy": [tables["spacy"]],
+        "parquet": [tables["parquet"]],
+        "arrow": [tables["arrow"]],
+        "text": ["Ada Byron left Oslo. Rain fell é\n\n(x)\n".encode()],
+        "tokens": ["Ada Byron left Oslo .\n\nRain\tfell é\n".encode()],
+    }
+    all_seeds = [seed for seeds in own.values() for seed in seeds]
     return {
+        **{name: Target(seeds, each_way(name)) for name, seeds in own.items()},
+        "any format as any other": Target(all_seeds, across),
+        "any format, tagged": Target(all_seeds, tagged),
+        "bundle: weights with a new digest": Target([struct.pack("<6f", 0, 1, -1, 3, 1e-40, 2)], forged),
+        "checkpoint": Target([(run / CHECKPOINT).read_bytes()], checkpoint),
+        "results": Target([(run / RESULTS).read_bytes()], results),
+        "results of a comparison": Target(
+            [b'{"config": {"corpus": {"train": "x"}}, "files": {}, "run": {"seed": 1, "epochs": 2}}'], compared
+        ),
+        "gazetteer": Target(
+            [b"New York\tLOC\nAda\n# x\n\n"], file("a.txt", lambda path: list(read_phrases(path)))
+        ),
+        "strip": Target([rb"^\W+|\W+$", rb"(?i)[a-z]{2,3}(?=x)|\d+", b"(a|b)*c"], pattern),
         "columns": Target([lines, lines.replace(b" ", b"\t"), gzip.compress(lines)], file("a.txt", tokens)),
         "vectors": Target(
             [vectors, b"3 3\n" + vectors, b"2 3\n" + rows, gzip.compress(vectors)], file("v", read_vectors)
@@ -259,24 +401,12 @@ def targets(run: Path) -> dict[str, Target]:
         "bundle: config": Target([model[CONFIG]], bundle(CONFIG)),
         "bundle: vocabulary": Target([model[VOCABULARY]], bundle(VOCABULARY)),
         "bundle: weights": Target([model[WEIGHTS]], bundle(WEIGHTS)),
-        "parquet": Target([tables["parquet"]], file("a.parquet", lambda path: split(path, "parquet"))),
-        "arrow": Target([tables["arrow"]], file("a.arrow", lambda path: split(path, "arrow"))),
-        "docbin": Target([tables["spacy"]], file("a.spacy", lambda path: split(path, "spacy"))),
-        "JSON Lines": Target([jsonl, labels], convert("a.jsonl", "b.txt")),
-        "JSON Lines: to tables": Target([jsonl + labels], convert("a.jsonl", "b.parquet")),
-        "doccano": Target([doccano], export("doccano")),
-        "prodigy": Target([prodigy], export("prodigy")),
-        "labelstudio": Target([tasks, minimal], export("labelstudio")),
-        "spacy-json": Target([pairs, words, trees], export("spacy-json")),
-        "conllu": Target([conllu], convert("a.conllu", "b.conllu")),
-        "conll2012": Target([onto], convert("a.gold_conll", "b.csv")),
-        "webanno": Target([webanno], convert("a.tsv", "b.conllu")),
-        "hipe": Target([hipe], convert("a.tsv", "b.csv")),
-        "uner": Target([uner, germeval], convert("a.tsv", "b.jsonl")),
-        "csv": Target([rows_csv, lists_csv], convert("a.csv", "b.csv")),
+        "split: parquet": Target([tables["parquet"]], file("a.parquet", lambda path: split(path, "parquet"))),
+        "split: arrow": Target([tables["arrow"]], file("a.arrow", lambda path: split(path, "arrow"))),
+        "split: spacy": Target([tables["spacy"]], file("a.spacy", lambda path: split(path, "spacy"))),
+        "JSON Lines: to tables": Target([jsonl + labels], to_tables),
         "spellings": Target(list(spelled), file("a.txt", split)),
-        "brat": Target([standoff], convert("a.ann", "b.jsonl", "Ada Byron in Oslo é\nRain .\n".encode())),
-        "text": Target(
+        "tagged text": Target(
             ["Ada Byron in Oslo. 🎈 e\u0301 שלום \u2028".encode(), b"(" * 400, "長".encode() * 300], text
         ),
     }
@@ -324,6 +454,44 @@ def drawn(draw: random.Random, target: Target) -> bytes:
     return edited(content, edits)
 
 
+class Count(NamedTuple):
+    """What came of feeding a target.
+
+    Attributes:
+        inputs: How many there were.
+        understood: How many of them were understood.
+        slowest: Seconds for the one that took longest.
+        failures: Each kind of error that is not nertool's own, with the first input that led to it.
+    """
+
+    inputs: int
+    understood: int
+    slowest: float
+    failures: dict[str, bytes]
+
+
+def feed(name: str, target: Target, seconds: float, seed: int) -> Count:
+    """Feed a target for some seconds, always the same inputs for a seed."""
+    draw = random.Random(f"{seed} {name}")
+    inputs = understood = 0
+    slowest = 0.0
+    failures: dict[str, bytes] = {}
+    end = time.monotonic() + seconds
+    while (began := time.monotonic()) < end:
+        content = drawn(draw, target)
+        try:
+            understood += throw(target, content)
+        except Exception as problem:
+            place = traceback.format_exc().splitlines()[-3].strip()
+            failure = f"{name}: {type(problem).__name__} from {place}"
+            if failure not in failures:
+                traceback.print_exc()
+                failures[failure] = content
+        inputs += 1
+        slowest = max(slowest, time.monotonic() - began)
+    return Count(inputs, understood, slowest, failures)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -333,32 +501,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="TARGET", help="some of the targets")
     options = parser.parse_args()
     total = 0
-    failures: set[str] = set()
+    failures: dict[str, bytes] = {}
     for name, target in targets(options.model).items():
         if options.only and name not in options.only:
             continue
-        draw = random.Random(f"{options.seed} {name}")
-        count = understood = 0
-        slowest = 0.0
-        end = time.monotonic() + options.seconds
-        while time.monotonic() < end:
-            content = drawn(draw, target)
-            began = time.monotonic()
-            try:
-                understood += throw(target, content)
-            except Exception as problem:
-                place = traceback.format_exc().splitlines()[-3].strip()
-                failure = f"{name}: {type(problem).__name__} from {place}"
-                if failure not in failures:
-                    failures.add(failure)
-                    kept = Path(f"fuzz-{len(failures)}")
-                    kept.write_bytes(content)
-                    traceback.print_exc()
-                    print(f"{failure}: not an error of nertool's; the input is {kept}", flush=True)
-            count += 1
-            slowest = max(slowest, time.monotonic() - began)
-        total += count
-        print(f"{name}: {count:,} inputs, {understood:,} of them understood; slowest {slowest:.2f} s", flush=True)
+        count = feed(name, target, options.seconds, options.seed)
+        total += count.inputs
+        for failure, content in count.failures.items():
+            failures[failure] = content
+            kept = Path(f"fuzz-{len(failures)}")
+            kept.write_bytes(content)
+            print(f"{failure}: not an error of nertool's; the input is {kept}")
+        numbers = f"{count.inputs:,} inputs, {count.understood:,} of them understood"
+        print(f"{name}: {numbers}; slowest {count.slowest:.2f} s", flush=True)
     print(f"all: {total:,} inputs, {len(failures)} kinds of errors that are not nertool's")
     sys.exit(bool(failures))
 

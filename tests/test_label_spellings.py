@@ -141,6 +141,7 @@ class TestBrackets:
             ("(A* * *) (B)", [(0, 3, "A"), (3, 4, "B")], []),
             ("(A) (A*) *", [(0, 1, "A"), (1, 2, "A")], []),
             ("(A(B*) *) (C(D))", [(0, 2, "A"), (2, 3, "C")], ["B lies in A", "D lies in C"]),
+            ("(A* *)(B* *)", [(0, 2, "A")], ["B shares a token with A"]),
             ("(A* * *", [], ["A has no closing bracket"]),
             ("* *) (B)", [(2, 3, "B")], ["? has no opening bracket"]),
         ],
@@ -152,7 +153,9 @@ class TestBrackets:
 
     def test_what_is_not_closed_is_unknown(self, read):
         split = read("(A* * *", "(B) * *")
-        assert split.labels == [["B-B", "O", "O"]] and "1 that are in another, or not closed" in split.notes()[0]
+        assert (
+            split.labels == [["B-B", "O", "O"]] and "1 that overlap another, or are not closed" in split.notes()[0]
+        )
 
 
 KINDS = st.sampled_from(["PER", "geo-loc", "Ort"])

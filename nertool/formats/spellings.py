@@ -111,6 +111,8 @@ def read_brackets(row: Sequence[str]) -> tuple[list[Span], list[tuple[Span, str]
             span = Span(start, position + 1, kind)
             if open_:
                 left_out.append((span, f"lies in {open_[-1][1]}"))
+            elif entities and start < entities[-1].end:
+                left_out.append((span, f"shares a token with {entities[-1].type}"))
             else:
                 entities.append(span)
     left_out += [(Span(start, len(row), kind), "has no closing bracket") for start, kind in open_]
@@ -129,7 +131,7 @@ def _without_brackets(rows: list[list[str]]) -> Respelled:
         count += len(left_out)
     note = "labels are brackets around entities, as in files of CoNLL-2005 to 2012"
     if count:
-        note += f"; {count:,} that are in another, or not closed, were left out"
+        note += f"; {count:,} that overlap another, or are not closed, were left out"
     return Respelled(result, note)
 
 

@@ -100,8 +100,9 @@ class Posterior:
 
     def marginals(self) -> Array:
         """Compute the probability of each label at each token, (time, batch, labels); 0 in padding."""
-        joint = self.forward * self.backward
-        joint *= self.mask[..., None] / joint.sum(-1, keepdims=True)
+        with _unwarned():
+            joint = self.forward * self.backward
+            joint *= self.mask[..., None] / joint.sum(-1, keepdims=True)
         return joint
 
     def path_logs(self, labels: Array) -> tuple[Array, Array, Array]:
@@ -125,7 +126,7 @@ class Posterior:
 
         gains = pick(self.log_step)
         gains[1:] += self.log_transitions[labels[:-1], labels[1:]]
-        with np.errstate(divide="ignore"):  # a label that cannot be has probability 0
+        with _unwarned():  # a label that cannot be has probability 0
             first = xp.log(pick(self.forward))
             last = xp.log(pick(self.backward)) - xp.log((self.forward * self.backward).sum(-1))
         return first, gains.cumsum(0), last
@@ -139,6 +140,16 @@ def infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
         scores: Of start, transitions and end.
         places: Which positions are tokens.
     """
+    with _unwarned():
+        return _infer(emissions, scores, places)
+
+
+def _unwarned() -> np.errstate:
+    """Keep numpy from printing warnings about scores beyond all bounds; whoever needs numbers looks at them."""
+    return np.errstate(divide="ignore", invalid="ignore", over="ignore")
+
+
+def _infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
     xp = _namespace(emissions)
     time = len(emissions)
     mask, order = places.mask, places.order
