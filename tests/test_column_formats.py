@@ -624,6 +624,7 @@ class TestDelimited:
             "sentence_id,token,label\n0,Ada,B-PER\n0,left,O\n1,Oslo,B-LOC\n",
             "Word,Tag\nAda,B-PER\nleft,O\n\nOslo,B-LOC\n",
             "Word;Tag\nAda;B-PER\nleft;O\n;\nOslo;B-LOC\n",
+            "Word;Tag\nAda;B-PER\nleft;O\n\t\nOslo;B-LOC\n",
             ",doc_id,sentence,words,ner_tags\n0,x,1,Ada,B-PER\n1,x,1,left,O\n2,x,2,Oslo,B-LOC\n",
             "text,labels\nAda left,B-PER O\nOslo,B-LOC\n",
             "Sentence #,Sentence,Tag\n1,Ada left,\"['B-PER', 'O']\"\n2,Oslo,['B-LOC']\n",

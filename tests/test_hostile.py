@@ -169,6 +169,17 @@ class TestLinks:
             list(run(tiny_config("training.epochs=1"), folder))
         assert mine.read_text(encoding="utf-8") == "mine" and [path.name for path in folder.iterdir()] == [name]
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+    @pytest.mark.parametrize("name", ["metrics.jsonl", "results.json", "checkpoint.safetensors", *bundle.FILES])
+    def test_a_pipe_in_place_of_a_file_is_not_waited_for(self, name, model, tiny_config):
+        (model / name).unlink()
+        os.mkfifo(model / name)
+        with pytest.raises(NertoolError, match=f"{re.escape(name)}: a pipe or a device"):
+            list(run(tiny_config("training.epochs=1"), model, resume=True))
+        if name not in ("metrics.jsonl", "checkpoint.safetensors"):
+            with pytest.raises(NertoolError, match=rf"{re.escape(name)}(: a pipe or a device| is missing)"):
+                show_model(model, new_console(io.StringIO()))
+
     def test_a_link_to_nothing_and_one_within_the_folder(self, tmp_path):
         folder = tmp_path / "run"
         folder.mkdir()
@@ -501,6 +512,14 @@ class TestBoundedMemory:
         monkeypatch.setattr(bundle, "_LARGEST_VOCABULARY", 100)
         with pytest.raises(BundleError, match=r"too large to be saved: .*extra_rows"):
             save_bundle(loaded, model)
+
+    def test_results_that_are_too_large(self, model):
+        with (model / "results.json").open("r+b") as file:
+            file.truncate(20 * 2**30)
+        with pytest.raises(BundleError, match=r"results\.json: corrupt .*larger than 64 MB"):
+            show_model(model, new_console(io.StringIO()))
+        with pytest.raises(BundleError, match=r"not a regular file"):
+            bundle.training_digest(Path(os.devnull))
 
     def test_a_word_without_end_in_binary_vectors(self, tmp_path):
         path = tmp_path / "v.bin"

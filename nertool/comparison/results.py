@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nertool.comparison.records import Run
-from nertool.config.files import MODEL_FILES, split_member, write_whole
+from nertool.config.files import MODEL_FILES, read_limited, split_member, write_whole
 from nertool.config.schema import Config
 from nertool.config.vector_sets import parse_name, stored
 from nertool.data.vector_cache import read_record
@@ -79,7 +79,7 @@ def write_run(run: Run, config: Config, files: Mapping[str, str], folder: Path) 
 def read_run(folder: Path, config: Config) -> Run | None:
     """Read the result of a training of these settings and files; None if none has ended in this folder."""
     try:
-        tree: Any = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        tree: Any = json.loads(read_limited(folder / RUN))
         # Read as a config: settings that did not exist when it ran have their defaults.
         before, files = Config.model_validate(tree["config"]), fingerprint(config)
         if tree["files"] != files or without(before, files) != without(config, files):

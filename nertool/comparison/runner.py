@@ -14,7 +14,7 @@ from pathlib import Path
 from nertool.comparison.grid import Job
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import METRICS, RUN, read_run
-from nertool.config.files import LOCK, is_file, locked, refuse_links, remove_files, write_whole
+from nertool.config.files import LOCK, is_file, locked, read_limited, refuse_links, remove_files, write_whole
 from nertool.config.loading import dump_config
 from nertool.errors import NertoolError
 
@@ -162,6 +162,6 @@ def _last_message(log: Path) -> str:
 
 def _epochs(folder: Path) -> int:
     try:
-        return (folder / METRICS).read_bytes().count(b"\n")
-    except OSError:
+        return read_limited(folder / METRICS).count(b"\n")
+    except (OSError, ValueError):
         return 0

@@ -20,6 +20,7 @@ _TRAINING = (
     "another training or comparison is writing to this folder; wait until it has ended, stop it, or name another "
     "folder with --output"
 )
+_LARGEST_RECORD = 2**26  # bytes; the metrics of 100,000 epochs have half of it
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*(?<!\.parquet)(?<!\.arrow)", re.ASCII)
 _HOW_TO_GET = {
     "conll03/": "CoNLL-2003 English requires the Reuters licence: https://www.clips.uantwerpen.be/conll2003/ner/",
@@ -178,16 +179,17 @@ def is_stream(path: Path) -> bool:
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
-    """Refuse files that are links out of their folder: reading and writing would happen elsewhere.
+    """Refuse files that are links out of their folder, pipes or devices.
 
-    Whoever made the folder chose where these links lead, which need not be whoever uses it.
+    Reading and writing would happen elsewhere, or wait forever. Whoever made the folder chose where a link leads,
+    which need not be whoever uses it.
 
     Args:
         folder: It may be a link itself.
         names: Of files in it, or in folders of it, whether they exist or not.
 
     Raises:
-        NertoolError: One of them is such a link.
+        NertoolError: One of them is such a link, a pipe or a device.
     """
     try:
         home = folder.resolve()
@@ -195,8 +197,26 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             if not (folder / name).resolve().is_relative_to(home):
                 message = "a link out of the folder; put a copy of the file in its place"
                 raise NertoolError(f"{folder / name}: {message}")
+            if is_stream(folder / name):
+                raise NertoolError(f"{folder / name}: a pipe or a device; put a file in its place")
     except (OSError, RuntimeError) as problem:  # links that lead in circles
         raise NertoolError(f"{folder}: cannot be read: {problem}") from None
+
+
+def read_limited(path: Path) -> bytes:
+    """Read a file that nertool wrote into the folder of a run, as far as it may be.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no regular file, or larger than any that nertool writes.
+    """
+    if is_stream(path):
+        raise ValueError("not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST_RECORD + 1)
+    if len(content) > _LARGEST_RECORD:
+        raise ValueError(f"larger than {_LARGEST_RECORD // 2**20} MB")
+    return content
 
 
 def _expanded(name: str) -> Path:

@@ -235,7 +235,8 @@ class _Table:
                 )
                 raise CorpusError(message, self.path, row.line)
             fields = [field.strip(" ") for field in row.fields]
-            rows.append(_Row(row.line, fields if any(fields) else []))
+            # A row of another length has nothing but whitespace, such as a tab, in it.
+            rows.append(_Row(row.line, fields if any(fields) and len(fields) == len(self.header) else []))
         if self._are_sentences(rows):
             return self._sentences(rows)
         return self._tokens(rows)

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from nertool.config.files import replaced_when_done
+from nertool.config.files import is_stream, replaced_when_done
 from nertool.errors import BundleError, NertoolError
 
 DIGEST = "digest"
@@ -112,6 +112,8 @@ def _is_utf8(path: Path) -> bool:
 
 def _open(path: Path, largest_header: int) -> tuple[Any, dict[str, str]]:
     try:
+        if is_stream(path):
+            raise BundleError(f"{path}: not a regular file")
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             if size > largest_header:

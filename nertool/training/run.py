@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 import nertool
-from nertool.config.files import LOCK, locked, refuse_links, remove_files, remove_leftovers, write_whole
+from nertool.config.files import (
+    LOCK,
+    locked,
+    read_limited,
+    refuse_links,
+    remove_files,
+    remove_leftovers,
+    write_whole,
+)
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.errors import ConfigError, DivergenceError, NertoolError
@@ -192,7 +200,7 @@ def _score_test(test: Split | None, folder: Path) -> Evaluation | None:
 def _read_results(folder: Path, epochs: list[Epoch]) -> Finished | None:
     """Read the results of a training that had ended after these epochs; None if there are none."""
     try:
-        tree = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        tree = json.loads(read_limited(folder / RESULTS))
         if (tree["epochs"], tree["best_epoch"]) != (len(epochs), epochs[-1].best):
             return None
         test = None if tree["test"] is None else Evaluation.from_json(tree["test"])

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config.files import refuse_links
+from nertool.config.files import read_limited, refuse_links
 from nertool.config.schema import READ_BY_SPACY, CorpusConfig, Section, TrainingConfig
 from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
@@ -100,7 +100,7 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     if not path.is_file():
         return {"training": f"not finished; {METRICS} has the epochs so far"}, None
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_limited(path))
         lines = {
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "

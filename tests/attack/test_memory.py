@@ -1,0 +1,139 @@
+"""What takes memory out of proportion, or without end: each command's largest memory is measured."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is measured as Linux counts it"),
+]
+WORDS = [
+    *[
+        "the",
+        "ship",
+        "left",
+        "port",
+        "of",
+        "Oslo",
+        "at",
+        "dawn",
+        "and",
+        "Ada",
+        "Byron",
+        "saw",
+        "New",
+        "Haven",
+        "for",
+        "once",
+        "in",
+        "1987",
+    ],
+    ",",
+    "Babbage",
+]
+
+
+def measure(folder: Path, *command: object) -> tuple[int, str, int]:
+    """Run a command; return its exit code, its messages, and its largest memory in MB."""
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        child = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "nertool", *map(str, command)],
+            {**os.environ, "OMP_NUM_THREADS": "1"},
+            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2)],
+        )
+        _, status, usage = os.wait4(child, 0)
+    messages = (folder / "err").read_text(encoding="utf-8")
+    assert "Traceback" not in messages, messages
+    return os.waitstatus_to_exitcode(status), messages, usage.ru_maxrss // 1024
+
+
+def prose(size: int) -> str:
+    choose = random.Random(1).choice
+    words = [choose([*WORDS, ".", "!"]) for _ in range(size // 4)]
+    return " ".join(words)[:size]
+
+
+def test_a_line_of_ten_million_characters(trained_run, tmp_path):
+    (tmp_path / "a.txt").write_text(prose(9_900_000) + "\n", encoding="utf-8")
+    for form in ("text", "jsonl"):
+        code, _, memory = measure(tmp_path, "tag", tmp_path / "a.txt", "--model", trained_run, "--to", form)
+        assert code == 0 and memory < 2500
+    (tmp_path / "a.txt").write_text(prose(10_100_000) + "\n", encoding="utf-8")
+    code, messages, memory = measure(tmp_path, "tag", tmp_path / "a.txt", "--model", trained_run)
+    assert code == 1 and "at most 10,000,000 are taken as one text" in messages and memory < 600
+
+
+@pytest.mark.parametrize("line", [b"a" * 2**20, b"a O\n\n" * 2**18], ids=["one line", "many lines"])
+def test_a_gzip_bomb(line, trained_run, tmp_path):
+    bomb = tmp_path / "bomb.txt.gz"
+    with gzip.open(bomb, "wb") as file:
+        for _ in range(1024):
+            file.write(line)
+    for command in (("check", bomb), ("evaluate", bomb, "--model", trained_run)):
+        code, messages, memory = measure(tmp_path, *command)
+        said = messages + (tmp_path / "out").read_text(encoding="utf-8")
+        assert code == 1 and ("the line is longer than" in said or "compressed bytes became more than" in said)
+        assert memory < 1000 if b"\n" not in line else memory < 6000
+    if b"\n" not in line:
+        code, messages, memory = measure(tmp_path, "tag", bomb, "--model", trained_run)
+        assert code == 1 and "the line is longer than 64 MB" in messages and memory < 800
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tag /dev/zero --model {model}",
+        "evaluate /dev/zero --model {model}",
+        "convert /dev/zero {out} --from jsonl",
+        "convert /dev/zero {out} --from conllu",
+        "convert /dev/zero {out} --from labelstudio",
+        "convert /dev/zero {out} --from spacy",
+        "train {config} --set corpus.train=/dev/zero --output {out}",
+        "train {config} --set inputs.words.vectors=/dev/zero --output {out}",
+    ],
+)
+def test_a_file_without_end(command, trained_run, tmp_path):
+    config = trained_run.parent / "corpus" / "tiny.yaml"
+    parts = command.format(model=trained_run, out=tmp_path / "out.txt", config=config).split()
+    code, messages, memory = measure(tmp_path, *parts)
+    assert code == 1 and ("is longer than" in messages or "larger than" in messages) and memory < 2000
+
+
+def test_a_thousand_label_sequences(trained_run, tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(prose(200) for _ in range(110)) + "\n", encoding="utf-8")
+    command = ("tag", tmp_path / "a.txt", "--model", trained_run, "--to", "jsonl", "--n-best", 1000)
+    code, _, memory = measure(tmp_path, *command)
+    assert code == 0 and memory < 1500
+    rows = [json.loads(line) for line in (tmp_path / "out").read_text(encoding="utf-8").splitlines()]
+    assert max(len(sentence) for row in rows for sentence in row["alternatives"]) == 1000
+
+
+def test_two_thousand_entities_that_overlap(tmp_path):
+    text = prose(1_100_000)
+    entities = [{"start": 10 * n, "end": len(text) - 10 * n, "label": "PER"} for n in range(2000)]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text, "entities": entities}), encoding="utf-8")
+    code, messages, memory = measure(tmp_path, "convert", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert code == 1 and messages.count("left out: ") >= 1999 and len(messages) < 1_500_000 and memory < 800
+
+
+def test_a_training_sentence_of_200_000_tokens(trained_run, tmp_path):
+    choose = random.Random(1).choice
+    rows = [f"{choose(WORDS)} {choose(['O', 'O', 'B-PER', 'B-LOC'])}\n" for _ in range(200_000)]
+    (tmp_path / "long.txt").write_text("".join(rows), encoding="utf-8")
+    config = trained_run.parent / "corpus" / "tiny.yaml"
+    settings = (f"corpus.train={tmp_path / 'long.txt'}", f"corpus.validation={tmp_path / 'long.txt'}")
+    options = [
+        part for each in (*settings, "training.epochs=1", "model.encoder.hidden=200") for part in ("--set", each)
+    ]
+    code, _, memory = measure(tmp_path, "train", config, *options, "--output", tmp_path / "run")
+    said = (tmp_path / "out").read_text(encoding="utf-8")
+    assert code == 0 and "1 sentence of more than 512 tokens, learnt in pieces" in said and memory < 1200
