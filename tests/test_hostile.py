@@ -33,7 +33,7 @@ from nertool.data.corpus import read_split
 from nertool.data.vectors import read_vectors
 from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
 from nertool.formats import columns, opening
-from nertool.formats.registry import ReadOptions, Report, WriteOptions, find_format
+from nertool.formats.registry import ReadOptions, Report, WriteOptions, find_format, formats
 from nertool.model import nbest
 from nertool.model.batch import Layout
 from nertool.model.chain import Scores
@@ -310,6 +310,10 @@ class TestTerminal:
         policy = "default-src 'none'; style-src 'unsafe-inline'"
         assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in result.stdout
         assert result.stdout.index("Content-Security-Policy") < result.stdout.index("<body")
+        path = tmp_path / "a.jsonl"
+        path.write_text(json.dumps({"text": f"Ada{EVIL} left\nOslo"}) + "\n", encoding="utf-8")
+        result = invoke("tag", path, "--model", trained_run, "--to", "html")
+        assert result.exit_code == 0 and not HARMFUL.search(result.stdout) and "\\x1b]0;owned" in result.stdout
 
 
 class TestBoundedMemory:
@@ -599,14 +603,15 @@ HALVES = {
 
 class TestHalfCharacters:
     @pytest.mark.parametrize("case", HALVES)
-    @pytest.mark.parametrize("target", ["a.jsonl", "a.txt", "a.conllu", "a.spacy", "folder", "tokens"])
+    @pytest.mark.parametrize("target", [name for name, each in formats().items() if each.writable])
     def test_into_any_format(self, case, target, tmp_path):
         path = tmp_path / "in.jsonl"
         path.write_text(json.dumps(HALVES[case]) + "\n", encoding="utf-8")
-        to = ["--to", "tokens"] if target == "tokens" else []
-        result = invoke("convert", path, tmp_path / target, *to, "--allow-empty")
+        result = invoke("convert", path, tmp_path / "out", "--to", target, "--allow-empty")
         assert result.exception is None or type(result.exception) is SystemExit
         assert result.exit_code == 0 or result.stderr.startswith("error: ")
+        if result.exit_code and "cannot be written" in result.stderr:
+            assert f"{path}, row 1" in result.stderr or str(tmp_path / "out") in result.stderr
 
     @pytest.mark.parametrize("case", HALVES)
     def test_through_a_model(self, case, tmp_path, trained_run):

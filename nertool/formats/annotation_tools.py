@@ -19,6 +19,7 @@ from typing import IO, Any, ClassVar, NoReturn
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
+from nertool.formats.columns import half_a_character
 from nertool.formats.foreign import OLD_MAC
 from nertool.formats.opening import open_lines, read_head
 from nertool.formats.registry import Format, ReadOptions, Report, WriteOptions
@@ -321,8 +322,7 @@ class JsonExport(Format):
                 text = json.dumps(self.record(document), ensure_ascii=False)
                 target.write(f"{between if started else before}{text}")
             except UnicodeEncodeError as problem:
-                half = problem.object[problem.start : problem.end]
-                raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
+                raise half_a_character(problem, document) from None
             started = True
         target.write(after if started else before + after.lstrip("\n") if self.array else "")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from nertool.config.patterns import Remover
 from nertool.errors import CorpusError
 from nertool.formats.opening import byte_lines, decode
+from nertool.text.document import Document
 
 DOCUMENT_MARK = "-DOCSTART-"
 _LABEL_STUDIO = ["-X-", "_"]  # middle columns of its CoNLL export, whose types may have spaces in them
@@ -250,3 +251,13 @@ def decode_lines(stream: Iterable[Any], path: str | Path | None) -> Iterator[str
             decode(line, path, number)
         message = f"the text after this line is not UTF-8 ({error}): convert it first"
         raise CorpusError(message, path, number) from None
+
+
+def half_a_character(problem: UnicodeEncodeError, document: Document | None) -> CorpusError:
+    """Make the error of a document that UTF-8 cannot hold: JSON can spell halves of surrogate pairs."""
+    half = problem.object[problem.start : problem.end]
+    origin = None if document is None else document.origin
+    message = f"{half!r}, half a character, cannot be written: correct it, or leave the text out"
+    if origin is None or not origin.starts:
+        return CorpusError(message)
+    return CorpusError(message, f"{origin.path}, {origin.place(0)}")

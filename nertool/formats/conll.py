@@ -22,6 +22,7 @@ from nertool.formats.columns import (
     find_columns,
     find_tokens,
     group_sentences,
+    half_a_character,
     shorten,
 )
 from nertool.formats.labels import relabel
@@ -277,8 +278,7 @@ class _Writer:
             try:
                 self._target.write(text)
             except UnicodeEncodeError as problem:
-                half = problem.object[problem.start : problem.end]
-                raise CorpusError(f"{shorten(half)} cannot be written: {problem.reason}") from None
+                raise half_a_character(problem, document) from None
 
     def _sentence(self, columns: list[Sequence[str]]) -> str:
         lines = list(map(" ".join, zip(*columns, strict=True)))

@@ -20,7 +20,7 @@ from nertool.formats.blocks import (
     read_blocks,
     value_of,
 )
-from nertool.formats.columns import decode_lines, shorten
+from nertool.formats.columns import decode_lines, half_a_character, shorten
 from nertool.formats.conll import Columns
 from nertool.formats.labels import relabel
 from nertool.formats.opening import open_bytes
@@ -112,8 +112,7 @@ class ConllU(Format):
             try:
                 writer.write(document, relabel(document, options.scheme))
             except UnicodeEncodeError as problem:
-                half = problem.object[problem.start : problem.end]
-                raise CorpusError(f"{shorten(half)} cannot be written: {problem.reason}") from None
+                raise half_a_character(problem, document) from None
 
 
 class _Sentence(NamedTuple):

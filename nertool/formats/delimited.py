@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.blocks import USUAL_LABELS, origin_of
-from nertool.formats.columns import decode_lines, shorten
+from nertool.formats.columns import decode_lines, half_a_character, shorten
 from nertool.formats.labels import relabel
 from nertool.formats.opening import open_bytes
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
@@ -121,7 +121,7 @@ class Delimited(Format):
         given = ["document"] * with_documents + ["sentence_id", "token"]
         if repeated := {_plain(name) for name in names} & {_plain(name) for name in [*given, label]}:
             raise CorpusError(f"a column called {', '.join(sorted(repeated))} would be there twice")
-        writer.writerow([*given, *names, label])
+        _write(writer, [*given, *names, label], held[0] if held else None)
         number = 0
         named = False
         for serial, document in enumerate(chain(held, waiting), 1):
@@ -137,7 +137,14 @@ class Delimited(Format):
                 for index in range(start, end):
                     values = [document.tokens[index], *(row[index] for row in document.columns.values())]
                     _check(values[0], labels[index])
-                    writer.writerow([*[identity] * with_documents, number, *values, labels[index]])
+                    _write(writer, [*[identity] * with_documents, number, *values, labels[index]], document)
+
+
+def _write(writer: Any, row: list[Any], document: Document | None) -> None:
+    try:
+        writer.writerow(row)
+    except UnicodeEncodeError as problem:
+        raise half_a_character(problem, document) from None
 
 
 class _Row(NamedTuple):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import outside_of
+from nertool.formats.columns import half_a_character
 from nertool.formats.opening import read_whole, refuse_bomb
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.spacy_docs import doc_sentences
@@ -66,7 +67,7 @@ class DocBinFormat(Format):
                 try:
                     packed.add(_make_doc(vocab, joined(group)))
                 except UnicodeEncodeError as problem:
-                    raise CorpusError(f"cannot be written: {problem.reason}", target) from None
+                    raise half_a_character(problem, group[0]) from None
             stream.write(packed.to_bytes())
 
 

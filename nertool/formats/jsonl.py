@@ -14,6 +14,7 @@ from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.alignment import Mark, fit, tokenizer_of
 from nertool.formats.annotation_tools import LABEL_KEYS, Record, first_values, is_span, records
+from nertool.formats.columns import half_a_character
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import stripped, watched
@@ -81,8 +82,7 @@ class JsonLines(Format):
             try:
                 target.write(json.dumps(_tree(document), ensure_ascii=False, allow_nan=False) + "\n")
             except UnicodeEncodeError as problem:
-                half = problem.object[problem.start : problem.end]
-                raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
+                raise half_a_character(problem, document) from None
             except ValueError:
                 raise CorpusError("a score that is not a finite number cannot be written") from None
 

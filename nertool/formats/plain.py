@@ -11,7 +11,7 @@ from typing import IO
 
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
-from nertool.formats.columns import shorten
+from nertool.formats.columns import half_a_character, shorten
 from nertool.formats.opening import open_lines
 from nertool.formats.registry import Format, ReadOptions, Report, WriteOptions
 from nertool.text.document import Document, Origin
@@ -100,8 +100,7 @@ class Tokens(_Lines):
                 try:
                     target.write(" ".join(document.tokens[start:end]) + "\n")
                 except UnicodeEncodeError as problem:
-                    half = problem.object[problem.start : problem.end]
-                    raise CorpusError(f"{half!r} cannot be written: {problem.reason}") from None
+                    raise half_a_character(problem, document) from None
 
 
 def _refuse_labels(used: Format, name: str, options: ReadOptions) -> None:

@@ -187,5 +187,5 @@ def html_page(documents: Iterable[Document], language: str) -> Iterator[str]:
         ents = [{"start": e.start, "end": e.end, "label": html.escape(e.label)} for e in document.entities]
         shown = {"text": document.text, "ents": ents, "settings": settings}
         content = displacy.render(shown, style="ent", manual=True, jupyter=False, options=options)
-        yield figure.format(content=content)
+        yield figure.format(content=visible(content, keep="\n\t"))
     yield after

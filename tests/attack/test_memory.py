@@ -15,30 +15,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is measured as Linux counts it"),
 ]
-WORDS = [
-    *[
-        "the",
-        "ship",
-        "left",
-        "port",
-        "of",
-        "Oslo",
-        "at",
-        "dawn",
-        "and",
-        "Ada",
-        "Byron",
-        "saw",
-        "New",
-        "Haven",
-        "for",
-        "once",
-        "in",
-        "1987",
-    ],
-    ",",
-    "Babbage",
-]
+TEXT = "the ship left port of Oslo at dawn , and Ada Byron saw New Haven for once in 1987 while Babbage slept"
+WORDS = TEXT.split()
 
 
 def measure(folder: Path, *command: object) -> tuple[int, str, int]:
