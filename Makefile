@@ -40,7 +40,7 @@ QUICK := $(addprefix tests/test_,$(addsuffix .py,api cli conll crf docbin evalua
 	resume spacy_component statistics training))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-portable test-lowest check format lock audit bench corpus clean
+.PHONY: help install demo test test-attack test-slow test-portable test-lowest check format lock audit bench corpus clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +69,10 @@ demo: install  ## train on the demonstration corpus, evaluate, tag a sample text
 test: install  ## run the tests (set NERTOOL_DATA to run those on real corpora too)
 	$(PYTEST)
 
-test-slow: install  ## run the slow tests too
+test-attack: install  ## run every tenth attack (kills, forks, interrupts, fuzzing, memory): about ten minutes
+	NERTOOL_ATTACK_EVERY=10 $(PYTEST) -m slow tests/attack
+
+test-slow: install  ## run the slow tests too, and all attacks: about an hour and a half
 	$(PYTEST) -m 'slow or not slow'
 
 test-portable: install  ## run numerical tests with other vector instructions, and all tests in the C locale without a home

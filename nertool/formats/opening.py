@@ -25,7 +25,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BUFFER = 2**17
 _ENCODING_SAMPLE = 2**22  # bytes that are looked at to tell another encoding from a damaged byte
 # Text is compressed to a tenth, the most repetitive of corpora to a hundredth.
-_EXPANSION, _EXPANDED = 200, 2**27  # how many times, and from how many bytes on
+_EXPANSION, _EXPANDED = 200, 2**24  # how many times, and from how many bytes on
 
 
 @contextmanager

@@ -29,6 +29,7 @@ import seqeval.metrics  # noqa: F401
 import torch._dynamo
 import torch._refs  # noqa: F401
 from conftest import write_tiny
+from shares import EVERY, share
 
 from nertool.cli.main import main
 from nertool.config.loading import load_config, locate_files
@@ -322,14 +323,13 @@ class Attack:
             self.problem(f"{where}: left {', '.join(sorted(left))}")
 
     def attack(self, scenario: Scenario) -> Report:
-        """Kill a training before each of its operations in turn."""
+        """Kill a training before each of its operations in turn, or before every Kth."""
         wanted = self.whole(THIS)
         before = self.whole(OTHER) if scenario.seed == OTHER else None
         start = self.start(scenario)
         arguments = self.arguments(THIS, *(["--resume"] if scenario.resume else []))
-        count = 0
+        count = 1 + list(SCENARIOS.values()).index(scenario) % EVERY  # not the same operations in each scenario
         while True:
-            count += 1
             shutil.rmtree(self.run, ignore_errors=True)
             if start is not None:
                 shutil.copytree(start, self.run)
@@ -339,6 +339,7 @@ class Attack:
             where = f"killed before operation {count}, {self.log.read_text()}"
             self.look(where)
             self.finish(where, wanted, before)
+            count += EVERY
 
     def attack_again(self, attempts: int) -> Report:
         """Kill a training, and that which resumes it, and so on, at random."""
@@ -358,5 +359,5 @@ if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(f"usage: kills.py SCENARIO FOLDER; scenarios: {'; '.join([*SCENARIOS, AGAIN])}")
     running = Attack(Path(sys.argv[2]))
-    report = running.attack_again(12) if sys.argv[1] == AGAIN else running.attack(SCENARIOS[sys.argv[1]])
+    report = running.attack_again(share(12)) if sys.argv[1] == AGAIN else running.attack(SCENARIOS[sys.argv[1]])
     print(json.dumps(vars(report)))

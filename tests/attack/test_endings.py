@@ -13,6 +13,7 @@ from pathlib import Path
 import endings
 import pytest
 from click.testing import CliRunner
+from shares import share
 
 from nertool.cli.main import main
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of Unix
 COMMAND = [sys.executable, "-m", "nertool"]
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(share(120, least=6), marks=pytest.mark.slow)])
 def test_unfinished_files_are_removed(trained_run: Path, tmp_path: Path, count: int):
     process = subprocess.run(
         [sys.executable, endings.__file__, str(trained_run), str(tmp_path), str(count)],

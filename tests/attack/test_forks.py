@@ -7,13 +7,14 @@ from pathlib import Path
 
 import forks
 import pytest
+from shares import share
 from test_fork import forked, train_wide
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork"),
 ]
-CHILDREN = 15  # of each history
+CHILDREN = share(15, least=3)  # of each history: one trains, one loads, one uses what its parent loaded
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import end_of_threads, thread_count
+from shares import share
 
 from nertool.tagging import prediction, predictor
 from nertool.tagging.tagger import Tagger
@@ -164,13 +165,13 @@ def attack(folder: Path, count: int, attacker: Signals | Exceptions) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(share(10_000), marks=pytest.mark.slow)])
 def test_signals(trained_run: Path, count: int):
     attack(trained_run, count, Signals())
 
 
 # Python may give the exception to a thread that has just begun, which then ends with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [50, pytest.param(share(2000), marks=pytest.mark.slow)])
 def test_exceptions_in_other_threads(trained_run: Path, count: int):
     attack(trained_run, count, Exceptions())
