@@ -402,6 +402,24 @@ class TestBoundedMemory:
         with pytest.raises(CorpusError, match="more than 100 tokens"):
             Tagger.load(trained_run)("a " * 150)
 
+    @pytest.mark.parametrize("score", ["nan", "-0.5", "2"])
+    def test_a_score_that_is_no_probability(self, score, trained_run):
+        with pytest.raises(NertoolError, match="expected a probability from 0 to 1"):
+            Tagger.load(trained_run, min_score=float(score))
+        result = invoke("tag", "-", "--model", trained_run, "--min-score", score, input="Ada")
+        assert result.exit_code in (1, 2) and result.stdout == ""
+
+    @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no /proc")
+    @pytest.mark.parametrize(
+        "kind", ["conll", "jsonl", "text", "csv", "conllu", "parquet", "spacy", "labelstudio"]
+    )
+    def test_a_file_that_cannot_be_read_to_its_end(self, kind, trained_run):
+        options = ReadOptions(labelled=kind != "text")
+        with pytest.raises(CorpusError, match="/proc/self/mem: cannot be read: "):
+            list(find_format(kind).read(Path("/proc/self/mem"), options, Report()))
+        with pytest.raises(CorpusError, match="/proc/self/mem: cannot be read: "):
+            read_vectors(Path("/proc/self/mem"))
+
     def test_documents_and_their_alternatives(self, monkeypatch, trained_run):
         monkeypatch.setattr(tagger, "MOST_LABELS", 200)
         document = Document(("a",) * 50)

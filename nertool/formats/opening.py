@@ -44,7 +44,7 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     try:
-        plain = cast(io.BufferedReader, path.open("rb", buffering=_BUFFER))
+        plain = cast(io.BufferedReader, io.BufferedReader(_File(path), _BUFFER))
     except FileNotFoundError:
         message = f"there is no such file; expected {what}, plain or gzip: check the path"
         raise CorpusError(message, path) from None
@@ -64,6 +64,20 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             message = f"the gzip data is corrupt or truncated ({error}): fetch or compress the file again"
             raise CorpusError(message, path) from None
+
+
+class _File(io.FileIO):
+    """A file whose errors, such as those of a disk that fails, say that it is this file that cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as problem:
+            raise CorpusError(f"cannot be read: {problem.strerror or problem}", self._path) from None
 
 
 class _Gzip(io.RawIOBase):

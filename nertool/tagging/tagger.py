@@ -50,9 +50,14 @@ class Tagger:
         min_score: Entities with a lower score are left out, and their tokens labelled O.
         n_best: How many label sequences of each sentence `Document.alternatives` holds.
         marginals: Whether `Document.marginals` holds the probabilities of each token's labels.
+
+    Raises:
+        NertoolError: `min_score` is no probability.
     """
 
     def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> None:
+        if not 0 <= min_score <= 1:  # nor NaN, which every score would pass
+            raise NertoolError(f"min_score is {min_score}; expected a probability from 0 to 1")
         self.model = model
         self.min_score = min_score
         self.n_best = n_best
