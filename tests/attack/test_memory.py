@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,19 +20,29 @@ TEXT = "the ship left port of Oslo at dawn , and Ada Byron saw New Haven for onc
 WORDS = TEXT.split()
 
 
+# A process begins with the largest memory of whoever started it: this one is small.
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[3:], stdout=open(sys.argv[1], "wb"), stderr=open(sys.argv[2], "wb"))
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
 def measure(folder: Path, *command: object) -> tuple[int, str, int]:
     """Run a command; return its exit code, its messages, and its largest memory in MB."""
-    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        child = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "nertool", *map(str, command)],
-            {**os.environ, "OMP_NUM_THREADS": "1"},
-            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2)],
-        )
-        _, status, usage = os.wait4(child, 0)
+    files = [str(folder / "out"), str(folder / "err")]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *files, sys.executable, "-m", "nertool", *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, memory = map(int, done.stdout.split())
+    print(f"{memory} MB: {command[0]}")
     messages = (folder / "err").read_text(encoding="utf-8")
     assert "Traceback" not in messages, messages
-    return os.waitstatus_to_exitcode(status), messages, usage.ru_maxrss // 1024
+    return code, messages, memory
 
 
 def prose(size: int) -> str:
