@@ -776,3 +776,21 @@ def test_every_command_reads_them(put, tmp_path, name, content, entities):
 def test_spans_of_several_types_are_kept_apart():
     document = Document.from_spans(["a", "b"], [Span(0, 1, "X"), Span(1, 2, "X")])
     assert written("csv", document).count("B-X") == 2 and written("conllu", document).count("=B-X") == 2
+
+
+@pytest.mark.parametrize("digits", ["9" * 20, "9" * 5000], ids=len)
+def test_numbers_that_are_no_numbers_of_words(put, digits):
+    """Python converts at most 4,300 digits."""
+    rows = CONLLU_RANGE.replace("1-2", f"1-{digits}")
+    with pytest.raises(CorpusError, match=r"found .* as ID; expected 1, 2-3 or 3\.1"):
+        list(find_format("conllu").read(put(rows, "a.conllu", bars=False), ReadOptions(), Report()))
+    rows = "#FORMAT=WebAnno TSV 3.3\n#T_SP=x.NE|value\n\n\n#Text=Ada\n1-1\t0-3\tAda\tX\t\n"
+    rows += f"1-1.1\t{digits}-3\ta\tY\t\n"
+    with pytest.raises(CorpusError, match="is not a part of the token"):
+        list(find_format("webanno").read(put(rows, "a.tsv", bars=False), ReadOptions(), Report()))
+
+
+CONLLU_RANGE = "".join(
+    "\t".join([number, form, *"_" * 7, misc]) + "\n"
+    for number, form, misc in [("1-2", "al", "_"), ("1", "a", "NER=O"), ("2", "el", "NER=O")]
+)

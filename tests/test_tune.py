@@ -57,6 +57,7 @@ def test_a_search_is_read_and_written(text: str, wanted: Search):
         (f"{RATE}=0.1..0.01", "0.1 is not below 0.01"),
         (f"{RATE}=0..1:log", "begins above 0"),
         (f"{RATE}=a..b", "'a' is not a number"),
+        (f"{RATE}=1..{'9' * 400}", "99 is not a number"),
         (f"{RATE}=nan..1", "not a number"),
         (f"{RATE}=1..inf", "not a number"),
         (f"{RATE}=1", "two different values"),
@@ -72,7 +73,7 @@ def test_a_search_is_read_and_written(text: str, wanted: Search):
         ("training.epochs=1,2", "stopped early"),
         ("training.threads=1,2", "changes no result"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_an_impossible_search_is_refused(text: str, problem: str, tiny_config: Callable[..., Config]):
     with pytest.raises(ConfigError) as refusal:

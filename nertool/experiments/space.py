@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ _NEVER = {
     "training.epochs": "trials are stopped early where others were better after as many epochs",
     "training.threads": "it changes no result",
 }
+_LARGEST = 1e300  # integers may be larger than any float
 _EXAMPLE = "expected something like training.learning_rate=0.01..0.1 (or 0.001..0.1:log, or a,b,c)"
 Value = str | int | float | bool | None
 
@@ -168,8 +168,8 @@ def _number(value: Any) -> int | float:
         text = value.strip()
         with suppress(ValueError):
             value = int(text) if text.lstrip("+-").isdigit() else float(text)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number; {_EXAMPLE}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
+        raise ValueError(f"{value!r:.60} is not a number; {_EXAMPLE}")
     return value
 
 

@@ -32,7 +32,7 @@ from nertool.text.schemes import OUTSIDE, Scheme
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _TAGS = frozenset(COLUMNS[2:-1])  # columns that can be learnt as plain tags
 _EMPTY = "_"
-_ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?", re.ASCII)
+_ID = re.compile(r"(\d{1,9})(?:-(\d{1,9})|(\.\d+))?", re.ASCII)
 _LABEL = re.compile(r"[BILUESM][-_:].+|O|\?")
 _ENTITY_KEYS = ("ner", "name", "ne")  # keys of MISC, in lower case, the first that there is
 _HAS_LABEL = re.compile(rf"(?:^|\|)(?:(?:{'|'.join(_ENTITY_KEYS)})=|[BILUESM]-|O(?:\||$))", re.IGNORECASE)

@@ -240,7 +240,7 @@ class _File:
         self, row: Sequence[str], whole: Sequence[str], place: tuple[int, int], line: int
     ) -> tuple[int, int]:
         """Return where a part of a token is in the text; its offsets count UTF-16 units."""
-        begins = [re.match(r"(\d+)-", each[1]) for each in (row, whole)]
+        begins = [re.match(r"(\d{1,15})-", each[1]) for each in (row, whole)]
         token, part = _unescape(whole[2]), _unescape(row[2])
         if begins[0] and begins[1]:
             units = int(begins[0][1]) - int(begins[1][1])
