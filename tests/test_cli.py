@@ -38,6 +38,7 @@ from nertool.text.schemes import Span
 from nertool.training import preparation
 from nertool.training import run as run_module
 from nertool.training.optimization import Optimization
+from nertool.views import pictures
 from nertool.views.console import coloured, duration, marked, show_evaluation
 from nertool.views.model import _recipe, show_model
 from nertool.views.tagged import TaggingProgress
@@ -253,7 +254,8 @@ class TestTrain:
             *("--set", "training.epochs=3", "--set", "model.encoder.hidden=5"),
         )
         folder = here / "some" / "where"
-        assert names(folder) == sorted([*MODEL, "metrics.jsonl", "results.json", "checkpoint.safetensors"])
+        written = [*MODEL, "metrics.jsonl", "results.json", "checkpoint.safetensors"]
+        assert names(folder) == sorted([*written, *(["curves.svg"] if pictures.available() else [])])
         config = load_bundle(folder).config
         assert (config.training.seed, config.training.epochs, config.model.encoder.hidden) == (7, 3, 5)
         metrics = records_of(folder / "metrics.jsonl")

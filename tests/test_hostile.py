@@ -156,6 +156,7 @@ class TestLinks:
             *bundle.FILES,
             "metrics.jsonl",
             "results.json",
+            "curves.svg",
             "checkpoint.safetensors",
             f".{WEIGHTS}.kept",
             ".lock",

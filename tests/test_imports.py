@@ -68,6 +68,9 @@ HOMES = {
     "scipy": {"comparison", "training", "evaluation"},
     "optuna": {"experiments"},
     "sqlalchemy": {"experiments"},
+    "tensorboard": {"integrations"},
+    "mlflow": {"integrations"},
+    "trackio": {"integrations"},
 }
 NO_TORCH = {"errors", "config", "text", "formats", "data", "evaluation", "cli"}
 SPACY = {"text", "formats", "integrations", "views"}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +16,13 @@ from nertool.cli.common import LATEST, RUNS, examples, point_latest
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import DivergenceError, NertoolError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+# As `nertool.integrations.tracking` has them, which is too heavy for a help page.
+TRACKERS = ("tensorboard", "mlflow", "trackio")
 
 
 @click.command(
@@ -39,6 +49,13 @@ from nertool.errors import DivergenceError, NertoolError
     is_flag=True,
     help="Go on with the newest run of this config that was stopped, else with one that has ended.",
 )
+@click.option(
+    "--track",
+    "trackers",
+    type=click.Choice(TRACKERS),
+    multiple=True,
+    help="Show losses and scores of each epoch to this tracker too; may be given several times.",
+)
 @explains_errors
 def train(
     config: str,
@@ -53,6 +70,7 @@ def train(
     output: str | None,
     seed: int | None,
     resume: bool,
+    trackers: tuple[str, ...],
 ) -> None:
     """Train a model on DATA, or as CONFIG says.
 
@@ -68,6 +86,11 @@ def train(
     from nertool.data.recipe import open_config, overrides_of
     from nertool.training.folders import run_folder, stopped_run
 
+    opened = {}
+    if trackers:
+        from nertool.integrations.tracking import Tracking, new_tracker
+
+        opened = {each: new_tracker(each) for each in trackers}
     for option, given in (("--keep-labels", keep_labels), ("--self-label", self_label)):
         if given and start is None and not any(each.startswith("start") for each in overrides):
             raise click.UsageError(f"{option} needs --from DIR, the model to start from")
@@ -105,7 +128,11 @@ def train(
             records = stack.enter_context(contextlib.closing(run(settings, folder, resume=resume)))
             with waiting(console, "reading corpus and vectors"):
                 prepared = next(records)
-            watcher.watch(chain([prepared], records))
+            passing: Iterator[Any] = chain([prepared], records)
+            if opened:
+                tracking = Tracking(opened, folder, partial(_warn, console))
+                passing = stack.enter_context(contextlib.closing(tracking.passing(passing)))
+            watcher.watch(passing)
         except (KeyboardInterrupt, NertoolError) as problem:
             best = watcher.best
             if best is not None:
@@ -124,3 +151,7 @@ def train(
         point_latest(folder)
         if recipe.summary:
             say(f"its settings, to change and train with: {folder / 'config.yaml'}", err=False)
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)

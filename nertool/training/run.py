@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, has_ended, train
 from nertool.training.validation import Validation
 
-METRICS, RESULTS = "metrics.jsonl", "results.json"
-_OWN = (*FILES, METRICS, RESULTS, CHECKPOINT, KEPT, LOCK)
+METRICS, RESULTS, CURVES = "metrics.jsonl", "results.json", "curves.svg"
+_OWN = (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT, KEPT, LOCK)
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ def run(
     """Train a model and write it to a folder.
 
     The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on
-    from; `results.json` comes last. An earlier model in the folder, and its checkpoint, stay until the first epoch
-    has ended. No other process can train into the folder meanwhile.
+    from; `results.json` comes last. `curves.svg`, which a listener may draw, is removed with the results. An
+    earlier model in the folder, and its checkpoint, stay until the first epoch has ended. No other process can
+    train into the folder meanwhile.
 
     Args:
         config: With paths that exist (see `nertool.config.loading.locate_files`).
@@ -127,7 +128,7 @@ def _run(
     prepared: Prepared, folder: Path, resume: bool
 ) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
     config, corpus, model = prepared.config, prepared.corpus, prepared.model
-    remove_leftovers(folder, (*FILES, METRICS, RESULTS, CHECKPOINT))
+    remove_leftovers(folder, (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT))
     learner = Learner(model.network, config.training)
     checkpoint = Checkpoint(folder, learner, identify(prepared))
     epochs: list[Epoch] = []
@@ -161,7 +162,7 @@ def _run(
                 record = replace(record, note=validation.note())
                 # From here on the folder is this training's. Results go first: they would be taken for those of
                 # other weights. So would the checkpoint and the metrics of an earlier training.
-                remove_files(folder, [RESULTS] if epochs else [RESULTS, CHECKPOINT, METRICS, KEPT])
+                remove_files(folder, [RESULTS, CURVES] if epochs else [RESULTS, CURVES, CHECKPOINT, METRICS, KEPT])
                 epochs.append(record)
                 if record.improved:
                     checkpoint.save_best(model)
@@ -218,6 +219,7 @@ def _metrics(epoch: Epoch) -> dict[str, Any]:
         "precision": epoch.validation.micro.precision,
         "recall": epoch.validation.micro.recall,
         "accuracy": epoch.validation.accuracy,
+        "per_type": {name: asdict(scores) for name, scores in epoch.validation.per_type.items()},
         "learning_rate": epoch.learning_rate,
         "gradient_norm": epoch.gradient_norm,
         "seconds": epoch.seconds,

@@ -1,4 +1,4 @@
-"""Pictures of a comparison and of attention, drawn by matplotlib, which is imported when it is needed."""
+"""Pictures of a training, a comparison and attention, drawn by matplotlib, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nertool.comparison.records import Comparison, Gradients
 from nertool.comparison.statistics import mean_and_spread
 from nertool.config.files import write_whole
 from nertool.errors import NertoolError
+from nertool.training.trainer import Epoch
 from nertool.views import tables
 from nertool.views.visible import visible
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FLOOR = 1e-12
 """Norms of gradients below this are drawn as this: a logarithmic scale has no zero."""
 
+_MOST_TYPES = 10  # whose lines can be told apart in one picture
 _INK = "#24292f"
 # Distinct to the usual eye and with each of the three kinds of colour blindness, and legible on white and
 # on black. The lengths have no common divisor, so that 210 cells differ in colour, dashes or marker.
@@ -65,6 +67,55 @@ def available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def draw_training(epochs: Sequence[Epoch]) -> Figure:
+    """Draw the loss, and validation F1 over all entities and of each type, by epoch.
+
+    Types without an entity in the validation split are left out; of more than ten, the most frequent ones are
+    drawn.
+
+    Args:
+        epochs: All epochs of a training; at least one.
+
+    Raises:
+        NertoolError: matplotlib is not installed.
+    """
+    numbers = [epoch.number for epoch in epochs]
+    best = epochs[epochs[-1].best - 1]
+    supports = {name: scores.support for name, scores in best.validation.per_type.items() if scores.support}
+    names = sorted(supports, key=lambda name: (-supports[name], name))
+    with _style() as new:
+        figure = new(11, max(4.2, 1.2 + 0.33 * min(len(names), _MOST_TYPES)))
+        losses, scores = figure.subplots(1, 2)
+        for axes in (losses, scores):
+            axes.set(xlabel="epoch")
+            axes.locator_params(axis="x", integer=True)
+            axes.axvline(best.number, color=_INK, alpha=0.35, linewidth=1)
+        losses.set(ylabel="mean loss of a sentence")
+        losses.plot(numbers, [epoch.loss for epoch in epochs], label="training", **{**_look(0), "marker": "."})
+        known = [(epoch.number, epoch.validation_loss) for epoch in epochs if epoch.validation_loss is not None]
+        if known:
+            # It is computed only where it may decide which epoch is the best.
+            points = {**_look(2), "linestyle": "none"}
+            losses.plot(*zip(*known, strict=True), label="validation, where F1 was the best so far", **points)
+        losses.set_ylim(bottom=0)
+        losses.legend()
+        scores.set(ylabel="validation F1 (%)")
+        every = max(1, len(epochs) // 8)
+        for number, name in enumerate(names[:_MOST_TYPES]):
+            f1 = [100 * epoch.validation.per_type[name].f1 for epoch in epochs]
+            label = f"{shortened(name, 24)} ({supports[name]:,})"
+            scores.plot(numbers, f1, label=label, markevery=(number % every, every), alpha=0.8, **_look(number))
+        micro = [100 * epoch.validation.micro.f1 for epoch in epochs]
+        scores.plot(
+            numbers, micro, color=_INK, marker=".", linewidth=2.4, label=f"all ({best.validation.micro.support:,})"
+        )
+        rest = f"; {len(names) - _MOST_TYPES} rarer types not drawn" if len(names) > _MOST_TYPES else ""
+        title = f"best epoch {best.number}: F1 {100 * best.validation.micro.f1:.2f}{rest}"
+        scores.set_title(title)
+        figure.legend(*scores.get_legend_handles_labels(), loc="outside right upper")
+    return figure
 
 
 def draw_curves(comparison: Comparison) -> Figure | None:

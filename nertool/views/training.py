@@ -17,17 +17,18 @@ from nertool.data.pieces import LONGEST
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
 from nertool.training.preparation import Prepared
-from nertool.training.run import Finished, Resumed
+from nertool.training.run import CURVES, Finished, Resumed
 from nertool.training.trainer import Epoch, Step
+from nertool.views import pictures
 from nertool.views.console import counted, duration, percent, show_evaluation
 
 
 class Watcher:
-    """Draw the records of a run as they pass.
+    """Draw the records of a run as they pass, and at its end a picture of the learning curve.
 
     Args:
         console: Where to draw.
-        folder: The run directory, named at the end.
+        folder: The run directory, named at the end; the picture, `curves.svg`, goes there.
 
     Attributes:
         best: The best epoch so far; None before one has ended.
@@ -50,6 +51,7 @@ class Watcher:
         self._training: TrainingConfig | None = None
         self._replaces = False  # whether there is a model that the first epoch will replace
         self._note = ""
+        self._past: list[Epoch] = []
         self._epochs = 0
         self._began = 0.0
         self._resumes = False
@@ -120,6 +122,7 @@ class Watcher:
         )
 
     def _epoch(self, record: Epoch) -> None:
+        self._past.append(record)
         if record.improved:
             self.best = record
         self._epoch_seconds = (time.perf_counter() - self._began) / max(record.number - self._before, 1)
@@ -158,7 +161,20 @@ class Watcher:
             )
         if record.test is not None:
             show_evaluation(self._console, record.test, "Test split, scored once")
+        self._draw()
         self._console.print(f"The model is in {escape(str(self._folder))}", highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        """Write the picture, or say why there is none: the model is complete without it."""
+        if not pictures.available():
+            note = f"There is no {CURVES}, a picture of loss and F1 by epoch: it needs matplotlib (extra plots)."
+            self._console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
+            return
+        try:
+            pictures.save(pictures.draw_training(self._past), self._folder / CURVES)
+        except Exception as problem:  # of matplotlib, or of the disk
+            note = f"{CURVES} was not drawn: {problem}"
+            self._console.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
     def _ended(self, record: Finished) -> None:
         """Say that nothing was done, and how more can be had."""
