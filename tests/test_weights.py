@@ -95,10 +95,9 @@ def test_what_is_written_is_read(tmp_path: Path):
         ('{"weight": NaN, "tokens": ["a", "b"]}', "from 0 to 100"),
         ('{"weight": true, "tokens": ["a", "b"]}', "from 0 to 100"),
         ('{"tokens": ["a", "b"]}', "from 0 to 100"),
-        ('{"weight": 0, "tokens": ["a", "b"]}', "nothing is learnt"),
         ("[" * 100_000, "not JSON"),
     ],
-    ids=range(11),
+    ids=range(10),
 )
 def test_a_wrong_file_is_refused(content: str, problem: str, tmp_path: Path):
     path = tmp_path / "w.jsonl"
@@ -140,9 +139,48 @@ def test_a_training_uses_them(weighted: Callable[[float], Config]):
 def test_pieces_of_a_long_sentence_have_its_weight(tiny_config: Callable[..., Config]):
     prepared = prepare(tiny_config())
     long = Document(("a",) * 1200, labels=("O",) * 1200)
-    split = replace(prepared.corpus.train, documents=[long, *prepared.corpus.train.documents[:1]])
-    found = encode(split, prepared.model, np.array([0.5, 2.0])).weights
+    documents = [long, *prepared.corpus.train.documents[:1]]
+    split = replace(prepared.corpus.train, documents=documents, weights=np.array([0.5, 2.0]))
+    found = encode(split, prepared.model).weights
     assert found is not None and found.tolist() == [0.5, 0.5, 0.5, 2.0]
+
+
+def test_weights_of_zero_alone_are_refused(tiny_config: Callable[..., Config], tmp_path: Path):
+    sentences = read_corpus(tiny_config().corpus).train.sentences
+    write_weights(tmp_path / "w.jsonl", sentences, np.zeros(len(sentences)))
+    with pytest.raises(CorpusError, match=r"the weight 0 in .*w\.jsonl, so that nothing is learnt"):
+        prepare(tiny_config(f"corpus.weights={tmp_path / 'w.jsonl'}"))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [["corpus.fraction=0.5"], ["corpus.fold=1/3", "corpus.test=null"], ["corpus.validation=null"]],
+    ids=["fraction", "fold", "held out"],
+)
+def test_sentences_keep_their_weights_where_some_are_taken_out(
+    part: list[str], tiny_config: Callable[..., Config], tmp_path: Path
+):
+    """Equal sentences as well, whichever of them are taken out."""
+    path = tmp_path / "train.txt"
+    rows = [f"w{number // 2} O\nx B-A\n" for number in range(24)]  # each twice
+    path.write_text("\n".join(rows), encoding="utf-8")
+    settings = (f"corpus.train={path}", f"corpus.weights={tmp_path / 'w.jsonl'}", "corpus.held_out=0.3")
+    sentences = read_corpus(tiny_config(settings[0]).corpus).train.sentences
+    write_weights(tmp_path / "w.jsonl", sentences, np.arange(1.0, 25.0))
+    train = read_corpus(tiny_config(*settings, *part).corpus).train
+    assert train.weights is not None and 0 < len(train) == len(train.weights) < 24
+    # The line of a sentence says which one it is.
+    lines = [each.origin.starts[0] for each in train.sentences if each.origin]
+    assert train.weights.tolist() == [1 + (line - 1) // 3 for line in lines]
+
+
+def test_a_part_of_the_data_may_have_no_weighted_sentence(tiny_config: Callable[..., Config], tmp_path: Path):
+    sentences = read_corpus(tiny_config().corpus).train.sentences
+    kept = read_corpus(tiny_config("corpus.fraction=0.3").corpus).train.sentences
+    other = next(each for each in sentences if each.tokens not in {one.tokens for one in kept})
+    write_weights(tmp_path / "w.jsonl", [other], np.array([0.5]))
+    found = prepare(tiny_config("corpus.fraction=0.3", f"corpus.weights={tmp_path / 'w.jsonl'}")).encoded.weights
+    assert found is not None and set(found.tolist()) == {1.0}
 
 
 def test_other_weights_are_no_training_to_go_on_with(

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from nertool.config.schema import CorpusConfig
 from nertool.data.folds import boundaries, divide, draw_share, make_folds, units_of
 from nertool.data.stratification import choose_share
+from nertool.data.weights import read_weights
 from nertool.errors import CorpusError
 from nertool.forking import cached_property
 from nertool.formats import hub
@@ -41,6 +44,7 @@ class Split:
         unit: Whether documents know the lines of tokens, or the rows of sentences.
         report: What the reader left out or changed.
         unannotated: Types of entities that nobody looked for: where there is O, a token may be one of them.
+        weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
 
     documents: list[Document] = field(repr=False)
@@ -53,6 +57,7 @@ class Split:
     unit: Literal["line", "row"] = "line"
     report: Report = field(default_factory=Report)
     unannotated: frozenset[str] = frozenset()
+    weights: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def sentences(self) -> list[Document]:
@@ -140,11 +145,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training, validation and, where there is one, test split."""
+    """Training, validation and, where there is one, test split.
+
+    Attributes:
+        train, validation, test: The splits.
+        whole: The data that the training split is a part of; None: it is all of it.
+    """
 
     train: Split
     validation: Split
     test: Split | None
+    whole: Split | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -253,10 +264,7 @@ def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
     read = open_splits(config, tokenizer=tokenizer)
-    train = read(config.train or "", partial=True)
-    # A conversion depends on the neighbours of a label: with some of them unknown, the file's scheme is learnt.
-    if not train.unknown_count:
-        train = train.converted(Scheme(config.learn_scheme))
+    train = whole = read_training(read, config)
     test = None
     if config.fold_numbers is not None:
         train, test = _take_fold(train, *config.fold_numbers)
@@ -270,7 +278,26 @@ def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
         train, _ = divide(
             train, set(range(len(train))).difference(draw_share(train, config.fraction, config.fraction_seed))
         )
-    return Corpus(train, validation, test)
+    return Corpus(train, validation, test, whole)
+
+
+def read_training(read: Callable[..., Split], config: CorpusConfig) -> Split:
+    """Read the training data: with nothing taken out, weights of sentences, and labels in the scheme to be learnt.
+
+    Args:
+        read: As from `open_splits`.
+        config: That the function was made for.
+
+    Raises:
+        CorpusError: The data or the file of weights is wrong.
+    """
+    split = read(config.train or "", partial=True)
+    # A conversion depends on the neighbours of a label: with some of them unknown, the file's scheme is learnt.
+    if not split.unknown_count:
+        split = split.converted(Scheme(config.learn_scheme))
+    if config.weights is None:
+        return split
+    return replace(split, weights=read_weights(Path(config.weights), split.sentences))
 
 
 def unseen_labels(split: Split, labels: Iterable[str]) -> Counter[str]:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from nertool.config.schema import MOST_FOLDS
 from nertool.errors import CorpusError
 from nertool.formats.registry import Report
@@ -192,8 +194,12 @@ def divide(split: Split, chosen: Collection[int]) -> tuple[Split, Split]:
     for sentence, token, name in split.stray_places:
         side, number = places[sentence]
         strays[side].append((number, token, name))
+    weights: list[np.ndarray | None] = [None, None]
+    if split.weights is not None:
+        is_chosen = np.array([side for side, _ in places], bool)
+        weights = [split.weights[~is_chosen], split.weights[is_chosen]]
     return (
-        replace(split, documents=parts[0], strays=len(strays[0]), stray_places=strays[0]),
+        replace(split, documents=parts[0], strays=len(strays[0]), stray_places=strays[0], weights=weights[0]),
         replace(
             split,
             documents=parts[1],
@@ -201,6 +207,7 @@ def divide(split: Split, chosen: Collection[int]) -> tuple[Split, Split]:
             stray_places=strays[1],
             unlabelled=0,
             report=Report(),
+            weights=weights[1],
         ),
     )
 

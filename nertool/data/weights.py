@@ -48,11 +48,10 @@ def write_weights(path: Path, sentences: Sequence[Document], weights: np.ndarray
 def read_weights(path: Path, sentences: Sequence[Document]) -> np.ndarray:
     """Read the weights of sentences, (sentences,): 1 for those that the file does not name.
 
-    Sentences of the file that are not among these, because they are held out for validation, say, are left aside.
-
     Args:
         path: The file.
-        sentences: That are learnt from, in order.
+        sentences: Of the training data, in order, before any of them are held out. Others in the file have no
+            effect.
 
     Raises:
         CorpusError: The file is no such file, or names none of these sentences, so that it would have no effect.
@@ -81,8 +80,6 @@ def read_weights(path: Path, sentences: Sequence[Document]) -> np.ndarray:
             "it has no effect; was it written for other data (nertool audit DATA --weights FILE)?",
             path,
         )
-    if not result.any():
-        raise CorpusError("all training sentences have the weight 0, so that nothing is learnt", path)
     return result
 
 

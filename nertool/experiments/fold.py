@@ -21,7 +21,7 @@ from nertool.comparison.results import fingerprint, without
 from nertool.config.files import remove_files, write_whole
 from nertool.config.loading import in_force, load_config
 from nertool.config.schema import Config
-from nertool.data.corpus import Corpus, Split, hold_out, open_splits
+from nertool.data.corpus import Corpus, Split, hold_out, open_splits, read_training
 from nertool.data.encoding import EncodedCorpus, reading_order
 from nertool.data.folds import divide, make_folds
 from nertool.data.pieces import in_pieces
@@ -34,7 +34,6 @@ from nertool.model.model import Model, fit_labels
 from nertool.tagging.bundle import CONFIG, FILES, load_bundle
 from nertool.tagging.tensorfile import check_digest, read_tensors, write_tensors
 from nertool.text.document import UNKNOWN, Document
-from nertool.text.schemes import Scheme
 from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import prepare
@@ -87,10 +86,7 @@ def read_whole(config: Config) -> Split:
     Raises:
         CorpusError: It cannot be read, or has no entity.
     """
-    read = open_splits(config.corpus, tokenizer=SpacyTokenizer(config.language))
-    split = read(config.corpus.train or "", partial=True)
-    if not split.unknown_count:
-        split = split.converted(Scheme(config.corpus.learn_scheme))
+    split = read_training(open_splits(config.corpus, tokenizer=SpacyTokenizer(config.language)), config.corpus)
     if not split.has_entities:
         raise CorpusError("no token is labelled as an entity, so that there is nothing to check", split.path)
     return split
@@ -172,7 +168,7 @@ def train_fold(config: Config, job: FoldJob, folder: Path, parent: int) -> HeldO
         read = open_splits(corpus, tokenizer=SpacyTokenizer(config.language))
         train, validation = rest, read(corpus.validation, rest.label_scheme)
     labels = fit_labels(split.documents, split.label_scheme)  # of all folds, so that each model knows each label
-    prepared = prepare(config, Corpus(train, validation, None), labels)
+    prepared = prepare(config, Corpus(train, validation, None, split), labels)
     finished: Finished | None = None
     for record in run_prepared(prepared, folder, resume=True):
         if os.name == "posix" and os.getppid() != parent:

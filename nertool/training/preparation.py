@@ -19,7 +19,6 @@ from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus, Table
 from nertool.data.pieces import in_pieces
 from nertool.data.vectors import Vectors, look_up, read_vectors
-from nertool.data.weights import read_weights
 from nertool.errors import ConfigError, CorpusError
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
@@ -101,10 +100,12 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
         for each in contextual:
             for sentence in split.sentences:
                 each.check(sentence)
-    weights = None
-    if config.corpus.weights is not None:
-        weights = read_weights(Path(config.corpus.weights), corpus.train.sentences)
-    encoded = encode(corpus.train, model, weights)
+    if corpus.train.weights is not None and not corpus.train.weights.any():
+        raise CorpusError(
+            f"all training sentences have the weight 0 in {config.corpus.weights}, so that nothing is learnt",
+            corpus.train.path,
+        )
+    encoded = encode(corpus.train, model)
     vectors = list(resources.vectors.values())
     coverage = {name: _coverage(split, vectors) for name, split in corpus.splits.items()} if vectors else None
     digests = _digests(corpus, model, encoded, resources)
@@ -151,19 +152,18 @@ def build_model(
     return new_model(config, documents, scheme, resources or read_resources(config), more_labels, start)
 
 
-def encode(split: Split, model: Model, weights: np.ndarray | None = None) -> EncodedCorpus:
+def encode(split: Split, model: Model) -> EncodedCorpus:
     """Encode a labelled split as the network wants it, long sentences in pieces.
 
     Args:
         split: Labelled.
         model: That will learn from it.
-        weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
     codes = model.label_codes(split.unannotated)
-    if weights is None:
+    if split.weights is None:
         return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), *codes)
     pieces = [in_pieces([sentence], split.label_scheme) for sentence in split.sentences]
-    repeated = np.repeat(weights, [len(each) for each in pieces])
+    repeated = np.repeat(split.weights, [len(each) for each in pieces])
     return EncodedCorpus(model.inputs, list(chain.from_iterable(pieces)), *codes, repeated)
 
 

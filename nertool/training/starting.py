@@ -107,13 +107,11 @@ def start_from(model: Model, corpus: Corpus, config: Config) -> tuple[Corpus, St
     start = config.start
     wanted = [name for name in ("keep_labels", "self_label") if getattr(start, name)]
     train, splits = corpus.train, corpus.splits
-    own = set(train.entity_counts())
-    if config.corpus.validation is None:  # it was part of the training data
-        own |= set(corpus.validation.entity_counts())
+    own = set((corpus.whole or train).entity_counts())  # a part may lack a type that is annotated
     missing = missing_types(model, own)
     if wanted and not missing:
         raise ConfigError(
-            f"start.{wanted[0]}: has no effect, because the training split annotates all types of the model "
+            f"start.{wanted[0]}: has no effect, because the training data annotates all types of the model "
             f"({', '.join(sorted(own)) or 'which has plain tags'})"
         )
     unscored: dict[str, frozenset[str]] = {}
