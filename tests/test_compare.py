@@ -244,6 +244,7 @@ class TestGrid:
             (["words.dimensions=3,4"], "words.dimensions: no such setting; it is now inputs.words.dimensions"),
             (["corpus.test=test.txt,train.txt"], "what scores them cannot vary: corpus.test"),
             (["corpus.test=test.txt,null"], "what scores them cannot vary"),
+            (["corpus.annotator=1,2"], "what scores them cannot vary"),
             (["model.encoder.kind"], "--vary model.encoder.kind: expected something like"),
             (["training..epochs=1"], "training..epochs=1: expected something like"),
             (["corpus.train=gone.txt,train.txt"], "train=gone.txt: there is no file gone.txt; looked in"),

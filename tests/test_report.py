@@ -507,6 +507,19 @@ class TestLearningCurve:
             "kind=rnn: from 500 to 1,000 training sentences F1 went +30.00 points."
         )
 
+    def test_changes_of_other_settings_of_one_last_name_are_no_line(self):
+        base, half = curve_of({1: [0.6], 0.5: [0.5]})
+        others = [
+            replace(base, name=f"{name}=0.3", settings={name: 0.3})
+            for name in ("model.dropout", "inputs.words.dropout")
+        ]
+        comparison = a_comparison(
+            [replace(base, name="base", settings={}), half, *others],
+            varied=["corpus.fraction", "model.dropout", "inputs.words.dropout"],
+            base="base",
+        )
+        assert last_gain(comparison) == "More data: from 500 to 1,000 training sentences F1 went +10.00 points."
+
     def test_there_is_none_without_amounts(self, six):
         assert draw_learning(six) is None and last_gain(six) == ""
         old = [replace(cell, runs=[a_run(1)]) for cell in curve_of({0.5: [0.4], 1: [0.5]})]

@@ -235,13 +235,15 @@ def _cells(request: Request) -> list[_Wanted]:
             for key, values in (parse_choices(each, "--ablate") for each in request.ablated):
                 for value in values:
                     settings = {key: value}
-                    wanted.append(_Wanted(_name(settings, whole=True), source, settings, _changes(settings)))
+                    wanted.append(
+                        _Wanted(name_settings(settings, whole=True), source, settings, _changes(settings))
+                    )
             continue
         choices = [parse_choices(each) for each in request.varied]
         keys = [key for key, _ in choices]
         for combination in product(*(each for _, each in choices)):
             settings = dict(zip(keys, combination, strict=True))
-            name = ", ".join(filter(None, [label if several else "", _name(settings)])) or label
+            name = ", ".join(filter(None, [label if several else "", name_settings(settings)])) or label
             wanted.append(_Wanted(name, source, {**own, **settings}, _changes(settings)))
     return wanted
 
@@ -276,7 +278,7 @@ def _check_together(request: Request, configs: Sequence[Config]) -> int:
         )
         raise ConfigError(
             f"cells are compared sentence by sentence, so what scores them cannot vary: {tested}, nor its "
-            "columns, format, label and scheme"
+            "columns, format, label, scheme and annotator"
         )
     first, *others = {config.training.seed for config in configs}
     if others:
@@ -300,7 +302,7 @@ def _scored(config: Config) -> tuple[object, ...]:
     if corpus.fold is not None:
         split = corpus.train, corpus.fold
     dataset = corpus.hub, corpus.config, corpus.revision, corpus.tokens, corpus.tags
-    return split, corpus.format, corpus.columns, corpus.label, corpus.scheme, dataset
+    return split, corpus.format, corpus.columns, corpus.label, corpus.scheme, corpus.annotator, dataset
 
 
 def _job(
@@ -341,10 +343,14 @@ def _notes(recipes: dict[str, Recipe]) -> list[str]:
     return notes + [each for each in dict.fromkeys(warnings) if warnings.count(each) == len(recipes)]
 
 
-def _name(settings: dict[str, Any], *, whole: bool = False) -> str:
+def name_settings(settings: dict[str, Any], *, whole: bool = False) -> str:
     """Name a cell after its settings: the last part of their names, or more parts where these would be the same.
 
     Values are written as in --vary, so that no two cells have the same name.
+
+    Args:
+        settings: Their values by their full names.
+        whole: Whether full names are written: cells may differ in the settings that they have.
     """
     parts = {key: key.split(".") for key in settings}
     for size in range(1, max(map(len, parts.values()), default=1) + 1):

@@ -206,7 +206,7 @@ def draw_learning(comparison: Comparison) -> Figure | None:
                 rings = {"color": look["color"], "linestyle": "none", "marker": "o", "fillstyle": "none"}
                 axes.plot([size] * len(values), values, alpha=0.6, **rings)
             spreads = [mean_and_spread(values)[1] or 0.0 for values in scores]
-            name = tables.name_without_fraction(cells[0])
+            name = tables.name_without_fraction(comparison, cells[0])
             label = "\n".join(wrap(shortened(name, 90), 34)) if name else None
             axes.errorbar(sizes, [mean(values) for values in scores], spreads, label=label, capsize=3, **look)
         places = sorted(ticks)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
+from nertool.comparison.grid import FRACTION, name_settings
 from nertool.comparison.records import Cell, Comparison, Pair
 from nertool.comparison.statistics import mean_and_spread
 from nertool.views.console import counted, percent
@@ -37,9 +38,6 @@ class Row(NamedTuple):
     name: str
     values: list[str]
     best: int | None
-
-
-FRACTION = "corpus.fraction"
 
 
 def title(comparison: Comparison) -> str:
@@ -99,23 +97,14 @@ def rows(comparison: Comparison) -> list[Row]:
     best = max((score for score in means if score is not None), default=None)
     names = heads(comparison)
     column = names.index(scored(comparison))
-    return [
-        Row(
-            number,
-            visible(cell.name),
-            [values[name] for name in names],
-            column if score is not None and score == best else None,
+    found = []
+    for number, (cell, score) in enumerate(zip(comparison.cells, means, strict=True), 1):
+        values = _row_values(comparison, cell)
+        is_best = score is not None and score == best
+        found.append(
+            Row(number, visible(cell.name), [values[name] for name in names], column if is_best else None)
         )
-        for number, (cell, score, values) in enumerate(
-            zip(
-                comparison.cells,
-                means,
-                (_row_values(comparison, cell) for cell in comparison.cells),
-                strict=True,
-            ),
-            1,
-        )
-    ]
+    return found
 
 
 def _row_values(comparison: Comparison, cell: Cell) -> dict[str, str]:
@@ -270,17 +259,14 @@ def series(comparison: Comparison) -> list[list[Cell]]:
     groups: dict[str, list[Cell]] = {}
     for cell in comparison.cells:
         if cell.runs:
-            groups.setdefault(name_without_fraction(cell), []).append(cell)
+            groups.setdefault(name_without_fraction(comparison, cell), []).append(cell)
     return [sorted(cells, key=amount) for cells in groups.values()]
 
 
-def name_without_fraction(cell: Cell) -> str:
+def name_without_fraction(comparison: Comparison, cell: Cell) -> str:
     """Name a cell after its other settings."""
     others = {key: value for key, value in cell.settings.items() if key != FRACTION}
-    return ", ".join(
-        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in others.items()
-    )
+    return name_settings(others, whole=comparison.base is not None)
 
 
 def amount(cell: Cell) -> float:
@@ -296,7 +282,7 @@ def last_gain(comparison: Comparison) -> str:
             continue
         smaller, larger = cells[-2:]
         gain = mean(run.score for run in larger.runs) - mean(run.score for run in smaller.runs)
-        of = name_without_fraction(larger)
+        of = name_without_fraction(comparison, larger)
         gains.append(
             f"{of + ': ' if of else ''}from {amount(smaller):,.0f} to {amount(larger):,.0f} training sentences F1 "
             f"went {points(gain)} points"
