@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from conftest import write_tiny
 
 from nertool.cli.main import main
-from nertool.config.schema import Config, CorpusConfig
+from nertool.config.schema import Config, CorpusConfig, StartConfig
 from nertool.data.corpus import Split, read_corpus, read_split
 from nertool.errors import ConfigError, CorpusError, NertoolError
 from nertool.experiments.audit import check_config, plan_folds, run_folds
@@ -266,6 +266,9 @@ def test_data_that_can_be_read_once_is_refused(tiny_config: Callable[..., Config
     piped = config.model_copy(update={"corpus": config.corpus.model_copy(update={"train": "/dev/null"})})
     with pytest.raises(ConfigError, match="can be read only once"):
         check_config(piped)
+    for key in ("keep_labels", "self_label"):
+        with pytest.raises(ConfigError, match=rf"start\.{key}: an audit is for types that the data annotates"):
+            check_config(config.model_copy(update={"start": StartConfig(model="x", **{key: True})}))
 
 
 def test_a_page_has_its_suffix():

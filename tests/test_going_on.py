@@ -379,6 +379,23 @@ class TestSelfLabel:
         assert filled.labels == ("O", "O", "S-LOC", "O")
 
 
+@pytest.mark.parametrize("part", ["corpus.fraction=0.4", "corpus.fold=1/3"])
+def test_a_type_that_a_part_lacks_is_annotated(part: str, dates: Callable[..., Config], tmp_path: Path):
+    """Where there is O in the part it is no entity of that type, as the rest of the data shows."""
+    rare = next(name for name in types_of(load_bundle(Path(dates().start.model or ""))) if name != "DATE")
+    write(tmp_path / "dates.txt", DATES.replace("Malmö", f"[{rare} Malmö]"))
+    found = [
+        prepare(
+            dates(f"corpus.fraction_seed={seed}", "start.keep_labels=true", part.replace("1/3", f"{seed + 1}/3"))
+        )
+        for seed in range(3)
+    ]
+    assert any(rare not in each.corpus.train.entity_counts() for each in found)
+    for each in found:
+        assert each.start is not None and rare not in each.start.missing
+        assert rare not in each.corpus.train.unannotated
+
+
 def test_predictions_are_comparable_without_unannotated_types():
     split = Split([], Scheme.IOB2, Scheme.IOB2, unannotated=frozenset({"PER"}))
     assert split.comparable([["B-PER", "I-PER", "B-LOC"], ["O"]]) == [["O", "O", "B-LOC"], ["O"]]
@@ -423,7 +440,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--keep-labels"], "--keep-labels needs --from DIR"),
+            (["--keep-labels"], "start.keep_labels: has no effect without start.model (--from DIR)"),
             (["--from", "nowhere"], "nowhere: there is no such folder"),
             (["--from", "dates.txt"], "dates.txt is a file"),
             (["--from", "runs"], "is not a model: config.yaml is missing"),

@@ -361,6 +361,20 @@ class TestTexts:
         assert (system["precision"], system["recall"]) == (0.5, 0.5)
         assert system["modes"]["boundaries"]["f1"] == 1.0
 
+    def test_texts_without_all_labels_are_not_scored(self, folder):
+        """They are left out as sentences are: nobody knows what is right there."""
+        text = "Ada met Otto."
+        labels = ["B-PER", "O", "B-PER", "O"]
+        row = {"text": text, "tokens": ["Ada", "met", "Otto", "."]}
+        gold = [{**row, "labels": labels}, {**row, "labels": ["B-PER", "O", None, "O"]}]
+        mine = {"text": text, "tokens": ["Ada", "met", "Otto."]}
+        rows = [{**mine, "labels": ["B-PER", "O", None]}, {**mine, "labels": ["B-PER", "O", "B-PER"]}]
+        tree = scores(self.write(folder / "g.jsonl", gold), self.write(folder / "m.jsonl", rows))
+        (system,) = tree["systems"]
+        assert tree["unit_count"] == 1 and (system["precision"], system["recall"]) == (1.0, 0.5)
+        assert "gold: 1 texts have tokens without a label and are not scored" in tree["notes"]
+        assert "m: 1 tokens have no label and are read as O" in tree["notes"]
+
     def test_other_texts_are_refused_with_the_place(self, folder):
         one = self.write(folder / "g.jsonl", [{"text": "Ada met Otto.", "entities": [[0, 3, "PER"]]}])
         two = self.write(folder / "m.jsonl", [{"text": "Ada saw Otto.", "entities": [[0, 3, "PER"]]}])

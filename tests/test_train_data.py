@@ -300,6 +300,22 @@ class TestInit:
         assert Path(load_config(path).corpus.train or "").samefile(here / "mine.jsonl")
         assert "held_out_by: shuffled" in run("init", "mine.jsonl", "--output", "-").output
 
+    def test_each_file_that_it_names_is_found_from_anywhere(self, here, trained_run, monkeypatch):
+        doccano(here / "mine.jsonl", 12)
+        (here / "configs").mkdir()
+        (here / "w.jsonl").touch()
+        (here / "old").symlink_to(trained_run)
+        result = run(
+            *("init", "mine.jsonl", "--output", "configs/own.yaml", "--set", "start.model=old"),
+            *("--set", "corpus.weights=w.jsonl"),
+        )
+        assert result.exit_code == 0, result.output
+        monkeypatch.chdir("/")
+        path = here / "configs" / "own.yaml"
+        config = locate_files(load_config(path), path)
+        assert Path(config.corpus.weights or "").samefile(here / "w.jsonl")
+        assert Path(config.start.model or "").samefile(trained_run)
+
     @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
     def test_on_a_terminal_it_asks_and_asks_again(self, here):
         doccano(here / "mine.jsonl", 12)

@@ -14,7 +14,7 @@ from conftest import write_tiny
 from nertool.cli.main import main
 from nertool.config.files import locked
 from nertool.config.loading import load_config, locate_files
-from nertool.config.schema import Config, Search
+from nertool.config.schema import Config, Search, StartConfig
 from nertool.errors import ConfigError, NertoolError
 from nertool.experiments.space import Space, describe, parse_space, varied, write
 from nertool.experiments.trial import DIVERGED
@@ -119,6 +119,12 @@ def test_kinds_are_chosen_first_and_decide_what_else_is(tiny_config: Callable[..
     assert f"{RATE} (sgd)" in asked and f"{RATE} (adam)" not in asked
     assert chosen[RATE] == 0.005
     assert varied(tiny_config(), chosen).training.optimizer.kind == "sgd"
+
+
+def test_the_network_of_a_model_to_start_from_is_not_varied(tiny_config: Callable[..., Config]):
+    config = tiny_config()
+    going_on = config.model_copy(update={"start": StartConfig(model="runs/old")})
+    assert set(describe(Space(), config)) - set(describe(Space(), going_on)) == {"model.encoder.hidden"}
 
 
 # Trainings that are played: the script says what F1 each epoch of a config has.

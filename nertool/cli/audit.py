@@ -11,6 +11,7 @@ import click
 
 from nertool.cli.common import RUNS, cores, examples
 from nertool.cli.door import explains_errors, say
+from nertool.cli.init import data_options
 from nertool.errors import NertoolError
 
 
@@ -29,8 +30,7 @@ from nertool.errors import NertoolError
     show_default=True,
     help="Divide the data into folds so often; what several models find is surer.",
 )
-@click.option("--vectors", metavar="FILE", multiple=True, help="Pretrained word vectors, as for `nertool train`.")
-@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting of the trainings.")
+@data_options("vectors", "language", "set")
 @click.option("--top", type=click.IntRange(0), help="Show at most N.  [default: 20; pages 200; JSON all]")
 @click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -43,6 +43,7 @@ def audit(
     folds: int,
     repeats: int,
     vectors: tuple[str, ...],
+    language: str | None,
     overrides: tuple[str, ...],
     top: int | None,
     output: str | None,
@@ -67,7 +68,7 @@ def audit(
     from nertool.views.audit import Watcher, show_audit, write_page
     from nertool.views.console import new_console, waiting
 
-    named = [*overrides_of(vectors=vectors), *overrides]
+    named = [*overrides_of(vectors=vectors, language=language), *overrides]
     recipe = open_config(data, named)
     if recipe.summary:  # a data file: a third of the epochs that the best model would need finds as many errors
         epochs = max(12, recipe.config.training.epochs // 3)

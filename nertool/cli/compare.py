@@ -37,7 +37,7 @@ from nertool.errors import NertoolError
     multiple=True,
     help="Train without this change and with it; several --ablate are tried one at a time.",
 )
-@data_options
+@data_options()
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),

@@ -17,30 +17,36 @@ if TYPE_CHECKING:
     from nertool.config.schema import Config
 
 _STANDARD_OUTPUT = "-"
-_OPTIONS = (
-    click.option("--validation", metavar="FILE", help="Chooses the best epoch.  [default: a share is held out]"),
-    click.option("--test", metavar="FILE", help="Scored once, at the end."),
-    click.option(
+_OPTIONS = {
+    "validation": click.option(
+        "--validation", metavar="FILE", help="Chooses the best epoch.  [default: a share is held out]"
+    ),
+    "test": click.option("--test", metavar="FILE", help="Scored once, at the end."),
+    "vectors": click.option(
         "--vectors",
         metavar="FILE|NAME",
         multiple=True,
         help="Pretrained word vectors: a file, or a name of `nertool vectors`; may be repeated.",
     ),
-    click.option("--language", metavar="CODE", help="Language of the text.  [default: en]"),
-    click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting."),
-)
+    "language": click.option("--language", metavar="CODE", help="Language of the text.  [default: en]"),
+    "set": click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting."),
+}
 
 
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name files, and --set."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def data_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of training without a config that are named; without names all of them."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names or tuple(_OPTIONS)):
+            command = _OPTIONS[name](command)
+        return command
+
+    return add
 
 
 @click.command(epilog=examples("nertool init", "nertool init mine.jsonl --vectors glove-100"))
 @click.argument("data", required=False)
-@data_options
+@data_options()
 @click.option("--output", metavar="FILE", help="The config to write; -: print it.  [default: DATA's name.yaml]")
 @explains_errors
 def init(
@@ -150,9 +156,10 @@ def _beside(config: Config, target: Path) -> Config:
         return tuple(path if parse_name(path) else name(path) for path in paths)
 
     corpus = config.corpus
-    splits: dict[str, Any] = {key: name(getattr(corpus, key)) for key in ("train", "validation", "test")}
+    files: dict[str, Any] = {key: name(getattr(corpus, key)) for key in ("train", "validation", "test", "weights")}
+    start = config.start.model_copy(update={"model": name(config.start.model)})
     inputs = {
         key: entry.model_copy(update={each: names(getattr(entry, each)) for each in entry.file_settings})
         for key, entry in config.inputs.items()
     }
-    return config.model_copy(update={"corpus": corpus.model_copy(update=splits), "inputs": inputs})
+    return config.model_copy(update={"corpus": corpus.model_copy(update=files), "inputs": inputs, "start": start})

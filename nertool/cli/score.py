@@ -87,15 +87,14 @@ def score(
     if columns is not None and form not in (None, "conll"):
         raise click.UsageError(f"--columns describes a file in the format conll, not {form}.")
     from nertool.comparison.systems import score_systems
-    from nertool.config.files import find_all, is_folder
+    from nertool.config.files import find_all
     from nertool.config.loading import override_tree
     from nertool.evaluation.modes import Mode
     from nertool.evaluation.outputs import align, read_columns, read_outputs
     from nertool.text.tokenization import SpacyTokenizer
 
     files = (gold, *predictions)
-    folders = {name: Path(name) for name in files if is_folder(Path(name))}
-    paths = {**find_all([name for name in files if name not in folders]), **folders}
+    paths = find_all(files, folders_too=files)
     more = [*([f"corpus.format={form}"] if form else []), *([f"corpus.scheme={scheme}"] if scheme else [])]
     config = override_tree({"corpus": {"train": gold}}, [*overrides, *more]).corpus
     tokenizer = SpacyTokenizer(language)

@@ -34,7 +34,7 @@ TRACKERS = ("tensorboard", "mlflow", "trackio")
     )
 )
 @click.argument("config", metavar="DATA|CONFIG")
-@data_options
+@data_options()
 @click.option("--from", "start", metavar="DIR", help="Start from the weights of this model.")
 @click.option(
     "--keep-labels",
@@ -91,9 +91,6 @@ def train(
         from nertool.integrations.tracking import Tracking, new_tracker
 
         opened = {each: new_tracker(each) for each in trackers}
-    for option, given in (("--keep-labels", keep_labels), ("--self-label", self_label)):
-        if given and start is None and not any(each.startswith("start") for each in overrides):
-            raise click.UsageError(f"{option} needs --from DIR, the model to start from")
     named = [
         *overrides_of(validation, test, vectors, language, start, keep_labels, self_label),
         *overrides,

@@ -11,6 +11,7 @@ import click
 
 from nertool.cli.common import RUNS, cores, examples
 from nertool.cli.door import explains_errors, say
+from nertool.cli.init import data_options
 from nertool.errors import ConfigError
 
 
@@ -34,8 +35,7 @@ from nertool.errors import ConfigError
     "--space", "space_file", metavar="FILE", help="YAML file of settings to vary, as --show-space prints."
 )
 @click.option("--show-space", is_flag=True, help="Print what would be varied, and end.")
-@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Replace a setting in every trial.")
-@click.option("--vectors", metavar="FILE", multiple=True, help="Pretrained word vectors, as for `nertool train`.")
+@data_options("validation", "vectors", "language", "set")
 @click.option(
     "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Trainings of each trial."
 )
@@ -48,8 +48,10 @@ def tune(
     varied: tuple[str, ...],
     space_file: str | None,
     show_space: bool,
-    overrides: tuple[str, ...],
+    validation: str | None,
     vectors: tuple[str, ...],
+    language: str | None,
+    overrides: tuple[str, ...],
     seeds: int,
     jobs: int | None,
     output: str | None,
@@ -65,7 +67,7 @@ def tune(
     from nertool.data.recipe import open_config, overrides_of
     from nertool.experiments.space import describe, parse_space
 
-    recipe = open_config(config, [*overrides_of(vectors=vectors), *overrides])
+    recipe = open_config(config, [*overrides_of(validation, None, vectors, language), *overrides])
     tree = None
     if space_file is not None:
         path = find(space_file)

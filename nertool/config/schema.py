@@ -806,7 +806,7 @@ class StartConfig(Section):
     def _there_is_a_model(self) -> StartConfig:
         for key in ("keep_labels", "self_label"):
             if getattr(self, key) and self.model is None:
-                raise ValueError(f"{key}: has no effect without start.model, which names the model to start from")
+                raise ValueError(f"{key}: has no effect without start.model (--from DIR), the model to start from")
         return self
 
     def idle(self) -> set[str]:

@@ -265,11 +265,15 @@ def _by_tokens(gold: Split, systems: dict[str, Split], notes: list[str]) -> Alig
     for name, split in systems.items():
         own = [split.labels[n] for n in known]
         if unknown := sum(row.count(UNKNOWN) for row in own):
-            notes.append(f"{name}: {unknown:,} tokens have no label and are read as {OUTSIDE}")
+            notes.append(_unknown_note(name, unknown))
             own = [[label or OUTSIDE for label in row] for row in own]
         answers.append(_answers(own, split.label_scheme, gold.label_scheme))
     entities = [spans(row, gold.label_scheme) for row in rows]
     return Aligned(entities, rows, lengths, kept, answers, tags, False, notes)
+
+
+def _unknown_note(name: str, count: int) -> str:
+    return f"{name}: {count:,} tokens have no label and are read as {OUTSIDE}"
 
 
 def _answers(rows: list[list[str]], scheme: Scheme, wanted: Scheme) -> Answers:
@@ -299,12 +303,18 @@ def _by_characters(gold: Split, systems: dict[str, Split], notes: list[str]) -> 
             "tokens differ, and plain tags belong to tokens: tag the tokens of the gold corpus", gold.path
         )
     notes.append("tokens or sentences differ, and the texts are the same: entities are compared by characters")
+    known = [n for n, document in enumerate(gold.documents) if UNKNOWN not in (document.labels or (UNKNOWN,))]
+    if left := len(gold.documents) - len(known):
+        notes.append(f"gold: {left:,} texts have tokens without a label and are not scored")
+    for name, split in systems.items():
+        if unknown := sum((split.documents[n].labels or ()).count(UNKNOWN) for n in known):
+            notes.append(_unknown_note(name, unknown))
     found: list[tuple[list[list[Span]], list[list[Span]]]] = []  # strict and lenient of gold and of each system
     for split in (gold, *systems.values()):
-        both = [_character_spans(document) for document in split.documents]
+        both = [_character_spans(split.documents[n]) for n in known]
         found.append(([strict for strict, _ in both], [lenient for _, lenient in both]))
     lengths = []
-    for number in range(len(gold.documents)):
+    for number in range(len(known)):
         # Stretches between the places where some entity begins or ends stand for tokens.
         places = sorted(
             {place for sides in found for side in sides for span in side[number] for place in span[:2]}

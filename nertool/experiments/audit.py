@@ -146,6 +146,12 @@ def check_config(config: Config) -> Config:
     """
     if config.corpus.fold is not None or config.corpus.fraction < 1:
         raise ConfigError("corpus.fold and corpus.fraction: all of the data is checked; leave them out")
+    for key in ("keep_labels", "self_label"):
+        if getattr(config.start, key):
+            raise ConfigError(
+                f"start.{key}: an audit is for types that the data annotates, and the models would find others; "
+                "leave it out"
+            )
     names = [name for name in (config.corpus.train, config.corpus.validation) if name]
     if config.corpus.hub is None and (once := [name for name in names if is_stream(Path(name))]):
         raise ConfigError(f"{', '.join(once)}: can be read only once, and each training reads it; name a file")

@@ -71,8 +71,10 @@ class Space:
             for target, search in type(section).searches.items():
                 # Ranges differ, and so do the values that are good in them.
                 elsewhere[target] = f"{target} ({kind})", search
+            # The network of a model to start from stays what it is.
+            fixed = config.start.model is not None and name.startswith(("model.", "inputs."))
             for key, field in type(section).model_fields.items():
-                if key in section.idle() or not isinstance(section, Section):
+                if key in section.idle() or (fixed and key not in section.adjustable):
                     continue
                 for search in field.metadata:
                     if isinstance(search, Search):

@@ -289,6 +289,7 @@ class Tuner:
                 rest["corpus"],
                 rest["inputs"],
                 rest["language"],
+                rest["start"],
                 settings["model"],
                 settings["training"],
             ],
