@@ -134,14 +134,17 @@ async def ask(port: int, kind: str, clients: int, bodies: Sequence[bytes]) -> tu
 
 def be_clients() -> None:
     """Do what each line of standard input says, and answer with a line."""
-    texts: list[bytes] = []
+    texts: list[str] = []
     for line in sys.stdin:
         order = json.loads(line)
         if "texts" in order:
-            texts = [json.dumps({"text": text}).encode() for text in order["texts"]]
+            texts = order["texts"]
             print("[]", flush=True)
             continue
-        bodies = [texts[number % len(texts)] for number in range(order["first"], order["first"] + order["count"])]
+        own = [texts[number % len(texts)] for number in range(order["first"], order["first"] + order["count"])]
+        each = order["each"]
+        parts = [{"texts": own[at : at + each]} for at in range(0, len(own), each)]
+        bodies = [json.dumps(part if each > 1 else {"text": part["texts"][0]}).encode() for part in parts]
         print(json.dumps(asyncio.run(ask(order["port"], order["kind"], order["clients"], bodies))), flush=True)
 
 
@@ -156,14 +159,15 @@ class Clients:
         )
         self._tell({"texts": list(texts)})
 
-    def load(self, kind: str, clients: int, count: int) -> Load:
-        """Let clients send requests, with the sentences that come next."""
+    def load(self, kind: str, clients: int, count: int, each: int = 1) -> Load:
+        """Let clients send the sentences that come next, so many in each request."""
         order = {"port": self._port, "kind": kind, "clients": clients, "first": self._first, "count": count}
+        order["each"] = each
         errors, seconds, times = self._tell(order)
         numbers = range(self._first, self._first + count)
         self._first += count
         tokens = sum(self._tokens[number % len(self._tokens)] for number in numbers)
-        return Load(count, tokens, errors, seconds, times)
+        return Load(len(times), tokens, errors, seconds, times)
 
     def end(self) -> None:
         assert self._process.stdin is not None
@@ -237,7 +241,7 @@ def measure(model: Path, sentences: list[str], options: argparse.Namespace) -> d
             inside = tag_in_process(tagger, texts, len(texts))
             small = tag_in_process(tagger, texts[: len(texts) // 2], options.clients)
             before = server.counts()
-            load = clients.load(options.client, options.clients, count)
+            load = clients.load(options.client, options.clients, count * options.each, options.each)
             after = server.counts()
             errors, total = errors + load.errors, total + load.requests
             memory.append(after.get("process_resident_memory_bytes", 0.0) / 1e6)
@@ -295,8 +299,8 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
     """Print the figures."""
     tagger, small, server = found["tagger"], found["tagger_in_batches"], found["server"]
     print(
-        f"{found['cores']} cores; {found['requests']:,} requests of a sentence of "
-        f"{found['tokens_per_sentence']:.1f} tokens by {options.clients} clients ({options.client}); "
+        f"{found['cores']} cores; {found['requests']:,} requests, each of {options.each} x "
+        f"{found['tokens_per_sentence']:.1f} tokens, by {options.clients} clients ({options.client}); "
         f"{found['errors']} errors\n"
         "                              tokens/s  a second of processor time  the server's share of that\n"
         f"Tagger, all texts at once    {tagger['tokens_per_second']:9,.0f}  "
@@ -320,6 +324,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--client", choices=CLIENTS, default="lean", help="how the many clients ask")
     parser.add_argument("--requests", type=int, default=20_000, help="of the many clients, in all")
+    parser.add_argument("--each", type=int, default=1, help="sentences in a request")
     parser.add_argument("--rounds", type=int, default=5, help="slices that count, after one that does not")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--be-clients", action="store_true", help=argparse.SUPPRESS)

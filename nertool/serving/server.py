@@ -74,6 +74,10 @@ def serve(settings: Settings, server: socket.socket, announce: Callable[[], obje
     Raises:
         NertoolError: As for `load_taggers`.
     """
+    # oneDNN, which torch computes with, keeps what it compiled for each shape of batch, up to a number that it
+    # reads when it is first used. There are thousands of shapes here: its default, 1,024, took 100 MB and saved no
+    # time.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     taggers = load_taggers(settings)
     announce()
     if settings.workers == 1:
