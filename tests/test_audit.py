@@ -245,7 +245,7 @@ def test_a_training_that_fails_says_why(tiny_config: Callable[..., Config], tmp_
     config = check_config(tiny_config())
     jobs = plan_folds(read_whole(config), 2, 1)
     Path(config.corpus.train or "").write_text("Ada B-PER\n", encoding="utf-8")
-    with pytest.raises(NertoolError, match=r"fold 1: .*1 sentences are too few for 2 folds"):
+    with pytest.raises(NertoolError, match=r"fold 1: .*1 sentence is too few for 2 folds"):
         list(run_folds(config, jobs, tmp_path / "runs", 1))
 
 

@@ -363,6 +363,8 @@ class TestTrain:
                 ["training.epoch: no such setting", "Did you mean training.epochs?"],
             ),
             (["tiny.yaml", "--set", "corpus.train=nowhere.txt"], ["there is no file nowhere.txt; looked in "]),
+            (["tiny.yaml", "--vectors", "glove-51"], ["no file glove-51;", "`nertool vectors` lists"]),
+            (["tiny.yaml", "--set", "language=en-GB"], ["language: expected a code", "found 'en-GB'"]),
             (["tiny.yaml", "--set", "epochs"], ["--set epochs: expected something like training.epochs=5"]),
             (["tiny.yaml", "--set", "a=["], ["--set a=[: not valid YAML"]),
             (["tiny.yaml", "--set", "training.epochs=0"], ["training.epochs: input should be greater", "found 0"]),
@@ -910,7 +912,7 @@ class TestOutput:
     @pytest.mark.parametrize(
         ("output", "reason"),
         [
-            ("none/found", "No such file or directory"),
+            ("none/found", "there is no folder none"),
             ("file/found", "Not a directory"),
             ("runs", "Is a directory"),
             ("x" * 300, "File name too long"),
@@ -1019,7 +1021,7 @@ class TestAttention:
             ([" \t\n "], "there is no token in this text"),
             (["Oslo", "--output", "look.pdf"], "look.pdf: the name of a picture ends in .png or .svg"),
             (["Oslo", "--output", "look"], "look: the name of a picture ends in .png or .svg"),
-            (["Oslo", "--output", "none/look.svg"], "none/look.svg: cannot be written: No such file or directory"),
+            (["Oslo", "--output", "none/look.svg"], "none/look.svg: cannot be written: there is no folder none"),
         ],
     )
     def test_mistakes(self, here, looking_run, arguments, message):

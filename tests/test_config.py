@@ -329,7 +329,10 @@ class TestProblems:
             ("- corpus\n", "expected settings such as 'corpus:', found none"),
             ("corpus\n", "expected settings such as 'corpus:', found none"),
             ("corpus:\n\ttrain: a\n", r"not valid YAML: .*'\\t' that cannot start any token.*line 2"),
-            ("corpus: {train: a\n", r"not valid YAML: .*line 2"),
+            (
+                "corpus: {train: a\n",
+                r"not valid YAML: while parsing a flow mapping, expected ',' or '}', .*\(line 2, column 1\)",
+            ),
             (
                 "corpus: {train: a}\ncorpus: {train: b}\n",
                 r"not valid YAML: the key 'corpus' is written twice.*line 2",

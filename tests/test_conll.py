@@ -474,5 +474,5 @@ def test_what_would_not_be_read_back_is_refused(text):
 def test_columns_that_differ_and_files_that_cannot_be_written(tmp_path):
     with pytest.raises(CorpusError, match=r"columns differ between documents, .* \(none; pos\)"):
         text_of([sentence(["a"], ["O"]), sentence(["a"], ["O"], columns={"pos": ("X",)})])
-    with pytest.raises(NertoolError, match="file: cannot be written: No such file or directory"):
+    with pytest.raises(NertoolError, match=r"file: cannot be written: there is no folder .*absent"):
         FORMAT.write(tmp_path / "absent" / "file", [], WriteOptions(), Report())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import RUNS, cores, examples
+from nertool.cli.common import JOBS, RUNS, cores, examples
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import NertoolError
@@ -22,21 +22,31 @@ from nertool.errors import NertoolError
     )
 )
 @click.argument("data", metavar="DATA|CONFIG")
-@click.option("--folds", type=click.IntRange(2, 100), default=5, show_default=True, help="Parts of the data.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 100),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Divide the data into N parts.",
+)
 @click.option(
     "--repeats",
     type=click.IntRange(1, 20),
+    metavar="N",
     default=1,
     show_default=True,
-    help="Divide the data into folds so often; what several models find is surer.",
+    help="Divide the data into folds N times; what several models find is more certain.",
 )
 @data_options("vectors", "language", "set")
-@click.option("--top", type=click.IntRange(0), help="Show at most N.  [default: 20; pages 200; JSON all]")
+@click.option(
+    "--top", type=click.IntRange(0), metavar="N", help="Show at most N places.  [default: 20; pages 200; JSON all]"
+)
 @click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--weights", metavar="FILE", help="Write weights for corpus.weights: doubtful sentences count less.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings at a time.  [default: one for each core]")
-@click.option("--runs", metavar="DIR", help="For the trainings.  [default: runs/audit-<name>]")
+@JOBS
+@click.option("--runs", metavar="DIR", help="Where to keep the trainings.  [default: runs/audit-<name>]")
 @explains_errors
 def audit(
     data: str,

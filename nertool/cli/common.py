@@ -77,7 +77,13 @@ READ_OTHERWISE = click.option(
     "overrides",
     metavar="A.B=C",
     multiple=True,
-    help="Change how DATA is read, such as corpus.columns='[token, ner]'.",
+    help="Change how files are read, such as corpus.columns='[token, pos, ner]' with corpus.label=ner.",
+)
+TOKENIZER_LANGUAGE = click.option(
+    "--language", metavar="CODE", default="en", show_default=True, help="Language whose rules tokenize raw text."
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1, 256), metavar="N", help="Trainings at a time.  [default: one for each core]"
 )
 
 

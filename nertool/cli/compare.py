@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import RUNS, cores, examples
+from nertool.cli.common import JOBS, RUNS, cores, examples
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import NertoolError
@@ -41,15 +41,17 @@ from nertool.errors import NertoolError
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
+    metavar="N",
     help="Trainings of each cell.  [default: 3; with --folds: 1 for each fold]",
 )
 @click.option(
     "--folds",
     type=click.IntRange(2, 1000),
+    metavar="N",
     help="Cross-validation: make N folds of the training split, and test on each once.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings at a time.  [default: one for each core]")
-@click.option("--output", metavar="DIR", help="Where to write.  [default: runs/compare-<config name>]")
+@JOBS
+@click.option("--output", metavar="DIR", help="Where to write.  [default: runs/compare-<name>]")
 @click.option(
     "--format",
     "form",
@@ -74,7 +76,7 @@ def compare(
     output: str | None,
     form: str,
 ) -> None:
-    """Train variants of a CONFIG, or several of them, and report whether they differ.
+    """Train variants, and report whether they differ.
 
     The values of all --vary make a grid, and each cell of it is trained with several seeds, one thread each.
     Several files are cells too. DATA is a file or folder of labelled text: settings are chosen by its size.

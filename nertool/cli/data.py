@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import FormatName, examples
+from nertool.cli.common import READ_OTHERWISE, TOKENIZER_LANGUAGE, FormatName, examples
 from nertool.cli.door import explains_errors, say
 
 if TYPE_CHECKING:
     from nertool.config.schema import CorpusConfig
 
 _SCHEMES = ["IOB1", "IOB2", "IOBES", "BILOU", "BMES"]
-_SET = click.option(
-    "--set",
-    "overrides",
-    metavar="A.B=C",
-    multiple=True,
-    help="How to read, such as corpus.columns='[token, pos, ner]' with corpus.label=ner.",
-)
-_LANGUAGE = click.option(
-    "--language", default="en", show_default=True, help="Language whose rules tokenize raw text."
-)
 
 
 @click.command(
@@ -38,7 +28,7 @@ _LANGUAGE = click.option(
     "--scheme", type=click.Choice([*_SCHEMES, "IO", "plain"]), help="Label scheme of IN.  [default: detected]"
 )
 @click.option("--to-scheme", type=click.Choice(_SCHEMES), default="IOB2", show_default=True, help="That of OUT.")
-@_LANGUAGE
+@TOKENIZER_LANGUAGE
 @click.option(
     "--tokenized",
     is_flag=True,
@@ -46,7 +36,7 @@ _LANGUAGE = click.option(
 )
 @click.option("--snap", is_flag=True, help="Widen entities that begin or end inside a token to whole tokens.")
 @click.option("--allow-empty", is_flag=True, help="Write OUT although there is no entity in IN.")
-@_SET
+@READ_OTHERWISE
 @explains_errors
 def convert(
     source: str,
@@ -112,8 +102,8 @@ def convert(
 @click.command(epilog=examples("nertool check conll03.yaml", "nertool check train.txt valid.txt test.txt"))
 @click.argument("data", nargs=-1, required=True)
 @click.option("--from", "form", type=FormatName(), help="Format of the files.  [default: detected]")
-@_LANGUAGE
-@_SET
+@TOKENIZER_LANGUAGE
+@READ_OTHERWISE
 @explains_errors
 def check(data: tuple[str, ...], form: str | None, language: str, overrides: tuple[str, ...]) -> None:
     """Check a corpus for label errors, duplicates and more.

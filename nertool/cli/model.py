@@ -65,7 +65,9 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
 @MODEL
 @FROM
 @click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
-@click.option("--top", type=click.IntRange(0), default=20, show_default=True, help="Show at most N sentences.")
+@click.option(
+    "--top", type=click.IntRange(0), metavar="N", default=20, show_default=True, help="Show at most N sentences."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @READ_OTHERWISE
 @explains_errors

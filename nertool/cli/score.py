@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import READ_OTHERWISE, FormatName, examples
+from nertool.cli.common import READ_OTHERWISE, TOKENIZER_LANGUAGE, FormatName, examples
 from nertool.cli.door import explains_errors, say
 
 
@@ -47,7 +47,7 @@ from nertool.cli.door import explains_errors, say
     type=click.Choice(["IOB1", "IOB2", "IOBES", "BILOU", "BMES", "IO", "plain"]),
     help="Label scheme of all files.  [default: each one's detected]",
 )
-@click.option("--language", default="en", show_default=True, help="Language whose rules tokenize raw text.")
+@TOKENIZER_LANGUAGE
 @READ_OTHERWISE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option(
@@ -72,11 +72,11 @@ def score(
     as_json: bool,
     output: str,
 ) -> None:
-    """Score the output of any system: labels in PRED against those in GOLD.
+    """Score the output of any system against gold labels.
 
-    Files may be in any format and their labels in any scheme; tokens and sentences have to be the same, or else
-    the texts. Several PRED are compared with one another, with a test of each pair. GOLD alone has predictions in
-    a column of its own.
+    The labels in PRED are compared with those in GOLD. Files may be in any format and their labels in any scheme;
+    tokens and sentences have to be the same, or else the texts. Several PRED are compared with one another, with a
+    test of each pair. GOLD alone has predictions in a column of its own.
     """
     if as_json and output == "latex":
         raise click.UsageError("--json and --format latex: choose one of them.")

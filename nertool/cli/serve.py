@@ -23,14 +23,22 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
     )
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0: any that is free."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    default=8000,
+    show_default=True,
+    help="Port; 0: any that is free.",
 )
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="Number of processes."
+)
 @click.option(
     "--max-chars",
     type=click.IntRange(1, 10_000_000),
+    metavar="N",
     default=100_000,
     show_default=True,
     help="Characters of all texts of a request, at most.",
@@ -38,6 +46,7 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--max-concurrency",
     type=click.IntRange(1, 10_000),
+    metavar="N",
     default=100,
     show_default=True,
     help="Requests that a worker answers at a time, at most; further ones get 503.",
@@ -45,12 +54,14 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--timeout",
     type=click.FloatRange(1, 3600),
+    metavar="SECONDS",
     default=30,
     show_default=True,
     help="Seconds until a request is given up, and a silent connection closed.",
 )
 @click.option(
     "--api-key",
+    metavar="KEY",
     envvar="NERTOOL_API_KEY",
     help="Key that requests must show. Other users of the machine can read options: prefer $NERTOOL_API_KEY.",
 )
@@ -65,7 +76,7 @@ def serve(
     timeout: float,
     api_key: str | None,
 ) -> None:
-    """Answer requests over HTTP with one or several models, and show a page to try them.
+    """Answer requests over HTTP, and show a page to try models.
 
     MODEL is a run directory, or NAME=DIR; without one, $NERTOOL_MODEL or runs/latest.
 

@@ -57,11 +57,16 @@ _RAW = ("", ".txt", ".text")  # suffixes of files that are raw text unless --fro
     "spacy, ...  [default: detected, else text]",
 )
 @click.option(
-    "--min-score", type=click.FloatRange(0, 1), default=0.0, help="Leave out entities that are less probable."
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=0.0,
+    help="Leave out entities that are less probable.",
 )
 @click.option(
     "--n-best",
     type=click.IntRange(0, 1000),
+    metavar="N",
     default=0,
     help="Add the N most probable label sequences of each sentence (jsonl).",
 )

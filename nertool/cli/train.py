@@ -43,7 +43,7 @@ TRACKERS = ("tensorboard", "mlflow", "trackio")
 )
 @click.option("--self-label", is_flag=True, help="With --from: it labels these types in the new data itself.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same as --set training.seed=N.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Same as --set training.seed=N.")
 @click.option(
     "--resume",
     is_flag=True,

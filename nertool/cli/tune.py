@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import RUNS, cores, examples
+from nertool.cli.common import JOBS, RUNS, cores, examples
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import ConfigError
@@ -23,7 +23,14 @@ from nertool.errors import ConfigError
     )
 )
 @click.argument("config", metavar="DATA|CONFIG")
-@click.option("--trials", type=click.IntRange(1, 100_000), default=30, show_default=True, help="All together.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    default=30,
+    show_default=True,
+    help="Number of trials, those of an earlier search included.",
+)
 @click.option(
     "--tune",
     "varied",
@@ -37,10 +44,15 @@ from nertool.errors import ConfigError
 @click.option("--show-space", is_flag=True, help="Print what would be varied, and end.")
 @data_options("validation", "vectors", "language", "set")
 @click.option(
-    "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Trainings of each trial."
+    "--seeds",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Trainings of each trial.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Trainings at a time.  [default: one for each core]")
-@click.option("--output", metavar="DIR", help="Where to write.  [default: runs/tune-<config name>]")
+@JOBS
+@click.option("--output", metavar="DIR", help="Where to write.  [default: runs/tune-<name>]")
 @explains_errors
 def tune(
     config: str,
@@ -56,7 +68,7 @@ def tune(
     jobs: int | None,
     output: str | None,
 ) -> None:
-    """Search for settings of CONFIG with which validation F1 is better.
+    """Search for settings with a better validation F1.
 
     Optuna proposes settings; trials that are worse than the median of the others after as many epochs are
     stopped. The test split is never read. The same command goes on where it was stopped; more --trials add to

@@ -86,10 +86,11 @@ def find_all(names: Iterable[str], also: Sequence[Path] = (), folders_too: Conta
         else:
             found[name] = path
     if missing:
-        searched = ", ".join(str(folder.resolve()) for folder in folders)
+        searched = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         problems = [f"there is no file {' or '.join(filter(None, [', '.join(missing[:-1]), missing[-1]]))}"]
         if not all(_expanded(name).is_absolute() for name in missing):
-            problems.append(f"looked in {searched}; set NERTOOL_DATA to the folder that holds these files")
+            which = "it" if len(missing) == 1 else "them"
+            problems.append(f"looked in {searched}; set NERTOOL_DATA to the folder that holds {which}")
         problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
         raise ConfigError("; ".join(problems))
     return found
@@ -342,6 +343,8 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
 
 
 def _unwritable(path: Path, problem: OSError) -> NertoolError:
+    if isinstance(problem, FileNotFoundError) and not path.parent.is_dir():
+        return NertoolError(f"{path}: cannot be written: there is no folder {path.parent}")
     return NertoolError(f"{path}: cannot be written: {problem.strerror or problem}")
 
 

@@ -220,8 +220,14 @@ def locate_files(config: Config, source: Path | None) -> Config:
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
         model = None if config.start.model is None else str(find_model(config.start.model, also))
     except ConfigError as problem:
-        near = dict.fromkeys(meant(name) for name in vectors if name in str(problem))
-        hints = [f"; `nertool vectors fetch {each}` gets vectors that are named {each}" for each in near if each]
+        near = {name: meant(name) for name in vectors if name in str(problem)}
+        hints = [
+            f"; `nertool vectors fetch {each}` gets vectors that are named {each}"
+            for each in dict.fromkeys(near.values())
+            if each
+        ]
+        if any(each is None and not Path(name).suffix for name, each in near.items()):
+            hints.append("; `nertool vectors` lists the vectors that have a name")
         problems = [*problem.problems[:-1], "".join([problem.problems[-1], *hints]), *problems]
     if problems:
         raise ConfigError(problems, source)
@@ -454,6 +460,9 @@ def _explain(error: Mapping[str, Any], tree: Mapping[str, Any]) -> list[str]:
             return [_unknown_kind(path, found, error["ctx"]["key"], error["ctx"]["kinds"])]
         case "missing":
             return [f"{where}: is missing and has no default"]
+        case "string_pattern_mismatch" if path == ("language",):
+            wanted = "a code of two or three lower-case letters, such as en or de"
+            return [f"{where}: expected {wanted}, found {_shown(found)}"]
         case "string_pattern_mismatch" if path[-1] == "[key]":
             return [
                 f"{'.'.join(path[:-1])}: the name of an input consists of a-z, 0-9 and _, and begins with a letter"
@@ -607,6 +616,11 @@ for _tag in ("int", "float"):
 def _parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        what = ", ".join(filter(None, (problem.context, problem.problem)))
+        raise ConfigError(f"not valid YAML: {what}{place}") from None
     # The others leave PyYAML where a date or number is impossible (2024-13-45) or lists are nested too deep.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
         raise ConfigError(f"not valid YAML: {' '.join(str(problem).split())}") from None

@@ -111,8 +111,11 @@ def make_folds(split: Split, count: int, seed: int = 0) -> list[list[int]]:
         raise ValueError(f"{count} folds; expected 2 to {MOST_FOLDS}")
     units = [unit for unit in units_of(split.documents) if unit.size]
     if len(units) < count:
-        what = "documents, which are not divided," if len(units) < len(split) else "sentences"
-        raise CorpusError(f"{len(units)} {what} are too few for {count} folds; ask for fewer", split.path)
+        documents = len(units) < len(split)
+        what = "documents, which are not divided, are too few" if documents else "sentences are too few"
+        if len(units) == 1:
+            what = "document, which is not divided, is too few" if documents else "sentence is too few"
+        raise CorpusError(f"{len(units)} {what} for {count} folds; ask for fewer folds", split.path)
     types = [unit.types() for unit in units]
     totals: Counter[str] = Counter()
     holders: dict[str, list[int]] = {}  # units with a type
