@@ -121,7 +121,7 @@ def _usable(vectors: str) -> str:
     known, problems = locate([vectors])
     try:
         if not known:
-            find(split_member(vectors)[0])
+            find(split_member(vectors)[0], folder_too=True)
     except NertoolError as problem:
         problems = [str(problem)]
     if problems:

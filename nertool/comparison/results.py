@@ -12,7 +12,7 @@ from typing import Any
 from nertool.comparison.records import Run
 from nertool.config.files import MODEL_FILES, read_limited, split_member, write_whole
 from nertool.config.schema import Config
-from nertool.config.vector_sets import parse_name, stored
+from nertool.config.vector_sets import parse_name, pipeline_folder, stored
 from nertool.data.vector_cache import read_record
 from nertool.errors import NertoolError
 
@@ -52,6 +52,8 @@ def _exists(name: str) -> bool:
     named = parse_name(name)
     if named is not None:
         return stored(named) is not None
+    if pipeline_folder(name) is not None:
+        return True
     try:
         return Path(split_member(name)[0]).exists()
     except OSError:  # a name that no file can have
@@ -101,7 +103,8 @@ def _content(names: Iterable[str]) -> str:
             record = read_record(place)
             digests += [str(named), record.archive_sha256 if record else ""]
             continue
-        file_name, member = split_member(name)
+        pipeline = pipeline_folder(name)
+        file_name, member = (str(pipeline / "vocab"), None) if pipeline else split_member(name)
         if member is not None:
             digests.append(member)
         path = Path(file_name)

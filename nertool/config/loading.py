@@ -215,7 +215,7 @@ def locate_files(config: Config, source: Path | None) -> Config:
         paths = find_all(
             [*splits.values(), *weights.values(), *(file for file, _ in members.values())],
             also,
-            folders_too=set(splits.values()),  # a folder of brat's
+            folders_too={*splits.values(), *vectors},  # a folder of brat's, of model2vec's
         )
         found = {"hub": find_dataset(corpus.hub, also)} if corpus.hub else {}
         model = None if config.start.model is None else str(find_model(config.start.model, also))

@@ -403,8 +403,8 @@ class WordsConfig(Section):
     kind: Literal["words"] = Field("words", description="a vector for each word")
     vectors: Files = Field(
         (),
-        description="files of pretrained vectors (GloVe or word2vec), or names of `nertool vectors`; several are "
-        "concatenated",
+        description="pretrained vectors: files (GloVe, word2vec, fastText), folders of model2vec, names of "
+        "`nertool vectors`, or spacy:PIPELINE; several are concatenated",
     )
     dimensions: Size | None = Field(None, description="size of a word vector where no file is given; none: 100")
     minimum_count: Number = Field(

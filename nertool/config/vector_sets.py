@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from nertool.errors import ConfigError
 
 MIRROR = "NERTOOL_VECTORS_MIRROR"
 """Environment variable: an address or a folder that has the archives under their names."""
+
+PIPELINE = "spacy:"
+"""What the name of an installed spaCy pipeline has before it."""
 
 # Of the whole archive, which has four files. Many who use it have published its size and hash, for example
 # Embeddings.jl and GluonNLP.
@@ -204,10 +208,41 @@ def locate(names: Iterable[str]) -> tuple[set[str], list[str]]:
         names: As in a config.
 
     Returns:
-        Those that are names of vectors, and what is wrong with them: what has not been fetched.
+        Those that are names of vectors, and what is wrong with them: what has not been fetched or installed.
     """
+    names = list(names)
     known = {name: named for name in names if (named := parse_name(name)) is not None}
-    return set(known), [not_fetched(named) for named in known.values() if stored(named) is None]
+    problems = [not_fetched(named) for named in known.values() if stored(named) is None]
+    pipelines = [name for name in names if name.startswith(PIPELINE)]
+    problems += [
+        f"{name}: no spaCy pipeline of this name is installed; `python -m spacy download "
+        f"{name.removeprefix(PIPELINE)}` gets those of spaCy"
+        for name in pipelines
+        if pipeline_folder(name) is None
+    ]
+    return {*known, *pipelines}, problems
+
+
+def pipeline_folder(name: str) -> Path | None:
+    """Find an installed spaCy pipeline, without loading it.
+
+    Args:
+        name: Such as `spacy:en_core_web_md`.
+
+    Returns:
+        Its folder, which has the folder `vocab`; None if it is not installed, and for other names.
+    """
+    package = name.removeprefix(PIPELINE)
+    if package == name or not package.isidentifier():
+        return None
+    try:
+        spec = find_spec(package)
+    except ValueError:  # a module without any
+        return None
+    roots = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    # A package has its pipeline in a folder with its version.
+    inside = (folder for root in roots for folder in (root, *sorted(root.iterdir())))
+    return next((folder for folder in inside if (folder / "vocab").is_dir()), None)
 
 
 def recommended(language: str) -> Named | None:

@@ -213,7 +213,7 @@ def _settings_of_model(name: str | None) -> dict[str, Any]:
 def _lacks_vectors(tree: dict[str, Any]) -> bool:
     vectors = tree.get("inputs", {}).get("words", {}).get("vectors", ())
     names, problems = locate_vectors(vectors)
-    return bool(problems) or any(not is_file(Path(split_member(file)[0])) for file in vectors if file not in names)
+    return bool(problems) or any(not Path(split_member(file)[0]).exists() for file in vectors if file not in names)
 
 
 def _recommend_vectors(language: str) -> list[str]:

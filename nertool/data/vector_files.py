@@ -46,8 +46,7 @@ _OTHERS = [
     for start, message in (
         (
             rb"\xba\x16\x4f\x2f",
-            "this is a model of fastText (its .bin), not a table of vectors: take the .vec or .vec.gz that is "
-            "published beside it",
+            "this is a model of fastText, which is read where it lies on disk: unpack it, and name the file",
         ),
         (rb"\x93NUMPY", "this is an array of numpy, without words: write the words and their numbers as text"),
         (

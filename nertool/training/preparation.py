@@ -91,7 +91,7 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
     start = None
     if source is not None:
         corpus, start = start_from(source, corpus, config)
-    resources = read_resources(config)
+    resources = read_resources(config, corpus.train.sentences)
     model = build_model(
         config, corpus.train.sentences, corpus.train.label_scheme, resources, more_labels, start=source
     )
@@ -117,15 +117,23 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
     return Prepared(config, corpus, model, encoded, digests, coverage, parameters, notes, seconds, start)
 
 
-def read_resources(config: Config) -> Resources:
+def read_resources(config: Config, documents: Iterable[Document]) -> Resources:
     """Read the files that inputs are fitted with, each once.
+
+    Args:
+        config: With paths that exist.
+        documents: The training split, for whose words some vectors are computed.
 
     Raises:
         ConfigError: Vectors that are named have not been fetched.
         CorpusError: A file is missing or wrong.
     """
     names = [name for entry in config.active_inputs.values() for name in getattr(entry, "vectors", ())]
-    return Resources({name: read_vectors(name) for name in dict.fromkeys(names)})
+    if not names:
+        return Resources()
+    words = set(chain.from_iterable(document.tokens for document in documents))
+    extra = max(getattr(entry, "extra_rows", 0) for entry in config.active_inputs.values())
+    return Resources({name: read_vectors(name, words, extra) for name in dict.fromkeys(names)})
 
 
 def build_model(
@@ -149,7 +157,7 @@ def build_model(
     Raises:
         ConfigError, CorpusError: As for `prepare`.
     """
-    return new_model(config, documents, scheme, resources or read_resources(config), more_labels, start)
+    return new_model(config, documents, scheme, resources or read_resources(config, documents), more_labels, start)
 
 
 def encode(split: Split, model: Model) -> EncodedCorpus:

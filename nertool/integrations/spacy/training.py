@@ -109,7 +109,7 @@ def new_model(config: Config, sentences: Sentences, types: Iterable[str] = ()) -
     prefixes = sorted({prefix for prefix in PREFIXES[SCHEME] if prefix})
     more = [f"{prefix}-{name}" for name in types for prefix in prefixes]
     config = locate_files(config, None)
-    resources = read_resources(config)
+    resources = read_resources(config, sentences.documents)
     for note in resources.notes():
         warnings.warn(note, stacklevel=2)
     return build_model(config, sentences.documents, SCHEME, resources, more)
