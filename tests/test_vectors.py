@@ -280,7 +280,7 @@ class TestWhatIsWrong:
         [
             (
                 b"\xba\x16\x4f\x2f\x0c\0\0\0",
-                "a model of fastText .its .bin., not a table of vectors: take the .vec",
+                "this model of fastText is corrupt or truncated",
             ),
             (b"\x93NUMPY\x01\0", "array of numpy"),
             (b"\x80\x04\x95\x10", "a pickle, for example of gensim, which is never read"),
