@@ -208,7 +208,7 @@ def test_from_data_to_page_weights_and_a_second_training(tmp_path: Path, monkeyp
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("nertool.experiments.processes.Processes.start", refuse)
+    monkeypatch.setattr("nertool.comparison.processes.Processes.start", refuse)
     again = CliRunner().invoke(
         main, [*command[:-1], "--output", "page.html", "--weights", "weights.jsonl", "--top", "3"]
     )

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import nertool.cli.main
-from nertool.comparison import gradients, runner
+from nertool.comparison import gradients, processes, runner
 from nertool.comparison import grid as grid_of
 from nertool.comparison.compare import pool_folds
 from nertool.comparison.gradients import STEPS, state_gradients
@@ -537,7 +537,7 @@ def scripted(tmp_path, monkeypatch) -> Callable[[dict[str, str]], None]:
         cases = "".join(f"*'{name}'*) {text};;\n" for name, text in parts.items())
         path.write_text(f'#!/bin/sh\ncase "$3" in\n{cases}esac\n')
         path.chmod(0o755)
-        monkeypatch.setattr(runner.sys, "executable", str(path))
+        monkeypatch.setattr(processes.sys, "executable", str(path))
 
     return script
 
@@ -600,7 +600,7 @@ class TestProcesses:
         ],
     )
     def test_how_a_training_fails(self, kinds, scripted, tmp_path, monkeypatch, script, reason):
-        monkeypatch.setattr(runner, "_PAUSE", 0.01)
+        monkeypatch.setattr(processes, "_PAUSE", 0.01)
         jobs = kinds("rnn", "gru")
         scripted({"kind=rnn": script, "kind=gru": done(jobs, tmp_path / "ready")})
         ended = {each.job.cell: each for each in run_jobs(jobs, 1) if isinstance(each, Ended)}
@@ -616,7 +616,7 @@ class TestProcesses:
         }
 
     def test_no_more_than_so_many_at_once_and_their_epochs(self, kinds, scripted, tmp_path, monkeypatch):
-        monkeypatch.setattr(runner, "_PAUSE", 0.01)
+        monkeypatch.setattr(processes, "_PAUSE", 0.01)
         jobs = kinds("rnn", "gru", "lstm", seeds=2)
         go = tmp_path / "go"
         wait = f"while [ ! -e {go} ]; do sleep 0.02; done; "
@@ -848,7 +848,7 @@ def inside(grid, monkeypatch) -> None:
         raise AssertionError("nothing is to be trained")
 
     monkeypatch.chdir(grid.folder.parent)
-    monkeypatch.setattr(runner.subprocess, "Popen", none)
+    monkeypatch.setattr(processes.subprocess, "Popen", none)
     monkeypatch.setenv("COLUMNS", "130")
 
 
@@ -957,9 +957,9 @@ class TestCommand:
             raise OSError("no process today")
 
         monkeypatch.chdir(grid.folder.parent)
-        monkeypatch.setattr(runner.subprocess, "Popen", start)
+        monkeypatch.setattr(processes.subprocess, "Popen", start)
         folders = {job.folder: (job.folder / "config.yaml").read_bytes() for job in grid.jobs}
-        monkeypatch.setattr(runner, "write_whole", lambda *arguments: None)
+        monkeypatch.setattr(processes, "write_whole", lambda *arguments: None)
         monkeypatch.setattr(Path, "unlink", lambda *arguments, **options: None)
         assert refuse(*grid.command, "--seeds", 3) == "no process today"
         assert started == ["kind=rnn/seed-3"]
@@ -991,7 +991,7 @@ class TestCommand:
         code = (
             "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
             "from nertool.cli.main import main; "
-            f"sys.executable = {runner.sys.executable!r}; main(prog_name='nertool')"
+            f"sys.executable = {processes.sys.executable!r}; main(prog_name='nertool')"
         )
         options = [
             "--vary",

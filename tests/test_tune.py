@@ -150,7 +150,7 @@ class Player:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, number: int, folder: Path) -> None:
+    def start(self, number: int, folder: Path, _threads: int) -> None:
         type(self).started.append(folder)
         config = load_config(folder / "config.yaml")
         curve, code = type(self).script(config, folder)

@@ -16,7 +16,7 @@ from nertool.config.vector_sets import parse_name, pipeline_folder, stored
 from nertool.data.vector_cache import read_record
 from nertool.errors import NertoolError
 
-METRICS, RUN = "metrics.jsonl", "run.json"
+RUN = "run.json"
 _SPLITS = ("train", "validation", "test")
 
 

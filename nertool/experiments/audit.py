@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from nertool.comparison.processes import LOG, Processes, epochs_in, failure, prepare_folder
 from nertool.config.files import is_stream, refuse_links
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.data.folds import make_folds
 from nertool.errors import ConfigError, NertoolError
 from nertool.experiments.fold import HELD_OUT, JOB, FoldJob, HeldOut, read_held_out, write_job
-from nertool.experiments.processes import LOG, Processes, failure, prepare_folder
 from nertool.experiments.suspects import Judgement, judge
 from nertool.tagging.bundle import FILES
 from nertool.training.checkpoint import CHECKPOINT
@@ -191,13 +191,13 @@ def run_folds(
             waiting.append(number)
         else:
             yield FoldEnded(job, result, True)
-    with Processes("nertool.experiments.fold", config.training.threads) as processes:
+    with Processes("nertool.experiments.fold") as processes:
         while waiting or len(processes):
             while waiting and len(processes) < side_by_side:
                 number = waiting.pop(0)
                 own = _folder(folder, jobs[number])
                 _prepare_folder(own, _config(config, jobs[number]), jobs[number])
-                processes.start(number, own)
+                processes.start(number, own, config.training.threads)
             for number, code in processes.ended():
                 own = _folder(folder, jobs[number])
                 result = read_held_out(own, _config(config, jobs[number]), jobs[number]) if code == 0 else None
@@ -205,7 +205,7 @@ def run_folds(
                     why = failure(own, code) if code else "the data was changed while it was trained"
                     raise NertoolError(f"fold {jobs[number].fold + 1}: {why} (log: {own / LOG})")
                 yield FoldEnded(jobs[number], result, False)
-            yield FoldsRunning({number: _epochs(own) for number, own in processes.folders.items()})
+            yield FoldsRunning({number: epochs_in(own) for number, own in processes.folders.items()})
 
 
 def _config(config: Config, job: FoldJob) -> Config:
@@ -224,10 +224,3 @@ def _prepare_folder(folder: Path, config: Config, job: FoldJob) -> None:
     refuse_links(home, [str(own / name) for name in names])
     prepare_folder(folder, config, names)
     write_job(folder, job)
-
-
-def _epochs(folder: Path) -> int:
-    try:
-        return (folder / METRICS).read_bytes().count(b"\n")
-    except OSError:
-        return 0

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nertool.comparison.processes import LOG, Processes, failure, prepare_folder
 from nertool.comparison.results import fingerprint, without
 from nertool.config.files import refuse_links, remove_files, write_whole
 from nertool.config.loading import dump_config, in_force
 from nertool.config.schema import Config, Search
 from nertool.errors import ConfigError, NertoolError
-from nertool.experiments.processes import LOG, Processes, failure, prepare_folder
 from nertool.experiments.space import Space, Value, varied, write
 from nertool.experiments.trial import DIVERGED
 from nertool.tagging.bundle import CONFIG, FILES
@@ -195,7 +195,7 @@ class Tuner:
         begun = len(frozen)
         failures = 0
         running: dict[int, _Running] = {}
-        with Processes("nertool.experiments.trial", self.config.training.threads) as processes:
+        with Processes("nertool.experiments.trial") as processes:
             while waiting or running or begun < trials:
                 while len(running) < side_by_side and (waiting or begun < trials):
                     if waiting:
@@ -349,7 +349,7 @@ class Tuner:
         seed = (config.training.seed + each.seed) % 2**32
         config = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
         prepare_folder(folder, config, names)
-        processes.start(number, folder)
+        processes.start(number, folder, config.training.threads)
 
     def _training_ended(self, each: _Running, code: int) -> Trial | None:
         """Note the result of a training; None if the trial goes on with another seed."""

@@ -230,4 +230,5 @@ def _split_digest(split: Split, tables: Mapping[str, Table], weights: np.ndarray
         content.update(np.ascontiguousarray(table.values).data)
     if weights is not None:
         content.update(np.ascontiguousarray(weights).data)
+    content.update("\x1f".join(sorted(split.unannotated)).encode("utf-8", "surrogatepass"))
     return content.hexdigest()

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nertool.config.files import write_whole
 from nertool.experiments.audit import Audit, FoldEnded, FoldsRunning, line_of
 from nertool.experiments.fold import FoldJob, HeldOut
 from nertool.experiments.suspects import Kind, Suspect
 from nertool.text.schemes import Span
+from nertool.views import pages
 from nertool.views.console import counted, duration, percent
 from nertool.views.visible import visible
 from nertool.views.wording import Piece
@@ -228,11 +227,7 @@ def write_page(audit: Audit, path: Path, top: int) -> None:
     Raises:
         NertoolError: It cannot be written there.
     """
-    environment = Environment(
-        autoescape=True, loader=PackageLoader("nertool.views"), trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("audit.html").render(_view(audit, top))
-    write_whole(path, page.encode("utf-8", "replace"))
+    pages.write_page(path, "audit.html", _view(audit, top))
 
 
 def _view(audit: Audit, top: int) -> dict[str, Any]:

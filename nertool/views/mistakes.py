@@ -6,15 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nertool.config.files import write_whole
 from nertool.evaluation.mistakes import Bin, Findings
-from nertool.views import wording
+from nertool.views import pages, wording
 from nertool.views.console import counted
 from nertool.views.visible import visible
 
@@ -103,11 +101,7 @@ def write_page(findings: Findings, data: str, model: str, path: Path) -> None:
     Raises:
         NertoolError: It cannot be written there.
     """
-    environment = Environment(
-        autoescape=True, loader=PackageLoader("nertool.views"), trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("mistakes.html").render(_view(findings, data, model))
-    write_whole(path, page.encode("utf-8", "replace"))
+    pages.write_page(path, "mistakes.html", _view(findings, data, model))
 
 
 def _view(findings: Findings, data: str, model: str) -> dict[str, Any]:

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nertool.config.files import write_whole
 from nertool.config.loading import flow
 from nertool.experiments.tune import Trial, TrialsRunning, Tuning, counted_states
+from nertool.views import pages
 from nertool.views.console import counted, duration, percent
 from nertool.views.visible import visible
 
@@ -162,9 +161,6 @@ def write_page(tuning: Tuning, path: Path) -> None:
     Raises:
         NertoolError: It cannot be written there.
     """
-    environment = Environment(
-        autoescape=True, loader=PackageLoader("nertool.views"), trim_blocks=True, lstrip_blocks=True
-    )
     heads, rows = trial_table(tuning)
     view: dict[str, Any] = {
         "title": f"Settings for {visible(tuning.name)}",
@@ -178,8 +174,7 @@ def write_page(tuning: Tuning, path: Path) -> None:
         "dots": _dots(tuning.trials),
         "ticks": _ticks(tuning.trials),
     }
-    page = environment.get_template("tuning.html").render(view)
-    write_whole(path, page.encode("utf-8", "replace"))
+    pages.write_page(path, "tuning.html", view)
 
 
 def _scale(trials: Sequence[Trial]) -> tuple[float, float]:

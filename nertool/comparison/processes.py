@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nertool.config.files import locked, remove_files, write_whole
+from nertool.config.files import MODEL_FILES, is_file, locked, remove_files, write_whole
 from nertool.config.loading import dump_config
 from nertool.config.schema import Config
 from nertool.errors import NertoolError
-from nertool.tagging.bundle import CONFIG
 
+CONFIG, VOCABULARY, WEIGHTS = MODEL_FILES
+CHECKPOINT, METRICS, RESULTS = "checkpoint.safetensors", "metrics.jsonl", "results.json"
 LOG = "log.txt"
 _PAUSE = 0.2  # seconds between looks at the processes
 _PATIENCE = 60.0  # seconds to wait for a folder
 
 
-def prepare_folder(folder: Path, config: Config, names: Sequence[str]) -> None:
+def prepare_folder(folder: Path, config: Config, names: Sequence[str], ended: str | None = None) -> None:
     """Make the folder of a training, or make it ready to go on there.
 
     Args:
         folder: The run directory.
-        config: Of the training. Where the folder has that of another one, its files are removed.
-        names: The files of the training.
+        config: Of the training.
+        names: Files that are removed where there is nothing to go on from: there is no checkpoint, or the config
+            was another one, whose weights must not be taken for this one's.
+        ended: A file that is removed in any case: it says that a training has ended, and that was another one.
 
     Raises:
         NertoolError: The folder cannot be written to.
@@ -35,8 +39,13 @@ def prepare_folder(folder: Path, config: Config, names: Sequence[str]) -> None:
     try:
         # A training whose parent was killed ends after its next step.
         with locked(folder, wait=_PATIENCE):
-            if not path.is_file() or path.read_bytes() != content:
-                remove_files(folder, names)
+            # Files that were being written when a training was stopped.
+            old = [*([ended] if ended else []), *(each.name for each in folder.glob(".*.part"))]
+            same = is_file(path) and path.read_bytes() == content
+            if not same or not is_file(folder / CHECKPOINT):
+                old += [name for name in names if name != CONFIG]
+            remove_files(folder, old)
+            if not same:
                 write_whole(path, content)
     except OSError as problem:
         raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
@@ -47,12 +56,10 @@ class Processes:
 
     Args:
         module: Called as `python -m MODULE FOLDER PARENT`.
-        threads: Of each process.
     """
 
-    def __init__(self, module: str, threads: int) -> None:
+    def __init__(self, module: str) -> None:
         self._module = module
-        self._threads = str(threads)
         self._running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
 
     def __enter__(self) -> Processes:
@@ -72,33 +79,34 @@ class Processes:
         """The folder of each running process by its number."""
         return {number: folder for number, (_, folder) in self._running.items()}
 
-    def start(self, number: int, folder: Path) -> None:
+    def start(self, number: int, folder: Path, threads: int) -> None:
         """Start a process.
 
         Args:
             number: That it has from now on.
             folder: It is there already; what the process prints is written to `log.txt` in it.
+            threads: Of the process.
+
+        Raises:
+            NertoolError: The log cannot be written.
         """
         # Import from the current folder only where this process does: there may be a torch.py in it.
         safe = "" if {"", str(Path.cwd())} & set(sys.path) else "1"
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         try:
-            with (folder / LOG).open("wb") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", self._module, str(folder), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={
-                        **os.environ,
-                        "OMP_NUM_THREADS": self._threads,
-                        "MKL_NUM_THREADS": self._threads,
-                        "PYTHONSAFEPATH": safe,
-                    },
-                    # Outside of the terminal's group: Ctrl-C goes to this process, which then stops the others.
-                    start_new_session=True,
-                )
+            log = (folder / LOG).open("wb")
         except OSError as problem:
             raise NertoolError(f"{folder}: cannot write there: {problem.strerror}") from None
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", self._module, str(folder), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **limits, "PYTHONSAFEPATH": safe},
+                # Outside of the terminal's group: Ctrl-C goes to this process, which then stops the others.
+                start_new_session=True,
+            )
         self._running[number] = process, folder
 
     def stop(self, number: int) -> None:
@@ -124,8 +132,8 @@ def failure(folder: Path, code: int) -> str:
         code: Its exit code.
     """
     if code < 0:
-        killed = f"killed by signal {-code}"
-        return f"{killed}; there may not have been enough memory" if code == -9 else killed
+        killed = f"killed by {_signal(-code)}"
+        return f"{killed}; there may not have been enough memory" if -code == signal.SIGKILL else killed
     try:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
@@ -134,3 +142,18 @@ def failure(folder: Path, code: int) -> str:
     message = " ".join(line.strip() for line in lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
     text = "".join(character if character.isprintable() else " " for character in message)
     return text or f"ended with code {code} and no message"
+
+
+def epochs_in(folder: Path) -> int:
+    """Return how many epochs have ended of a training in a folder."""
+    try:
+        return (folder / METRICS).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
