@@ -33,7 +33,7 @@ from nertool.model.concurrency import threads
 from nertool.model.model import Model, fit_labels
 from nertool.tagging.bundle import CONFIG, FILES, load_bundle
 from nertool.tagging.tensorfile import check_digest, read_tensors, write_tensors
-from nertool.text.document import UNKNOWN, Document
+from nertool.text.document import Document
 from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import prepare
@@ -197,11 +197,6 @@ def _emissions(model: Model, split: Split) -> tuple[np.ndarray, Scores]:
                 result[start : start + length] = emissions[:length, column] * scale
         scores = network.decoder.scores(constrained=True)
         return result, Scores(*(scale * each.double().numpy() for each in scores))
-
-
-def unknown_tokens(document: Document) -> np.ndarray:
-    """Say of each token whether nobody has labelled it, boolean (tokens,)."""
-    return np.array([label == UNKNOWN for label in document.labels or ()], bool)
 
 
 def main(folder: Path, parent: int) -> None:
