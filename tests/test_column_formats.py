@@ -671,6 +671,7 @@ class TestDelimited:
             ("text,label\nAda left today,positive\n", "line 2: 3 tokens and 1 label; expected"),
             ('text,labels\nAda left,"[3, 0]"\n', "line 2: labels are numbers"),
             ("text,labels\nAda left,\"[None, 'O']\"\n", "line 2: .* is no list of words"),
+            ("text,labels\n\"['A\0a', 'b']\",O O\n", "line 2: .* is no list of words"),
             ("\n\n", "it is empty"),
             ("token,label\n", "there is no sentence"),
         ],

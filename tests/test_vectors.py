@@ -197,6 +197,7 @@ def numbered(count: int, dimensions: int = 3) -> list[bytes]:
 BROKEN = {
     "cut inside a character": (b"caf\xc3 1 2 3", r"byte 0xc3 \(number 4 of the line\) is not UTF-8"),
     "too few values": (b"x 1 2", "found 2 values after the word, where 3 are expected"),
+    "a value lost between spaces": (b"x  1 2", "found 2 values after the word, where 3 are expected"),
     "too many values": (b"x 1 2 3 4", "found 4 values after the word, where 3 are expected"),
     "not a number": (b"x 1 two 3", "'two' is not a finite number"),
     "not finite": (b"x 1 nan 3", "'nan' is not a finite number"),

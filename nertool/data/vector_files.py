@@ -407,6 +407,8 @@ def _parse_slowly(
     for word, tail, number in zip(words, tails, numbers, strict=True):
         row = [_number(text) for text in tail.split()]
         wrong = next((value for value in row if isinstance(value, Fault)), None)
+        if len(row) != dimensions:  # two spaces in a row were counted
+            wrong = _wrong_width(len(row), dimensions)
         if wrong is None:
             kept.append(word)
             values.append(row)  # type: ignore[arg-type]  # no fault is in it
@@ -416,6 +418,10 @@ def _parse_slowly(
     return np.array(values, dtype=np.float32).reshape(len(kept), dimensions)
 
 
+def _wrong_width(count: int, dimensions: int) -> Fault:
+    return Fault("width", f"found {count} values after the word, where {dimensions} are expected")
+
+
 def _cut(row: bytes, dimensions: int, faults: Faults, *, known: bool) -> tuple[bytes, bytes] | Fault:
     """Separate a row's word from its numbers, from the right: the word may contain spaces."""
     word, *numbers = row.rsplit(None, dimensions) or [b""]  # whitespace of other kinds
@@ -423,7 +429,7 @@ def _cut(row: bytes, dimensions: int, faults: Faults, *, known: bool) -> tuple[b
     more = len(pieces) > 1 and _NUMBER.fullmatch(pieces[-1]) is not None
     if len(numbers) < dimensions or (more and not known):
         count = max(len(row.split()) - 1, 0)
-        return Fault("width", f"found {count} values after the word, where {dimensions} are expected")
+        return _wrong_width(count, dimensions)
     faults.wide += more
     return word, b" ".join(numbers)
 

@@ -300,7 +300,7 @@ class _Table:
         if column == self.label and _NUMBERS.fullmatch(value):
             message = f"labels are numbers, {shorten(value)}; their names are needed"
             raise CorpusError(message, self.path, row.line)
-        items = _items(value)
+        items = [] if _is_list(value) and "\0" in value else _items(value)
         if not items or "" in items or (column == self.label and _is_list(value) and not _LIST.fullmatch(value)):
             message = f"{shorten(value)} is no list of words; expected words and spaces, or a list of strings"
             raise CorpusError(message, self.path, row.line)
