@@ -179,7 +179,7 @@ def test_the_slider_hides_what_is_less_probable(visit, server, tagger):
 
 def test_nothing_that_is_shown_is_markup(visit, trained_run, tagger):
     bad = '<img src=x onerror="alert(1)"><b>'
-    labels = [label.replace("PER", bad).replace("LOC", "</script>") for label in tagger.model.labels]
+    labels = [label.replace("PER", bad).replace("LOC", "\u202e</script>") for label in tagger.model.labels]
     hostile = Tagger(replace(tagger.model, labels=labels))
     text = f"{bad} Ada Byron moved to Oslo. <script>alert(2)</script> &lt;i&gt; \u202e Lind met Okoye."
     with serving(trained_run, {bad: hostile}) as server:
@@ -191,7 +191,9 @@ def test_nothing_that_is_shown_is_markup(visit, trained_run, tagger):
         assert page.locator("img, b, i").count() == 0
         assert page.locator("script").count() == 1
         assert page.locator("#model option").all_inner_texts() == [bad]
-        assert any(label.startswith(bad) for _, label in marks(page))
+        shown = [label for _, label in marks(page)]
+        assert any(label.startswith(bad) for label in shown)
+        assert any(label.startswith("\\u202e</script>") for label in shown), "shown, not obeyed"
 
 
 def test_the_policy_stops_scripts_and_requests_to_others(visit, server):
