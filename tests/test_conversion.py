@@ -576,3 +576,14 @@ class TestCommand:
         done = run("convert", tmp_path / "raw.jsonl", tmp_path / "out.txt", "--language", "xx-none")
         assert done.exit_code == 1 and "spaCy cannot tokenize it" in done.stderr
         assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_suffix_that_no_format_has_is_noted(tmp_path):
+    (tmp_path / "in.txt").write_text("Oslo B-LOC\n", encoding="utf-8")
+    for name, noted in (("out.data", True), ("out.txt", False), ("out.jsonl", False)):
+        notes = convert_file(tmp_path / "in.txt", tmp_path / name, ReadOptions(), WriteOptions()).report.notes
+        assert notes == (
+            [f"{tmp_path / name}: no format has the suffix .data: written as conll; --to names another"] * noted
+        )
+    named = convert_file(tmp_path / "in.txt", tmp_path / "out.data", ReadOptions(), WriteOptions(), writer="jsonl")
+    assert not named.report.notes

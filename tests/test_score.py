@@ -298,7 +298,7 @@ class TestCommand:
         [
             (
                 MINE.replace("met O", "saw O"),
-                "mine.txt: line 3: the token is 'saw' where in gold.txt, line 3, the token is 'met'",
+                "mine.txt, line 3: the token is 'saw' where in gold.txt, line 3, the token is 'met'",
             ),
             (MINE.replace(". O\n", ""), "line 7: the sentence ends where in gold.txt, line 8, the token is '.'"),
             (

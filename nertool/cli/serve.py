@@ -86,7 +86,7 @@ def serve(
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise NertoolError(f"serving needs {', '.join(missing)}; install with: pip install 'nertool[serve]'")
+        raise NertoolError(f"serving needs {', '.join(missing)}: pip install 'nertool[serve]'")
     if api_key is not None and not api_key.strip():
         raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
     from nertool.serving.settings import Settings, named_models

@@ -239,9 +239,8 @@ def _token_difference(number: int, one: Document, other: Document, gold: Split, 
         shown.append(("the sentence ends" if ended else f"the token is {document.tokens[token]!r}", place))
     (found, place), (wanted, gold_place) = shown
     return CorpusError(
-        f"{place}: {found} where in {gold.path}, {gold_place}, {wanted}; tokens and sentences have to be the same "
-        f"({_counts(gold, split)})",
-        split.path,
+        f"{split.path}, {place}: {found} where in {gold.path}, {gold_place}, {wanted}; tokens and sentences "
+        f"have to be the same ({_counts(gold, split)})"
     )
 
 

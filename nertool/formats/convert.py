@@ -73,6 +73,11 @@ def convert_file(
     found = find_format(reader) if reader else detect_format(source)
     written = find_format(writer) if writer else format_for_writing(target)
     report = Report()
+    suffix = target.suffix.lower()
+    if writer is None and suffix and suffix not in written.suffixes and not target.is_dir():
+        report.notes.append(
+            f"{target}: no format has the suffix {suffix}: written as {written.name}; --to names another"
+        )
     counts = dict.fromkeys(("sentences", "tokens", "entities", "unlabelled"), 0)
     tags = False
 

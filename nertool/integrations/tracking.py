@@ -146,7 +146,7 @@ def new_tracker(name: str) -> Tracker:
     try:
         module = importlib.import_module(kind.package)
     except ImportError as problem:
-        raise NertoolError(f"--track {name} needs a package: pip install {kind.install}  ({problem})") from None
+        raise NertoolError(f"--track {name} needs a package: pip install {kind.install} ({problem})") from None
     return kind(module)
 
 
