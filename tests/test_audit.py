@@ -18,7 +18,7 @@ from nertool.cli.main import main
 from nertool.config.schema import Config, CorpusConfig, StartConfig
 from nertool.data.corpus import Split, read_corpus, read_split
 from nertool.errors import ConfigError, CorpusError, NertoolError
-from nertool.experiments.audit import check_config, plan_folds, run_folds
+from nertool.experiments.audit import check_config, judged, plan_folds, run_folds
 from nertool.experiments.fold import FoldJob, HeldOut, pieces_of, read_whole
 from nertool.experiments.suspects import Kind, Region, judge, regions
 from nertool.model.chain import Scores
@@ -176,6 +176,16 @@ def test_places_in_a_long_sentence_count_from_its_beginning():
     assert own.score > 0.98
 
 
+def test_models_that_learnt_nothing_suspect_nothing():
+    split = sequence_split([["S-A", "O"], ["O", "S-B"]])
+    jobs = [FoldJob(0, 0, 2), FoldJob(0, 1, 2)]
+    (view,) = random_views(split, 1, 0)
+    config = Config(corpus=CorpusConfig(train="x"))
+    assert judged("x", split, config, jobs, dict(zip(jobs, view, strict=True))).f1 == 0.5
+    with pytest.raises(NertoolError, match=r"no model found an entity .* means nothing: train longer"):
+        judged("x", split, config, jobs, {job: replace(own, f1=0.0) for job, own in zip(jobs, view, strict=True)})
+
+
 def test_the_whole_split_is_read_and_nothing_held_out(tiny_config: Callable[..., Config]):
     config = tiny_config("corpus.validation=null")
     whole = read_whole(config)
@@ -185,7 +195,8 @@ def test_the_whole_split_is_read_and_nothing_held_out(tiny_config: Callable[...,
 
 
 def tiny(*overrides: str) -> list[str]:
-    return [word for each in ("training.epochs=2", *overrides) for word in ("--set", each)]
+    settings = ("training.epochs=12", "training.optimizer=adam", "training.learning_rate=0.03", *overrides)
+    return [word for each in settings for word in ("--set", each)]
 
 
 def test_from_data_to_page_weights_and_a_second_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -292,7 +292,11 @@ def _check_together(request: Request, configs: Sequence[Config]) -> int:
         split = read(config.corpus.train or "", partial=True)
         make_folds(split, request.folds)
         if split.unknown_count:
-            raise CorpusError("some tokens have no label, so that not every fold can be scored", split.path)
+            raise CorpusError(
+                "some tokens have no label, so that not every fold can be scored; label all of it, or test on "
+                "another file, without --folds",
+                split.path,
+            )
     return first
 
 

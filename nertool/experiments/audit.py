@@ -129,12 +129,20 @@ def judged(
         config: Of the trainings.
         jobs: All trainings.
         results: Of each.
+
+    Raises:
+        NertoolError: The data was changed, or the models learnt nothing.
     """
     repeats = sorted({job.repeat for job in jobs})
     views = [[results[job] for job in jobs if job.repeat == repeat] for repeat in repeats]
     if sum(len(each.sentences) for each in views[0]) != len(split):
         raise NertoolError("the data was changed while models were trained; start again")
     f1 = sum(each.f1 for each in results.values()) / len(results)
+    if f1 == 0:
+        raise NertoolError(
+            "no model found an entity of the sentences that chose its best epoch (F1 0), so that what they "
+            "suggest means nothing: train longer (--set training.epochs=N), with word vectors (--vectors) or more data"
+        )
     return Audit(data, split, config, len(views[0]), len(views), judge(split, views), f1)
 
 
