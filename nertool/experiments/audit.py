@@ -141,7 +141,7 @@ def judged(
     if f1 == 0:
         raise NertoolError(
             "no model found an entity of the sentences that chose its best epoch (F1 0), so that what they "
-            "suggest means nothing: train longer (--set training.epochs=N), with word vectors (--vectors) or more data"
+            "suggest means nothing: train longer (--set training.epochs=N), or with word vectors (--vectors)"
         )
     return Audit(data, split, config, len(views[0]), len(views), judge(split, views), f1)
 
