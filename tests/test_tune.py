@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from conftest import write_tiny
 
 from nertool.cli.main import main
+from nertool.comparison.processes import prepare_folder
 from nertool.config.files import locked
-from nertool.config.loading import load_config, locate_files
+from nertool.config.loading import dump_config, load_config, locate_files
 from nertool.config.schema import Config, Search, StartConfig
 from nertool.errors import ConfigError, NertoolError
 from nertool.experiments.space import Space, describe, parse_space, varied, write
@@ -320,6 +321,33 @@ def test_another_search_is_not_mixed_with_it(change: dict[str, Any], named: str,
     ended(tuner().run(1, 1))
     with pytest.raises(ConfigError, match=named):
         tuner(*change.pop("overrides", ()), **change)
+
+
+def test_another_start_from_the_same_model_is_another_search(play, tuner, trained_run: Path):
+    play(lambda config, _: (curve(config), 0))
+    start = f"start.model={trained_run}"
+    ended(tuner(start, "start.keep_labels=true").run(1, 1))
+    assert tuner(start, "start.keep_labels=true").trials()
+    with pytest.raises(ConfigError, match="other settings"):
+        tuner(start)
+
+
+def test_results_without_a_checkpoint_are_removed_before_a_training_goes_on(
+    tiny_config: Callable[..., Config], tmp_path: Path
+):
+    """A training that has ended cannot go on from its results alone."""
+    folder, names = tmp_path / "run", ["results.json", "config.yaml", "checkpoint.safetensors"]
+    prepare_folder(folder, tiny_config(), names)
+    (folder / "results.json").touch()
+    prepare_folder(folder, tiny_config(), names)
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    for name in names:
+        (folder / name).touch()
+    (folder / "config.yaml").write_bytes(dump_config(tiny_config()).encode())
+    prepare_folder(folder, tiny_config(), names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    prepare_folder(folder, tiny_config("model.dropout=0.4"), names)
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
 
 
 def test_a_database_that_is_none_is_refused(tuner, tmp_path: Path):
