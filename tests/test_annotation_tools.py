@@ -172,7 +172,7 @@ class TestEveryTool:
         ("content", "message"),
         [
             (b'{"text": "a"\n', r"line \d: not JSON"),
-            (b'{"text": "a", }\n', "line 1: not JSON"),
+            (b'{"text": "a", }\n', r"line 1: not JSON \([^(]*: column 1\d\)"),
             (b"[\n[1,\n2}\n", "line 3: not JSON"),
             (b"[" * 100_000, "nested too deeply"),
             (b"7\n", "found 7"),

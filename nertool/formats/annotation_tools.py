@@ -388,7 +388,10 @@ def _reason(text: str, problem: Exception) -> str:
         return "its values are nested too deeply"
     if re.search(r"[}\]]\r+[{\[]", text[:MAXIMUM]):
         return OLD_MAC
-    return _UTF16 if "\0" in text[:1000] else str(problem)
+    if "\0" in text[:1000]:
+        return _UTF16
+    # Its line is that of the error already.
+    return f"{problem.msg}: column {problem.colno}" if isinstance(problem, json.JSONDecodeError) else str(problem)
 
 
 def _too_long(name: str) -> CorpusError:
