@@ -772,7 +772,8 @@ class TrainingConfig(Section):
         0.99, description="decay per step of an exponential moving average of the weights; 0: none"
     )
     missed_cost: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
-        0.0, description="what O costs at a token of an entity: more recall, less precision; 0: as any other error"
+        0.0,
+        description="what O costs at a token of an entity, so that more entities are predicted; 0: as any other error",
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"
