@@ -773,7 +773,7 @@ class TrainingConfig(Section):
     )
     missed_cost: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
         0.0,
-        description="what O costs at a token of an entity, so that more entities are predicted; 0: as any other error",
+        description="what O costs at a token of an entity, so that more are predicted; 0: as any other error",
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"
