@@ -3,7 +3,7 @@
 | name | what it does |
 | --- | --- |
 | `train(data or config)` | train a model; returns a `Result` with scores and a `Tagger` |
-| `Tagger.load(folder)` | load a model; `tagger(text)` returns a `Document` with entities |
+| `Tagger.load(path)` | load a model, exported or not; `tagger(text)` returns a `Document` with entities |
 | `evaluate(model, data)` | score a model on labelled data |
 | `read(path)` | read documents from a file in any format |
 | `read_corpus(config)` | read the splits that a config names |
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from nertool.config.schema import Config
     from nertool.data.corpus import Corpus
     from nertool.evaluation.scores import Evaluation
-    from nertool.model.model import Model
+    from nertool.model.outline import Outline
     from nertool.tagging.tagger import Tagger
     from nertool.text.document import Document
 
     AnyConfig = str | Path | Mapping[str, Any] | Config
-    AnyModel = str | Path | Tagger | Model
+    AnyModel = str | Path | Tagger | Outline
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
     True
 
     Args:
-        model: A run directory, a `Tagger` or a loaded model.
+        model: A run directory, a file of `nertool export`, a `Tagger` or a loaded model.
         data: A labelled file, read as the model's corpus was; or labelled documents, such as those of `read`.
 
     Returns:
@@ -267,15 +267,15 @@ def _load_config(config: AnyConfig, overrides: Sequence[str] = ()) -> tuple[Conf
     return locate_files(override(checked, overrides) if overrides else checked, None), "model"
 
 
-def _load_model(model: AnyModel) -> Model:
+def _load_model(model: AnyModel) -> Outline:
     with no_fork():
-        from nertool.model.model import Model
-        from nertool.tagging.bundle import load_bundle
+        from nertool.model.outline import Outline
+        from nertool.tagging.loading import load_model
 
     if isinstance(model, str | Path):
-        return load_bundle(Path(model))
+        return load_model(Path(model))
     loaded = getattr(model, "model", model)
-    if not isinstance(loaded, Model):
+    if not isinstance(loaded, Outline):
         raise TypeError(f"expected a model: a run directory or a Tagger, and got {type(model).__name__}")
     return loaded
 
@@ -291,7 +291,7 @@ def _sentences(documents: Iterable[Document]) -> Iterator[Document]:
         yield from document.sentences()
 
 
-def _labelled_sentences(documents: Iterable[Document], model: Model) -> tuple[list[Document], list[list[str]]]:
+def _labelled_sentences(documents: Iterable[Document], model: Outline) -> tuple[list[Document], list[list[str]]]:
     """Return the sentences of documents, and their labels in the model's scheme."""
     from nertool.errors import CorpusError
     from nertool.text.document import UNKNOWN

@@ -133,7 +133,7 @@ def main(history: str, folder: Path, children: int) -> dict[str, object]:
 
     import nertool.tagging.tagger
     import nertool.training.run  # noqa: F401
-    from nertool.model.concurrency import forked
+    from nertool.model.parallel import forked
 
     torch.set_num_threads(3)
     places = (folder.parent / f"{history}-{os.getpid()}-{number}" for number in count())

@@ -23,7 +23,8 @@ import torch._dynamo
 from torch import nn
 
 from nertool.forking import no_fork
-from nertool.model.concurrency import denormals_as_zero, for_each, fork_safe, forked, run_branches, threads
+from nertool.model.concurrency import denormals_as_zero, fork_safe, run_branches, threads
+from nertool.model.parallel import for_each, forked
 
 SENTENCE = "Ada Byron met Otto Lind in New Haven ."
 

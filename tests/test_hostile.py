@@ -532,7 +532,7 @@ class TestBoundedMemory:
             load_bundle(model)
         with pytest.raises(BundleError, match="too large for a vocabulary"):
             bundle.fingerprint(model)
-        monkeypatch.setattr(bundle, "_LARGEST_VOCABULARY", 100)
+        monkeypatch.setattr("nertool.tagging.vocabulary.LARGEST_VOCABULARY", 100)
         with pytest.raises(BundleError, match=r"too large to be saved: .*extra_rows"):
             save_bundle(loaded, model)
 

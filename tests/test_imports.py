@@ -66,6 +66,8 @@ HOMES = {
     "seqeval": {"evaluation"},
     "sklearn": {"evaluation"},
     "scipy": {"comparison", "training", "evaluation"},
+    "onnx": {"tagging"},
+    "onnxruntime": {"tagging"},
     "optuna": {"experiments"},
     "sqlalchemy": {"experiments"},
     "tensorboard": {"integrations"},
@@ -181,7 +183,16 @@ def test_heavy_packages_stay_in_their_rooms(path):
     if room not in SPACY and path.name not in ("gazetteer.py", "vector_models.py"):
         assert "spacy" not in everywhere
     # Optional packages are asked for when they are needed.
-    assert not at_start & {"datasets", "pyarrow", "pandas", "matplotlib", "optuna", "sqlalchemy"}
+    assert not at_start & {
+        "datasets",
+        "pyarrow",
+        "pandas",
+        "matplotlib",
+        "optuna",
+        "sqlalchemy",
+        "onnx",
+        "onnxruntime",
+    }
     if room not in ("formats", "integrations"):
         assert not everywhere & {"datasets", "pyarrow"}
     if room in ("errors", "cli"):

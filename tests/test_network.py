@@ -32,9 +32,11 @@ from nertool.model.building import uninitialized
 from nertool.model.concurrency import run_branches
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders.recurrent import RecurrentEncoder
+from nertool.model.input_modules.characters import CharacterCNN
+from nertool.model.input_modules.words import WordVectors
 from nertool.model.inputs.base import Resources
-from nertool.model.inputs.characters import CharacterCNN, ConvolvedCharacters
-from nertool.model.inputs.words import UNKNOWN_ROW, WordVectors
+from nertool.model.inputs.characters import ConvolvedCharacters
+from nertool.model.inputs.words import UNKNOWN_ROW
 from nertool.model.model import Model, new_model
 from nertool.tagging.bundle import load_bundle
 from nertool.tagging.predictor import Predictor

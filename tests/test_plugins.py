@@ -35,7 +35,8 @@ from torch import nn
 from nertool.config.schema import Config, Section
 from nertool.data.encoding import Table
 from nertool.model.encoders.base import Encoder
-from nertool.model.inputs.base import Input, InputModule
+from nertool.model.input_modules.base import InputModule
+from nertool.model.inputs.base import Input
 
 
 class LengthConfig(Section):

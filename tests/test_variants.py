@@ -30,8 +30,8 @@ from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders import build_encoder
 from nertool.model.encoders.convolutional import Convolution, ConvolutionalEncoder
 from nertool.model.encoders.recurrent import RecurrentEncoder
+from nertool.model.input_modules.characters import CharacterRNN
 from nertool.model.inputs.base import Resources
-from nertool.model.inputs.characters import CharacterRNN
 from nertool.model.model import Model, new_model
 from nertool.tagging.bundle import load_bundle, save_bundle
 from nertool.tagging.prediction import form_vectors

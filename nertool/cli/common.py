@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from nertool.data.corpus import Split
-    from nertool.model.model import Model
+    from nertool.model.outline import Outline
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
@@ -62,8 +62,9 @@ def examples(*commands: str) -> str:
 
 MODEL = click.option(
     "--model",
-    metavar="DIR",
-    help="Run directory of a trained model.  [default: $NERTOOL_MODEL, else runs/latest]",
+    metavar="MODEL",
+    help="Run directory of a trained model, or a file of nertool export.  "
+    "[default: $NERTOOL_MODEL, else runs/latest]",
 )
 FROM = click.option(
     "--from",
@@ -93,7 +94,7 @@ def cores() -> int:
 
 
 def model_folder(given: str | None) -> Path:
-    """Find the folder of the model that is meant.
+    """Find the model that is meant: a run directory, or a file of `nertool export`.
 
     Args:
         given: Its name on the command line, if any; else NERTOOL_MODEL names it, else it is the latest run.
@@ -104,7 +105,7 @@ def model_folder(given: str | None) -> Path:
     named = given or os.environ.get("NERTOOL_MODEL")
     folder = Path(named) if named else LATEST
     with contextlib.suppress(OSError):  # a name too long for a folder
-        if folder.is_dir():
+        if folder.is_dir() or (folder.suffix.lower() == ".onnx" and folder.is_file()):
             return folder
     if named:
         origin = "" if given else " (from NERTOOL_MODEL)"
@@ -141,7 +142,7 @@ class Data(NamedTuple):
     """
 
     path: Path
-    model: Model
+    model: Outline
     split: Split
     unseen: Counter[str]
 
@@ -159,7 +160,7 @@ def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str
 
     Args:
         name: Of a file, which is looked for in the data folders too, or of a folder.
-        folder: Of the model.
+        folder: Of the model, or its file.
         form: Format of the data; None: detect it, whatever format the training data had.
         overrides: Such as "corpus.label=ner".
 
@@ -169,11 +170,11 @@ def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str
     from nertool.config.files import find
     from nertool.config.loading import override
     from nertool.data.corpus import read_split, unseen_labels
-    from nertool.tagging.bundle import load_bundle
+    from nertool.tagging.loading import load_model
     from nertool.text.tokenization import SpacyTokenizer
 
     path = Path(name) if Path(name).is_dir() else find(name)
-    model = load_bundle(folder)
+    model = load_model(folder)
     config = model.config
     detected = config.model_copy(update={"corpus": config.corpus.model_copy(update={"format": None})})
     corpus = override(detected, tuple(overrides)).corpus

@@ -13,6 +13,7 @@ from nertool.cli.common import examples
 from nertool.cli.compare import compare
 from nertool.cli.data import check, convert, list_formats
 from nertool.cli.door import Door
+from nertool.cli.export import export
 from nertool.cli.init import init
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
@@ -44,6 +45,7 @@ for command in (
     convert,
     errors,
     evaluate,
+    export,
     info,
     init,
     list_formats,

@@ -16,6 +16,7 @@ from nertool.forking import no_fork
 
 LOCK = ".lock"
 MODEL_FILES = "config.yaml", "vocabulary.json", "weights.safetensors"
+RUN_FILES = "metrics.jsonl", "results.json"
 _TRAINING = (
     "another training or comparison is writing to this folder; wait until it has ended, stop it, or name another "
     "folder with --output"

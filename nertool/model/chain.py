@@ -12,12 +12,12 @@ Everything is time-major, in double precision where the device has it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
-from nertool.model.batch import Layout
+if TYPE_CHECKING:
+    from nertool.model.batch import Layout
 
 Array = Any  # a numpy array, or a tensor of torch
 
@@ -54,8 +54,19 @@ class Places(NamedTuple):
     column: Array
 
     @classmethod
+    def of(cls, lengths: np.ndarray) -> Places:
+        """Return the places of sentences of these lengths, (batch,), as arrays of numpy."""
+        longest = int(lengths.max())
+        steps = np.arange(longest)[:, None]
+        mask = steps < lengths
+        order = None if int(lengths.min()) == longest else np.where(mask, lengths - 1 - steps, steps)
+        return cls(mask, order, lengths - 1, np.arange(len(lengths)))
+
+    @classmethod
     def tensors(cls, layout: Layout) -> Places:
         """Return the places of a layout as tensors, on its device."""
+        import torch
+
         column = torch.arange(layout.mask.shape[1], device=layout.mask.device)
         return cls(layout.mask, layout.order, layout.lengths - 1, column)
 
@@ -325,18 +336,22 @@ def _reverse(values: Array, places: Places) -> Array:
 
 
 def _namespace(values: Array) -> Any:
-    return np if isinstance(values, np.ndarray) else torch
+    if isinstance(values, np.ndarray):
+        return np
+    import torch
+
+    return torch
 
 
 def _range(like: Array, count: int) -> Array:
-    return np.arange(count) if isinstance(like, np.ndarray) else torch.arange(count, device=like.device)
+    return np.arange(count) if isinstance(like, np.ndarray) else _namespace(like).arange(count, device=like.device)
 
 
 def _tiny(like: Array) -> float:
     """Return a divisor that stands for 0."""
-    return 1e-300 if like.dtype in (np.float64, torch.float64) else 1e-37
+    return 1e-300 if like.dtype == _namespace(like).float64 else 1e-37
 
 
 def _floor(like: Array) -> float:
     """Return how far below the best a score counts."""
-    return -600.0 if like.dtype in (np.float64, torch.float64) else -75.0
+    return -600.0 if like.dtype == _namespace(like).float64 else -75.0

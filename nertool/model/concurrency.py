@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import os
 import sys
-from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from weakref import ref
@@ -27,29 +25,14 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from nertool.forking import forks_wait, no_fork
+from nertool.forking import no_fork
+from nertool.model.parallel import forked
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 _TEAM_ELEMENTS = 1 << 15  # elements of a tensor, per thread, from which torch splits an operation
 _helpers: ref[ThreadPoolExecutor] | None = None
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
-
-
-def forked() -> bool:
-    """Return whether this process was forked from one that had imported this module, and so torch."""
-    return _forked
 
 
 def _find_function(name: str) -> Any:
@@ -93,7 +76,7 @@ def threads(operation: int) -> Iterator[None]:
 
 def _limit(operation: int, mkl_before: list[int]) -> None:
     """Set both numbers of this thread; append the one of MKL before to a list."""
-    wanted = 1 if _forked else operation
+    wanted = 1 if forked() else operation
     _set_openmp(wanted)
     mkl_before.extend(map(_set_mkl, (wanted,)))  # in one operation of the interpreter: no interrupt divides it
 
@@ -130,7 +113,7 @@ def fork_safe(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
     @wraps(function)
     def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        with no_fork(), threads(1) if _forked else nullcontext():
+        with no_fork(), threads(1) if forked() else nullcontext():
             return function(*arguments, **options)
 
     @wraps(function)
@@ -139,7 +122,7 @@ def fork_safe(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
         end = object()
         try:
             while True:
-                with threads(1) if _forked else nullcontext():
+                with threads(1) if forked() else nullcontext():
                     item = next(generator, end)
                 if item is end:
                     return
@@ -191,57 +174,6 @@ def _flush_denormals(already: bool) -> None:
     torch.set_flush_denormal(True)
 
 
-def for_each(function: Callable[[Item], object], items: Iterable[Item], workers: int) -> None:
-    """Call a function with each item, on several threads: this one, and others that end with this call.
-
-    After an exception, also an interrupt, no further item is begun, and those that were begun are waited for.
-
-    Args:
-        function: Called with an item.
-        items: In the order in which they are begun.
-        workers: How many threads.
-    """
-    shared = iter(list(items))
-    problems: list[BaseException] = []
-    stopped = False
-
-    def work(busy: AbstractContextManager[object]) -> None:
-        nonlocal stopped
-        with busy:
-            try:
-                for item in shared:
-                    if stopped:
-                        return
-                    function(item)
-            except BaseException as problem:
-                problems.append(problem)
-                stopped = True
-
-    # Threads of `threading` would be waited for until they have begun, and an interrupt can leave one that never
-    # does. Of these only those are waited for that are busy; another will find nothing to do.
-    # Within `no_fork()` nothing may wait for threads that enter it.
-    others = [allocate_lock() for _ in range(0 if forks_wait() else workers - 1)]
-    try:
-        for busy in others:
-            start_new_thread(work, (busy,))
-        work(nullcontext())
-    except BaseException as problem:
-        problems.append(problem)
-        stopped = True
-    while others:
-        try:
-            with others[-1]:
-                others.pop()
-        except BaseException as problem:  # an interrupt
-            problems.append(problem)
-            stopped = True
-    try:
-        if problems:
-            raise problems[0]
-    finally:
-        problems.clear()  # or they would keep this frame, and it them
-
-
 def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Apply each module to its input, each on a thread of its own, forward and backward.
 
@@ -256,7 +188,7 @@ def run_branches(modules: Sequence[nn.Module], inputs: Sequence[Tensor]) -> tupl
     Returns:
         The results in order, differentiable.
     """
-    if _forked:
+    if forked():
         return tuple(module(values) for module, values in zip(modules, inputs, strict=True))
     parameters = [parameter for module in modules for parameter in module.parameters()]
     results: tuple[Tensor, ...] = _Branches.apply(tuple(modules), *inputs, *parameters)  # type: ignore[no-untyped-call]

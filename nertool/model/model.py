@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from nertool.config.schema import Config
-from nertool.data.encoding import Forms
 from nertool.errors import ConfigError
 from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe
@@ -17,49 +14,20 @@ from nertool.model.growing import copy_weights
 from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Input, Resources, grown
 from nertool.model.network import Network
+from nertool.model.outline import MOST_LABELS, Outline
 from nertool.text.document import Document
-from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions, is_text, split_label
-
-MOST_LABELS = 2**15 - 1  # they are numbers of 16 bits
+from nertool.text.schemes import OUTSIDE, Scheme, allowed_transitions, is_text
 
 
 @dataclass
-class Model:
+class Model(Outline):
     """A network with all that it takes to use it.
 
     Attributes:
-        config: Of the run.
-        labels: In the order of the network's outputs.
-        scheme: Of the labels.
-        inputs: What each token brings in, by name.
         network: The weights.
     """
 
-    config: Config
-    labels: list[str]
-    scheme: Scheme
-    inputs: dict[str, Input]
     network: Network
-
-    @property
-    def label_numbers(self) -> dict[str, int]:
-        """The number of each label."""
-        return {label: number for number, label in enumerate(self.labels)}
-
-    def label_codes(self, unannotated: Collection[str] = ()) -> tuple[dict[str, int], np.ndarray | None]:
-        """Return the number of each label, and sets of labels, as `EncodedCorpus` takes them.
-
-        Args:
-            unannotated: Types of entities that the data does not annotate: where it has O, a token may be one.
-        """
-        if not unannotated:
-            return self.label_numbers, None
-        allowed = [label == OUTSIDE or split_label(label)[1] in unannotated for label in self.labels]
-        return {**self.label_numbers, OUTSIDE: -2}, np.array([allowed])
-
-    def new_forms(self) -> Forms:
-        """Return an empty register of forms, encoded as the network wants them."""
-        return Forms(self.inputs)
 
 
 def build_network(config: Config, labels: Sequence[str], scheme: Scheme, inputs: Mapping[str, Input]) -> Network:

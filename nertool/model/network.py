@@ -16,7 +16,8 @@ from nertool.model.building import uninitialized
 from nertool.model.crf import Constraints, build_decoder
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders import build_encoder
-from nertool.model.inputs.base import Input, InputModule
+from nertool.model.input_modules.base import InputModule
+from nertool.model.inputs.base import Input
 from nertool.model.margin import Margin
 
 

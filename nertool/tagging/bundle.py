@@ -11,7 +11,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,23 +20,18 @@ from torch import Tensor
 from nertool.config.files import MODEL_FILES, refuse_links, write_whole
 from nertool.config.loading import LARGEST, dump_config, load_config
 from nertool.config.schema import CHOICES, Config, kinds_of
-from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
+from nertool.errors import BundleError, ConfigError, NertoolError
 from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe, threads
-from nertool.model.inputs import input_class
-from nertool.model.inputs.base import Input
-from nertool.model.model import MOST_LABELS, Model, build_network
-from nertool.tagging.predictor import Predictor
+from nertool.model.model import Model, build_network
+from nertool.tagging.probing import try_out
 from nertool.tagging.tensorfile import DIGEST, check_digest, digest, read_tensors, read_texts, write_tensors
-from nertool.text.document import Document
-from nertool.text.schemes import Scheme, is_text
+from nertool.tagging.vocabulary import LARGEST_VOCABULARY, parse_vocabulary, restore_inputs, vocabulary_bytes
 
 CONFIG, VOCABULARY, WEIGHTS = FILES = MODEL_FILES
 _VERSION = "4"
 _LARGEST_HEADER, _LARGEST_CONFIG = 2**20, 8 * LARGEST  # bytes; both have some thousands
-_LARGEST_VOCABULARY = 2**29  # bytes; two million words have some 30 million
 _TEMPERATURES = 0.01, 100.0  # calibration finds 0.13 to 7.4
-_PROBE = ("Ada", "Lovelace", "lived", "in", "London", ",", "1815", "-", "1852", ".")
 _FILE_SETTINGS = {"vectors", "files"}  # their folders do not matter: an input's vocabulary holds what came of them
 
 
@@ -91,15 +85,16 @@ def _load(folder: Path) -> Model:
         tensors, metadata = read_tensors(folder / WEIGHTS, ("nertool", _VERSION), _LARGEST_HEADER)
         trained = _trained_settings(folder, metadata.get("settings", ""))
         config = load_config(folder / CONFIG)
-        vocabulary, fingerprint = _read_vocabulary(folder / VOCABULARY)
+        content = (folder / VOCABULARY).read_bytes()
+        vocabulary = parse_vocabulary(content, folder / VOCABULARY)
     except ConfigError as problem:
         raise BundleError(str(problem)) from None
     except OSError as problem:
         raise BundleError(f"{folder}: cannot be read: {problem.strerror or problem}") from None
-    if metadata.get("vocabulary") != fingerprint:
+    if metadata.get("vocabulary") != hashlib.sha256(content).hexdigest():
         raise BundleError(f"{folder / WEIGHTS}: belongs to another {VOCABULARY}")
     _compare_settings(folder, config, trained)
-    inputs = _restore_inputs(folder, config, vocabulary.inputs)
+    inputs = restore_inputs(folder / VOCABULARY, config, vocabulary.inputs)
     labels, scheme = vocabulary.labels, vocabulary.scheme
     # Checked before anything grows with the square of their number.
     scores = tensors.get("scores.weight")
@@ -126,27 +121,8 @@ def _load(folder: Path) -> Model:
     network.load_state_dict(tensors)
     network.eval()
     model = Model(config, labels, scheme, inputs, network)
-    _try_out(model, folder)
+    try_out(model, folder / WEIGHTS)
     return model
-
-
-def _try_out(model: Model, folder: Path) -> None:
-    """Label a sentence: weights may be finite, and what they compute not.
-
-    Raises:
-        BundleError: A score or probability is not finite.
-    """
-    columns = {getattr(entry, "column", name): _PROBE for name, entry in model.config.active_inputs.items()}
-    document = Document(_PROBE, columns=columns)
-    try:
-        for each in model.inputs.values():
-            each.check(document)
-    except CorpusError:  # an input of another package reads something else
-        return
-    try:
-        Predictor(model).predict([document], probabilities=True, marginals=True)
-    except NertoolError as problem:
-        raise BundleError(f"{folder / WEIGHTS}: {problem}") from None
 
 
 def fingerprint(folder: Path) -> str:
@@ -214,7 +190,7 @@ def _check_files(folder: Path) -> None:
     _refuse_links(folder)
     for name, what, most in (
         (CONFIG, "a config", _LARGEST_CONFIG),
-        (VOCABULARY, "a vocabulary", _LARGEST_VOCABULARY),
+        (VOCABULARY, "a vocabulary", LARGEST_VOCABULARY),
     ):
         if (folder / name).stat().st_size > most:
             raise BundleError(f"{folder / name}: too large for {what} ({most:,} bytes at most)")
@@ -278,22 +254,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
-def _restore_inputs(folder: Path, config: Config, states: Mapping[str, Any]) -> dict[str, Input]:
-    entries = config.active_inputs
-    if states.keys() != entries.keys():
-        raise BundleError(
-            f"{folder}: {CONFIG} has the inputs {', '.join(entries)}, but {VOCABULARY} has {', '.join(states)}"
-        )
-    inputs = {}
-    for name, entry in entries.items():
-        try:
-            inputs[name] = input_class(entry).restore(name, entry, states[name])
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
-            reason = f"no {problem}" if isinstance(problem, KeyError) else str(problem) or "wrong types"
-            raise BundleError(f"{folder / VOCABULARY}: not a vocabulary of inputs.{name} ({reason})") from None
-    return inputs
-
-
 def _misfits(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
     problems += [f"{name}: unexpected" for name in tensors.keys() - expected.keys()]
@@ -316,53 +276,3 @@ def _impossible(tensors: Mapping[str, Tensor]) -> list[str]:
     if not low <= temperature <= high:
         problems.append(f"decoder.temperature: {temperature}, expected {low} to {high:g}")
     return problems
-
-
-@dataclass(frozen=True)
-class _Vocabulary:
-    labels: list[str]
-    scheme: Scheme
-    inputs: dict[str, Any]
-
-
-def vocabulary_bytes(model: Model) -> bytes:
-    """Return the vocabularies of a model as they are saved.
-
-    Raises:
-        BundleError: They are too large to be loaded again.
-    """
-    tree = {
-        "scheme": model.scheme.value,
-        "labels": model.labels,
-        "inputs": {name: each.state() for name, each in model.inputs.items()},
-    }
-    # Escaped, so that lone surrogates and odd separators in tokens survive.
-    content = (json.dumps(tree, indent=0) + "\n").encode("ascii")
-    if len(content) > _LARGEST_VOCABULARY:
-        raise BundleError(
-            f"the vocabulary is too large to be saved: {len(content):,} bytes, at most {_LARGEST_VOCABULARY:,}; "
-            "lower inputs.words.extra_rows, or raise inputs.words.minimum_count"
-        )
-    return content
-
-
-def _read_vocabulary(path: Path) -> tuple[_Vocabulary, str]:
-    content = path.read_bytes()
-    try:
-        tree: Any = json.loads(content)
-        if tree.keys() != {"scheme", "labels", "inputs"}:
-            raise ValueError("expected the keys scheme, labels and inputs")
-        labels = tree["labels"]
-        if not isinstance(labels, list) or not isinstance(tree["inputs"], dict):
-            raise TypeError
-        if len(labels) > MOST_LABELS:
-            raise ValueError(f"{len(labels)} labels; there may be {MOST_LABELS}")
-        if not all(isinstance(label, str) and label and is_text(label) for label in labels):
-            raise ValueError("a label is not a string, is empty, or has control characters in it")
-        if len(set(labels)) != len(labels) or not labels:
-            raise ValueError("a label is there twice, or there are no labels")
-        vocabulary = _Vocabulary(labels, Scheme(tree["scheme"]), tree["inputs"])
-    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
-        reason = problem if isinstance(problem, ValueError) and str(problem) else "wrong types"
-        raise BundleError(f"{path}: not a vocabulary ({reason})") from None
-    return vocabulary, hashlib.sha256(content).hexdigest()

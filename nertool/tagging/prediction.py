@@ -8,25 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nertool.data.encoding import Table, padded, reading_order, token_indices
+from nertool.data.encoding import Table, reading_order, token_indices
 from nertool.errors import NertoolError
-from nertool.model.batch import Layout, to_tensor
-from nertool.model.concurrency import for_each, in_inference, without_denormals
-from nertool.model.network import Network
+from nertool.model.parallel import for_each, forked
+
+Array = Any  # a tensor of torch, or an array of numpy: what the backend works with
 
 TOKENS_PER_BATCH = 2000
-_TIMES_ON_DEVICE = 10  # as many tokens in a batch on a graphics card
-_FORMS_AT_ONCE = 4096
 _WAYS_PER_BATCH = 8_000_000  # to arrive at the labels of all tokens, which the n best sequences need: 64 MB
 _FEW = 256  # sentences, which are cut into batches with more care
 _STEP_COST = 16  # what a step of the network costs beyond its sentences, in sentences; measured on a CPU
-_NOT_FINITE = "this model computes scores that are not finite numbers: its weights are useless; train it again"
+NOT_FINITE = "this model computes scores that are not finite numbers: its weights are useless; train it again"
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,13 @@ class Features:
 
     Attributes:
         forms: The form of each token, (tokens,).
-        vectors: What the context-free inputs know of each form, (forms, size), on the network's device; None where
+        vectors: What the context-free inputs know of each form, (forms, size), as the backend has them; None where
             there are no such inputs. Form 0 is padding.
         tables: For each other input its features of the tokens.
     """
 
     forms: np.ndarray
-    vectors: Tensor | None
+    vectors: Array | None
     tables: Mapping[str, Table]
 
 
@@ -66,115 +62,135 @@ class Tables:
     marginals: np.ndarray | None = None
 
 
-def device_of(network: Network) -> torch.device:
-    """Return the device of a network."""
-    return next(network.parameters()).device
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of sentences besides their labels.
 
-
-def form_vectors(network: Network, tables: Mapping[str, Table]) -> Tensor:
-    """Compute what context-free inputs know of forms, (forms, size), on the network's device; in inference mode.
-
-    Args:
-        network: In evaluation mode, with context-free inputs.
-        tables: For each of these its features of the forms.
+    Attributes:
+        probabilities: Whether the tables for probabilities are wanted.
+        n_best: How many of the best sequences are wanted.
+        marginals: Whether the probabilities of all labels are wanted.
     """
-    device = device_of(network)
-    count = len(next(iter(tables.values())))
-    parts = []
-    for start in range(0, count, _FORMS_AT_ONCE):
-        rows = np.arange(start, min(start + _FORMS_AT_ONCE, count))
-        features = {
-            name: tuple(to_tensor(values, device) for values in table.select(rows))
-            for name, table in tables.items()
-        }
-        vectors = network.form_vectors(features)
-        assert vectors is not None
-        parts.append(vectors)
-    return torch.cat(parts)
+
+    probabilities: bool = False
+    n_best: int = 0
+    marginals: bool = False
 
 
-def input_vectors(network: Network, features: Features, mask: np.ndarray, indices: np.ndarray) -> Tensor:
-    """Compute the input vectors of a batch, (time, batch, size).
+class Decoded(NamedTuple):
+    """What a backend says of a batch, as arrays of numpy; the fields are those of `Tables`.
 
-    Args:
-        network: In evaluation mode.
-        features: Of all tokens.
-        mask: Which positions of the batch are tokens, boolean (time, batch).
-        indices: Where these are among all tokens, (time, batch); 0 in padding.
+    Attributes:
+        labels: (time, batch).
+        logs: first, path and last, each (time, batch); none where not asked for.
+        sequences: (time, batch, n); None where not asked for.
+        shares: (batch, n); None where not asked for.
+        marginals: (time, batch, labels); None where not asked for.
     """
-    device = device_of(network)
-    forms = to_tensor(np.where(mask, features.forms[indices], 0), device)
-    tables = {
-        name: to_tensor(padded(table.values, indices, mask), device) for name, table in features.tables.items()
-    }
-    return network.inputs_of(features.vectors, forms, tables)
+
+    labels: np.ndarray
+    logs: tuple[np.ndarray, ...] = ()
+    sequences: np.ndarray | None = None
+    shares: np.ndarray | None = None
+    marginals: np.ndarray | None = None
+
+
+class Backend(Protocol):
+    """What computes with the weights of a model: torch, or ONNX Runtime. Several threads may share one."""
+
+    @property
+    def labels(self) -> int:
+        """Number of labels."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Batches that are worked on at the same time."""
+        ...
+
+    @property
+    def times_per_batch(self) -> int:
+        """By how much larger than usual a batch should be."""
+        ...
+
+    def form_vectors(self, tables: Mapping[str, Table]) -> Array:
+        """Compute what context-free inputs know of forms, (forms, size).
+
+        Args:
+            tables: For each of these inputs its features of the forms.
+        """
+        ...
+
+    def append(self, table: Array | None, count: int, new: Array) -> Array:
+        """Put rows behind the first `count` of a table; return it, or a larger one if it is full."""
+        ...
+
+    def decode(self, features: Features, mask: np.ndarray, indices: np.ndarray, wanted: Wanted) -> Decoded:
+        """Label a batch of sentences.
+
+        Args:
+            features: Of all tokens.
+            mask: Which positions of the batch are tokens, boolean (time, batch).
+            indices: Where these are among all tokens, (time, batch); 0 in padding.
+            wanted: What is wanted besides the labels.
+
+        Raises:
+            NertoolError: A score is not a finite number.
+        """
+        ...
+
+    def attention(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Return how much each token of a sentence attends to each, (heads, from, to); see `decode`.
+
+        Raises:
+            NertoolError: There is no attention, or it cannot be shown.
+        """
+        ...
 
 
 def predict(
-    network: Network,
-    features: Features,
-    lengths: np.ndarray,
-    *,
-    probabilities: bool = False,
-    n_best: int = 0,
-    marginals: bool = False,
-    per_batch: int | None = None,
-    workers: int,
+    backend: Backend, features: Features, lengths: np.ndarray, wanted: Wanted, *, per_batch: int | None = None
 ) -> Tables:
     """Label sentences.
 
     Args:
-        network: In evaluation mode.
+        backend: Of the model.
         features: Of their tokens.
         lengths: Tokens of each sentence, at least 1, (sentences,).
-        probabilities: Whether the tables for probabilities are wanted too.
-        n_best: How many of the best sequences are wanted too.
-        marginals: Whether the probabilities of all labels are wanted too.
+        wanted: What is wanted besides the labels.
         per_batch: Tokens of a batch; None: `TOKENS_PER_BATCH`.
-        workers: Batches that are worked on at the same time.
 
     Raises:
         NertoolError: A score or probability is not a finite number, as weights beyond all measure make them.
     """
-    device, count = device_of(network), len(features.forms)
+    count, n_best = len(features.forms), wanted.n_best
     offsets = np.cumsum(lengths) - lengths
     labels = np.zeros(count, dtype=np.int16)
-    logs = [np.zeros(count) for _ in range(3)] if probabilities else []
+    logs = [np.zeros(count) for _ in range(3)] if wanted.probabilities else []
     sequences, shares = np.zeros((count, n_best), np.int16), np.zeros((len(lengths), n_best))
-    chances = np.zeros((count, network.scores.out_features)) if marginals else None
+    chances = np.zeros((count, backend.labels)) if wanted.marginals else None
 
     def work(batch: np.ndarray) -> None:
         mask, indices = token_indices(lengths[batch], offsets[batch])
-        layout = Layout.of(lengths[batch], device)
         places = indices[mask]
-        vectors = input_vectors(network, features, mask, indices)
-        scores = without_denormals(network.encode, vectors, layout)
-        if not bool((torch.isfinite(scores).all(-1) | ~layout.mask).all()):
-            raise NertoolError(_NOT_FINITE)
-        best = network.decoder.best_labels(scores, layout)
-        labels[places] = best.cpu().numpy()[mask]
-        if logs or chances is not None:
-            posterior = network.decoder.posterior(scores, layout)
-            if chances is not None:
-                chances[places] = posterior.marginals().cpu().numpy()[mask]
-            tables = posterior.path_logs(best) if logs else ()
-            for log, table in zip(logs, tables, strict=True):
-                log[places] = table.cpu().numpy()[mask]
-        if n_best:
-            several, probable = network.decoder.best_sequences(scores, layout, n_best)
-            sequences[places] = several.cpu().numpy()[mask]
-            shares[batch] = probable.cpu().numpy()
+        decoded = backend.decode(features, mask, indices, wanted)
+        labels[places] = decoded.labels[mask]
+        for log, table in zip(logs, decoded.logs, strict=True):
+            log[places] = table[mask]
+        if chances is not None and decoded.marginals is not None:
+            chances[places] = decoded.marginals[mask]
+        if decoded.sequences is not None and decoded.shares is not None:
+            sequences[places] = decoded.sequences[mask]
+            shares[batch] = decoded.shares
 
-    on_cpu = device.type == "cpu"
-    size = (per_batch or TOKENS_PER_BATCH) * (1 if on_cpu else _TIMES_ON_DEVICE)
+    size = (per_batch or TOKENS_PER_BATCH) * backend.times_per_batch
     if n_best:
-        size = min(size, max(1, _WAYS_PER_BATCH // (n_best * network.scores.out_features)))
+        size = min(size, max(1, _WAYS_PER_BATCH // (n_best * backend.labels)))
     batches = list(cheapest_order(lengths, size) if len(lengths) <= _FEW else reading_order(lengths, size))
-    # Batches side by side use the cores better than threads inside operations this small. Inference mode and the
-    # like belong to a thread, so each batch sets its own.
-    for_each(lambda batch: in_inference(work, batch), batches, min(workers if on_cpu else 1, len(batches)))
+    # Batches side by side use the cores better than threads inside operations this small.
+    for_each(work, batches, min(1 if forked() else backend.workers, len(batches)))
     if not all(np.isfinite(table).all() for table in (*logs, shares, *([] if chances is None else [chances]))):
-        raise NertoolError(_NOT_FINITE)
+        raise NertoolError(NOT_FINITE)
     first, path, last = logs or (None, None, None)
     return Tables(labels, first, path, last, sequences, shares, chances)
 

@@ -8,25 +8,14 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nertool.data.encoding import Table, token_indices
 from nertool.errors import NertoolError
 from nertool.forking import cached_property, no_fork
-from nertool.model.batch import Layout
-from nertool.model.concurrency import forked, in_inference
-from nertool.model.model import Model
+from nertool.model.outline import Outline
+from nertool.tagging.exported import ExportedModel
 from nertool.tagging.labels import Entities, LabelTables
-from nertool.tagging.prediction import (
-    Features,
-    Tables,
-    concatenate,
-    device_of,
-    form_vectors,
-    input_vectors,
-    predict,
-)
+from nertool.tagging.prediction import Array, Backend, Features, Tables, Wanted, concatenate, predict
 from nertool.tagging.windows import LONGEST, PER_BATCH, Pieces, cut, join, joints
 from nertool.text.document import Document
 from nertool.text.schemes import convert
@@ -127,16 +116,17 @@ class Predictor:
     Several threads may share one, and so may processes that are forked. After an interrupt it goes on as before.
 
     Args:
-        model: In evaluation mode, and not to be trained while this exists.
+        model: A `Model` in evaluation mode, not to be trained while this exists, or an exported one.
 
     Attributes:
         label_tables: What the model's labels mean.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Outline) -> None:
         self.model = model
+        self._backend = _backend(model)
+        self._contextual = model.contextual
         self.label_tables = LabelTables(model.labels, model.scheme)
-        self._workers = torch.get_num_threads()
         self._lock = threading.RLock()
         self._cache: _FormVectors | None = None
 
@@ -174,7 +164,7 @@ class Predictor:
         sizes = pieces.sizes
         long = lengths > LONGEST
         sentences: list[Document] = []
-        if self.model.network.contextual:
+        if self._contextual:
             sentences = [each for document in documents for each in _sentences(document)]
         results = []
         # Parts, because the vectors of new words are only forgotten between them.
@@ -182,14 +172,11 @@ class Predictor:
             own = Pieces(pieces.sentences[part], pieces.starts[part], pieces.ends[part])
             results.append(
                 predict(
-                    self.model.network,
+                    self._backend,
                     self._features(tokens, offsets, sentences, own),
                     own.sizes,
-                    probabilities=probabilities or (n_best > 0 and bool(long.any())),
-                    n_best=n_best,
-                    marginals=marginals,
+                    Wanted(probabilities or (n_best > 0 and bool(long.any())), n_best, marginals),
                     per_batch=PER_BATCH if long.any() else None,
-                    workers=1 if forked() else self._workers,
                 )
             )
         tables = concatenate(results)
@@ -203,9 +190,6 @@ class Predictor:
         Raises:
             NertoolError: The model has no attention, or the sentence is too long.
         """
-        network = self.model.network
-        if network.attention is None:
-            raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
         if len(document) > LONGEST:
             raise NertoolError(
                 f"a sentence of {len(document):,} tokens is too long to show its attention ({LONGEST} at most)"
@@ -214,16 +198,7 @@ class Predictor:
             each.check(document)
         lengths = np.array([len(document)])
         features = self._features(list(document.tokens), np.array([0, *lengths]), [document], cut(lengths))
-        attention = network.attention
-
-        def weights() -> np.ndarray:
-            layout = Layout.of(lengths, device_of(network))
-            vectors = input_vectors(network, features, *token_indices(lengths, np.array([0])))
-            states = network.encoder(vectors, layout)
-            result: np.ndarray = attention.weights(states, layout)[0].cpu().numpy()
-            return result
-
-        return in_inference(weights)
+        return self._backend.attention(features, *token_indices(lengths, np.array([0])))
 
     def _features(
         self, tokens: list[str], offsets: np.ndarray, sentences: list[Document], pieces: Pieces
@@ -244,49 +219,56 @@ class Predictor:
                 np.repeat(begins - start - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
             ]
         tables: dict[str, Table] = {}
-        if self.model.network.contextual:
+        if self._contextual:
             places = zip(*(each.tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True)
             own = [_window(sentences[sentence], first, last) for sentence, first, last in places]
             inputs = self.model.inputs
             with no_fork():  # it may import something
-                tables = {name: inputs[name].encode_documents(own) for name in self.model.network.contextual}
+                tables = {name: inputs[name].encode_documents(own) for name in self._contextual}
         return Features(forms, vectors, tables)
 
-    def _encode(self, tokens: list[str]) -> tuple[np.ndarray, Tensor | None]:
+    def _encode(self, tokens: list[str]) -> tuple[np.ndarray, Array | None]:
         """Return the form of each token, (tokens,), and vectors of all forms."""
-        if not self.model.network.context_free:
+        if not self.model.context_free:
             return np.zeros(len(tokens), np.int32), None
         with no_fork(), self._lock:
             # Taken out while it is worked on: an interrupt leaves none rather than one whose parts disagree.
             cache, self._cache = self._cache, None
             if cache is None or len(cache.forms) > FORMS_KEPT:
-                cache = _FormVectors(self.model)
+                cache = _FormVectors(self.model, self._backend)
             numbers = np.fromiter(map(cache.forms.__getitem__, tokens), np.int32, len(tokens))
-            vectors = in_inference(cache.vectors)
+            vectors = cache.vectors()
             self._cache = cache
         return numbers, vectors
+
+
+def _backend(model: Outline) -> Backend:
+    if isinstance(model, ExportedModel):
+        return model.backend
+    with no_fork():
+        from nertool.model.model import Model
+        from nertool.tagging.torch_backend import TorchBackend
+
+    if not isinstance(model, Model):
+        raise TypeError(f"expected a model and got {type(model).__name__}")
+    return TorchBackend(model.network)
 
 
 class _FormVectors:
     """Forms with their vectors."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Outline, backend: Backend) -> None:
         self.forms = model.new_forms()
-        self._network = model.network
+        self._backend = backend
         self._count = 0
-        self._vectors: Tensor | None = None
+        self._vectors: Array | None = None
 
-    def vectors(self) -> Tensor:
-        """Return the vectors of all forms, with rows to spare at the end; in inference mode."""
+    def vectors(self) -> Array:
+        """Return the vectors of all forms, with rows to spare at the end."""
         total = len(self.forms)
         if self._vectors is None or total > self._count:
-            new = form_vectors(self._network, self.forms.drain())
-            if self._vectors is None or total > len(self._vectors):
-                grown = new.new_zeros(2 * total, new.shape[1])
-                if self._vectors is not None:
-                    grown[: self._count] = self._vectors[: self._count]
-                self._vectors = grown
-            self._vectors[self._count : total] = new
+            new = self._backend.form_vectors(self.forms.drain())
+            self._vectors = self._backend.append(self._vectors, self._count, new)
             self._count = total
         return self._vectors
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from nertool.errors import BundleError, NertoolError
 from nertool.forking import no_fork
-from nertool.model.model import Model
-from nertool.tagging.bundle import fingerprint, load_bundle, pack, unpack
+from nertool.model.outline import Outline
+from nertool.tagging.exported import ExportedModel, is_exported
+from nertool.tagging.loading import load_model
 from nertool.tagging.predictor import Predictions, Predictor
 from nertool.text.document import Alternative, Document
 from nertool.text.schemes import Scheme, convert, spans
@@ -46,7 +47,7 @@ class Tagger:
     ['Ada lives in London.', 'She likes it.']
 
     Args:
-        model: As `load_bundle` reads it.
+        model: As `load_model` reads it.
         min_score: Entities with a lower score are left out, and their tokens labelled O.
         n_best: How many label sequences of each sentence `Document.alternatives` holds.
         marginals: Whether `Document.marginals` holds the probabilities of each token's labels.
@@ -55,7 +56,9 @@ class Tagger:
         NertoolError: `min_score` is no probability.
     """
 
-    def __init__(self, model: Model, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> None:
+    def __init__(
+        self, model: Outline, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
+    ) -> None:
         if not 0 <= min_score <= 1:  # nor NaN, which every score would pass
             raise NertoolError(f"min_score is {min_score}; expected a probability from 0 to 1")
         self.model = model
@@ -64,23 +67,23 @@ class Tagger:
         self.marginals = marginals
         self._predictor = Predictor(model)
         self._tokenizer = SpacyTokenizer(model.config.language)
-        self._source: tuple[Path, str] | None = (
-            None  # the folder that the model was read from, and its fingerprint
-        )
+        # The folder or file that the model was read from, and its fingerprint.
+        self._source: tuple[Path, str] | None = None
+        if isinstance(model, ExportedModel):
+            self._source = model.path.absolute(), model.digest
 
     @classmethod
     def load(
         cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
     ) -> Tagger:
-        """Load the model in a run directory; other arguments as for the class.
+        """Load the model in a run directory or a file of `nertool export`; other arguments as for the class.
 
         Raises:
             BundleError: It is not a model, or a corrupt one.
         """
-        path = Path(folder).absolute()
-        source = (path, fingerprint(path))
-        tagger = cls(load_bundle(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
-        tagger._source = source
+        source = _source(Path(folder))
+        tagger = cls(load_model(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
+        tagger._source = tagger._source or source
         return tagger
 
     def with_options(self, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> Tagger:
@@ -165,18 +168,31 @@ class Tagger:
 
     def __getstate__(self) -> dict[str, Any]:
         options = {"min_score": self.min_score, "n_best": self.n_best, "marginals": self.marginals}
-        files = pack(self.model) if self._source is None else None
+        files = None
+        if self._source is None:
+            from nertool.model.model import Model
+            from nertool.tagging.bundle import pack
+
+            assert isinstance(self.model, Model)
+            files = pack(self.model)
         return {"source": self._source, "files": files, "options": options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         source = state["source"]
+        model: Outline
         if source is None:
+            from nertool.tagging.bundle import unpack
+
             model = unpack(state["files"], "the model of a tagger")
         else:
-            folder, digest = source
-            if fingerprint(folder) != digest:
-                raise BundleError(f"{folder}: the model was replaced after the tagger loaded it; load it again")
-            model = load_bundle(folder)
+            path, digest = source
+            there = _source(path)
+            found = None if there is None else there[1]
+            if found in (None, digest):
+                model = load_model(path)
+                found = model.digest if isinstance(model, ExportedModel) else found
+            if found != digest:
+                raise BundleError(f"{path}: the model was replaced after the tagger loaded it; load it again")
         Tagger.__init__(self, model, **state["options"])
         self._source = source
 
@@ -264,6 +280,16 @@ class Tagger:
         for row, column, value in zip(*(each[order].tolist() for each in (rows, columns, values)), strict=True):
             result[row][names[column]] = round(value, 6)
         return result
+
+
+def _source(path: Path) -> tuple[Path, str] | None:
+    """Return the absolute path of a run directory, and its fingerprint; None for an exported model."""
+    if is_exported(path):
+        return None
+    with no_fork():
+        from nertool.tagging.bundle import fingerprint
+
+    return path.absolute(), fingerprint(path.absolute())
 
 
 def _refuse_large(document: Document, n_best: int, marginals: bool) -> None:

@@ -17,6 +17,7 @@ import torch
 import nertool
 from nertool.config.files import (
     LOCK,
+    RUN_FILES,
     locked,
     read_limited,
     refuse_links,
@@ -39,7 +40,8 @@ from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, has_ended, train
 from nertool.training.validation import Validation
 
-METRICS, RESULTS, CURVES = "metrics.jsonl", "results.json", "curves.svg"
+METRICS, RESULTS = RUN_FILES
+CURVES = "curves.svg"
 _OWN = (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT, KEPT, LOCK)
 
 

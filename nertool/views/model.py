@@ -9,15 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from nertool.config.files import read_limited, refuse_links
+from nertool.config.files import MODEL_FILES, RUN_FILES, read_limited, refuse_links
 from nertool.config.schema import READ_BY_SPACY, CorpusConfig, Section, TrainingConfig
 from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
-from nertool.tagging.bundle import WEIGHTS, load_bundle
-from nertool.training.run import METRICS, RESULTS
+from nertool.model.outline import Outline
+from nertool.tagging.exported import ExportedModel
+from nertool.tagging.loading import load_model
 from nertool.views.console import counted, duration, percent, show_evaluation
 from nertool.views.visible import visible
 
+METRICS, RESULTS = RUN_FILES
 _BY_SPACY = "by spaCy, which keeps the scores in meta.json of the pipeline"
 
 
@@ -27,22 +29,24 @@ def show_model(folder: Path, console: Console) -> None:
     Raises:
         BundleError: The folder holds no model, or a corrupt one.
     """
-    model = load_bundle(folder)
-    config, network = model.config, model.network
-    total = sum(parameter.numel() for parameter in network.parameters())
-    sparse = sum(parameter.numel() for parameter in network.sparse_parameters())
+    model = load_model(folder)
+    config = model.config
+    exported = model if isinstance(model, ExportedModel) else None
+    size = (folder if exported else folder / MODEL_FILES[-1]).stat().st_size
     lines = {
-        "model": f"{folder.resolve()} ({(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB)",
+        "model": f"{folder.resolve()} ({size / 1e6:.1f} MB" + (f", {exported.precision})" if exported else ")"),
         "labels": f"{', '.join(model.labels)} ({model.scheme.value})",
         **{f"input {name}": each.describe() for name, each in model.inputs.items()},
         "encoder": describe(config.model.encoder),
-        **({"attention": describe(config.model.attention)} if network.attention is not None else {}),
+        **({"attention": describe(config.model.attention)} if config.model.attention.kind != "none" else {}),
         "decoder": describe(config.model.decoder),
-        "weights": f"{total - sparse:,}" + (f" and {sparse:,} in word vectors" if sparse else ""),
+        "weights": f"{exported.weights:,}" if exported else _weights(model),
         "trained on": _origin(config.corpus),
     }
     test = None
-    if config.corpus.train == READ_BY_SPACY:
+    if exported:
+        pass  # how it was trained is in its run directory
+    elif config.corpus.train == READ_BY_SPACY:
         lines["training"] = _BY_SPACY
     else:
         lines["recipe"] = f"{_recipe(config.training)}, dropout {config.model.dropout:g}"
@@ -54,6 +58,13 @@ def show_model(folder: Path, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     if test is not None:
         show_evaluation(console, test, "Test split, scored once")
+
+
+def _weights(model: Outline) -> str:
+    network: Any = getattr(model, "network")  # noqa: B009
+    total = sum(parameter.numel() for parameter in network.parameters())
+    sparse = sum(parameter.numel() for parameter in network.sparse_parameters())
+    return f"{total - sparse:,}" + (f" and {sparse:,} in word vectors" if sparse else "")
 
 
 def describe(section: Section) -> str:

@@ -1,28 +1,28 @@
 """The contract of an input: what a token brings into the network.
 
 An input has two halves. `Input` knows the vocabulary: it is fitted on the training documents, encodes documents as
-arrays, and goes into the files of a model. `InputModule` turns these arrays into vectors; its weights are trained.
+arrays, and goes into the files of a model. It imports no torch, because an exported model does without.
+`InputModule`, in `nertool.model.input_modules`, turns these arrays into vectors; its weights are trained.
 
-A new kind is one file in this folder, a config class in `nertool.config.schema` and a line in `BUILT_IN` of
-`nertool.model.inputs`; or a class in another package under the entry point `nertool.inputs`.
+A new kind is one file in each of the two folders, a config class in `nertool.config.schema` and a line in
+`BUILT_IN` of `nertool.model.inputs`; or a class in another package under the entry point `nertool.inputs`.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nertool.data.encoding import Table
 from nertool.data.vectors import Vectors
 from nertool.errors import ConfigError
-from nertool.model.dropout import Noise
 from nertool.text.document import Document
+
+if TYPE_CHECKING:
+    from nertool.model.dropout import Noise
+    from nertool.model.input_modules.base import InputModule
 
 
 @dataclass(frozen=True)
@@ -147,64 +147,3 @@ def names_of(state: Any) -> list[str]:
 def grown(known: Sequence[str], more: Iterable[str]) -> list[str]:
     """Put names that are new after those that are known."""
     return list(dict.fromkeys((*known, *more)))
-
-
-class InputModule(nn.Module):
-    """The network side of an input: from features to vectors.
-
-    Attributes:
-        output_size: Size of a vector.
-    """
-
-    output_size: int
-
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw the first weights from a generator of the CPU, and from no global state; on the CPU."""
-        raise NotImplementedError
-
-    def sparse_parameters(self) -> list[nn.Parameter]:
-        """Return parameters whose gradients are sparse over their rows, so that a step touches few rows."""
-        return []
-
-    def forward(self, *features: Tensor) -> Tensor:
-        """Compute vectors.
-
-        Args:
-            features: What `Table.select` gives. Of context-free inputs for forms, (forms, ...); of others for
-                tokens, (time, batch, ...).
-
-        Returns:
-            (forms, output_size) or (time, batch, output_size).
-        """
-        raise NotImplementedError
-
-    def spread(self, vectors: Tensor, forms: Tensor) -> Tensor:
-        """Give each token the vector of its form; where dropout depends on the token, it happens here.
-
-        Args:
-            vectors: What `forward` returned, (forms, output_size).
-            forms: The form of each token, (time, batch).
-
-        Returns:
-            (time, batch, output_size).
-        """
-        return nn.functional.embedding(forms, vectors)
-
-
-class VectorTable(InputModule):
-    """A table of vectors, one for each of a few values; its gradient is dense.
-
-    Args:
-        rows: Number of values.
-        dimensions: Size of a vector.
-    """
-
-    def __init__(self, rows: int, dimensions: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, dimensions))
-        self.output_size = dimensions
-
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw every row from a range set by its size (Ma & Hovy 2016, section 3.1)."""
-        bound = math.sqrt(3 / self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound, generator=generator)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from nertool.config.schema import CaseConfig
 from nertool.data.encoding import Table
-from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, Resources, VectorTable
+from nertool.model.inputs.base import Input, Resources
 from nertool.text.document import Document
+
+if TYPE_CHECKING:
+    from nertool.model.dropout import Noise
+    from nertool.model.input_modules.case import CaseVectors
 
 CASES = 5
 
@@ -27,14 +29,6 @@ def case_of(form: str) -> int:
     if form.lower() == form.upper():
         return 0
     return 3 if form[0].isupper() and form[1:] == form[1:].lower() else 4
-
-
-class CaseVectors(VectorTable):
-    """A vector for each way of using capitals."""
-
-    def forward(self, *features: Tensor) -> Tensor:
-        """Look up vectors (forms, dimensions) of ways (forms,)."""
-        return nn.functional.embedding(features[0], self.weight)
 
 
 class Case(Input):
@@ -58,6 +52,8 @@ class Case(Input):
 
     def module(self, noise: Noise) -> CaseVectors:
         """Build the table."""
+        from nertool.model.input_modules.case import CaseVectors
+
         return CaseVectors(CASES, self.config.dimensions)
 
     def encode_forms(self, forms: Sequence[str]) -> Table:

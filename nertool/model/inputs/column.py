@@ -4,43 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from nertool.config.schema import ColumnConfig
 from nertool.data.encoding import Table
 from nertool.data.vocabulary import collect_values
 from nertool.errors import CorpusError
-from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, Resources, VectorTable, grown, names_of
+from nertool.model.inputs.base import Input, Resources, grown, names_of
 from nertool.text.document import Document
 
+if TYPE_CHECKING:
+    from nertool.model.dropout import Noise
+    from nertool.model.input_modules.column import ColumnVectors
+
 UNKNOWN = 0  # value of padding too
-
-
-class ColumnVectors(VectorTable):
-    """A vector for each value; value 0 is unknown.
-
-    Args:
-        values: Number of values.
-        dimensions: Size of a vector.
-        noise: Random bits for dropout.
-        dropout: Share of tokens whose value is hidden during training.
-    """
-
-    def __init__(self, values: int, dimensions: int, noise: Noise, dropout: float) -> None:
-        super().__init__(values, dimensions)
-        self.noise = noise
-        self.dropout = dropout
-
-    def forward(self, *features: Tensor) -> Tensor:
-        """Look up vectors (time, batch, dimensions) of values (time, batch)."""
-        (values,) = features
-        if self.training and self.dropout > 0:
-            values = values * self.noise.keep(values.shape, 1.0 - self.dropout, values.device)
-        return nn.functional.embedding(values, self.weight)
 
 
 class _Numbers(dict[str, int]):
@@ -94,6 +73,8 @@ class Column(Input):
 
     def module(self, noise: Noise) -> ColumnVectors:
         """Build the table."""
+        from nertool.model.input_modules.column import ColumnVectors
+
         return ColumnVectors(len(self.values) + 1, self.config.dimensions, noise, self.config.dropout)
 
     def check(self, document: Document) -> None:

@@ -10,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from nertool.config.schema import GazetteerConfig
 from nertool.data.encoding import Table
 from nertool.errors import CorpusError
 from nertool.formats.opening import open_lines
-from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, InputModule, Resources, grown, names_of
+from nertool.model.inputs.base import Input, Resources, grown, names_of
 from nertool.text.document import Document
 from nertool.text.schemes import Span
+
+if TYPE_CHECKING:
+    from nertool.model.dropout import Noise
+    from nertool.model.input_modules.gazetteer import GazetteerVectors
 
 NONE, BEGIN, INSIDE, END, SINGLE = POSITIONS = range(5)
 
@@ -32,38 +33,6 @@ _TOKENS_AT_ONCE = 20_000
 _STRINGS = 200_000  # known to a vocabulary of spaCy before it is replaced
 
 Phrases = dict[str, list[str]]
-
-
-class GazetteerVectors(InputModule):
-    """A vector for each position in a phrase, for each type; those of the types are concatenated.
-
-    Args:
-        types: Number of types.
-        dimensions: Size of a vector for one type.
-        noise: Random bits for dropout.
-        dropout: Share of tokens whose matches are hidden during training.
-    """
-
-    def __init__(self, types: int, dimensions: int, noise: Noise, dropout: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(types * len(POSITIONS), dimensions))
-        self.output_size = types * dimensions
-        self.noise = noise
-        self.dropout = dropout
-
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw the vectors from a range set by their size."""
-        bound = (3 / self.weight.shape[1]) ** 0.5
-        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
-
-    def forward(self, *features: Tensor) -> Tensor:
-        """Look up vectors (time, batch, types x dimensions) of positions (time, batch, types)."""
-        positions = features[0].long()
-        if self.training and self.dropout > 0:
-            kept = self.noise.keep(positions.shape[:-1], 1.0 - self.dropout, positions.device)
-            positions = positions * kept.unsqueeze(-1)
-        first_rows = torch.arange(0, len(self.weight), len(POSITIONS), device=positions.device)
-        return nn.functional.embedding(positions + first_rows, self.weight).flatten(-2)
 
 
 class Gazetteer(Input):
@@ -124,6 +93,8 @@ class Gazetteer(Input):
 
     def module(self, noise: Noise) -> GazetteerVectors:
         """Build the table."""
+        from nertool.model.input_modules.gazetteer import GazetteerVectors
+
         return GazetteerVectors(len(self.phrases), self.config.dimensions, noise, self.config.dropout)
 
     def encode_documents(self, documents: Sequence[Document]) -> Table:

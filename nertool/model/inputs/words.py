@@ -2,70 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from nertool.config.schema import WordsConfig
 from nertool.data.encoding import Table
 from nertool.data.vectors import look_up
 from nertool.data.vocabulary import collect_words, rows_with_vectors
 from nertool.errors import ConfigError
-from nertool.model.batch import to_tensor
-from nertool.model.dropout import Noise
-from nertool.model.inputs.base import Input, InputModule, Resources, grown, names_of
+from nertool.model.inputs.base import Input, Resources, grown, names_of
 from nertool.text.document import Document
+
+if TYPE_CHECKING:
+    from nertool.model.dropout import Noise
+    from nertool.model.input_modules.base import InputModule
+    from nertool.model.input_modules.words import WordVectors
 
 UNKNOWN_ROW = 0
 DIMENSIONS = 100  # where neither the config nor a file of vectors says more
-
-
-class WordVectors(InputModule):
-    """A table of word vectors whose gradient is sparse: it holds the rows of the batch and no others.
-
-    Args:
-        rows: Number of rows; row 0 stands for unknown words.
-        dimensions: Size of a vector.
-        noise: Random bits for dropout.
-        trainable: Whether training changes the rows.
-        dropout: Share of tokens whose word is hidden during training.
-    """
-
-    def __init__(
-        self, rows: int, dimensions: int, noise: Noise, *, trainable: bool = True, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, dimensions), requires_grad=trainable)
-        self.output_size = dimensions
-        self.noise = noise
-        self.dropout = dropout
-
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw every row as Ma & Hovy (2016, section 3.1) do for words without a pretrained vector."""
-        bound = math.sqrt(3 / self.output_size)
-        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
-
-    def sparse_parameters(self) -> list[nn.Parameter]:
-        """Return the table."""
-        return [self.weight]
-
-    def forward(self, *features: Tensor) -> Tensor:
-        """Look up vectors (forms, dimensions) of rows (forms,)."""
-        return nn.functional.embedding(features[0], self.weight, sparse=True)
-
-    def spread(self, vectors: Tensor, forms: Tensor) -> Tensor:
-        """Give each token the vector of its form, or during training perhaps that of unknown words."""
-        if self.training and self.dropout > 0:
-            unknown = self(forms.new_full((1,), UNKNOWN_ROW))
-            hidden = ~self.noise.keep(forms.shape, 1.0 - self.dropout, forms.device)
-            forms = forms.masked_fill(hidden, len(vectors))
-            vectors = torch.cat((vectors, unknown))
-        return nn.functional.embedding(forms, vectors)
 
 
 class Words(Input):
@@ -120,6 +77,8 @@ class Words(Input):
 
     def module(self, noise: Noise) -> WordVectors:
         """Build the table."""
+        from nertool.model.input_modules.words import WordVectors
+
         return WordVectors(
             len(self.words) + 1,
             self.dimensions,
@@ -128,21 +87,22 @@ class Words(Input):
             dropout=self.config.dropout,
         )
 
-    @torch.no_grad()
     def initial_weights(self, resources: Resources, module: InputModule) -> None:
         """Fill pretrained vectors into the table; several files fill columns side by side."""
+        from nertool.model.input_modules.words import WordVectors
+
         assert isinstance(module, WordVectors)
         column = 0
         for file in self.config.vectors:
             vectors = resources.vectors[file]
             rows, sources = rows_with_vectors(self.rows, vectors)
-            part = module.weight[:, column : column + vectors.dimensions]
-            part[to_tensor(rows, part.device)] = to_tensor(vectors.matrix[sources], part.device)
+            module.fill(rows, column, vectors.matrix[sources])
             column += vectors.dimensions
 
-    @torch.no_grad()
     def adopted_weights(self, old: Input, resources: Resources, module: InputModule) -> None:
         """Give new words without a pretrained vector the one that they had: of lower case, or of unknown words."""
+        from nertool.model.input_modules.words import WordVectors
+
         assert isinstance(module, WordVectors) and isinstance(old, Words)
         new = dict(islice(self.rows.items(), len(old.words), None))
         for file in self.config.vectors:
@@ -150,7 +110,7 @@ class Words(Input):
             new = {word: row for word, row in new.items() if row not in known}
         sources = old.encode_forms(list(new)).values
         rows = np.fromiter(new.values(), np.int64, len(new))
-        module.weight[to_tensor(rows, module.weight.device)] = module.weight[to_tensor(sources)]
+        module.copy_rows(rows, sources)
 
     def encode_forms(self, forms: Sequence[str]) -> Table:
         """Find the row of each form: as written, in lower case, with digits as 0; else that of unknown words."""

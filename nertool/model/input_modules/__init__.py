@@ -1,0 +1,1 @@
+"""The network side of inputs: a module for each kind of `nertool.model.inputs`."""
