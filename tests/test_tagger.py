@@ -32,7 +32,7 @@ from nertool.errors import BundleError, ConfigError, CorpusError, NertoolError
 from nertool.model.batch import Batch
 from nertool.model.inputs import Column
 from nertool.model.model import Model
-from nertool.tagging import prediction, predictor
+from nertool.tagging import prediction, predictor, torch_backend
 from nertool.tagging import tagger as tagger_module
 from nertool.tagging.bundle import load_bundle
 from nertool.tagging.labels import LabelTables
@@ -879,7 +879,7 @@ class TestProcesses:
     def test_an_interrupt_leaves_nothing_that_disagrees(self, model, monkeypatch):
         tagger = Tagger(model)
         wanted = [tagger.tag(text) for text in SAMPLES]
-        monkeypatch.setattr(predictor, "form_vectors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(torch_backend, "form_vectors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         for text in ("Unseen1 words1", "Unseen2 words2"):
             with pytest.raises(KeyboardInterrupt):
                 tagger.tag(text)

@@ -158,7 +158,7 @@ def _serialize(graph: Graph, tensors: dict[str, np.ndarray], texts: dict[str, st
         "nertool",
         [_value(make, name, *each) for name, each in graph.inputs.items()],
         [_value(make, name, *each) for name, each in graph.outputs.items()],
-        [numpy_helper.from_array(np.ascontiguousarray(each), name) for name, each in tensors.items()],
+        [numpy_helper.from_array(np.asarray(each, order="C"), name) for name, each in tensors.items()],
     )
     if sum(each.nbytes for each in tensors.values()) > LARGEST - 2**28:
         raise NertoolError("the model is too large for an ONNX file (2 GB); try --fp16 or --int8")

@@ -70,7 +70,7 @@ def digest(texts: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 of texts, and of names, types, shapes and values of tensors, whatever their order."""
     result = hashlib.sha256(json.dumps({name: texts[name] for name in TEXTS}, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
+        tensor = np.asarray(tensors[name], order="C")
         result.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         result.update(tensor.reshape(-1).view(np.uint8).data)
     return result.hexdigest()
@@ -166,7 +166,7 @@ def _compare(path: Path, file: OnnxFile, graph: Graph) -> None:
     if found != wanted:
         name = min(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         problem = f"the tensor {name[:60]!r} is {found.get(name)}, expected {wanted.get(name)}"
-    elif file.nodes != graph.nodes or file.inputs != list(graph.inputs) or file.outputs != list(graph.outputs):
+    elif (file.nodes, file.inputs, file.outputs) != (graph.nodes, graph.inputs, graph.outputs):
         problem = "its graph is another"
     elif not all(np.array_equal(file.tensors[name], each) for name, each in graph.constants.items()):
         problem = "its graph has other constants"

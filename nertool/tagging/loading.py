@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from nertool.errors import BundleError
 from nertool.forking import no_fork
@@ -21,11 +23,28 @@ def load_model(path: Path) -> Outline:
         model = load_exported(path)
         try_out(model, path)
         return model
+    result: Outline = _bundles(path).load_bundle(path)
+    return result
+
+
+def fingerprint(path: Path) -> str | None:
+    """Return a digest of a run directory's model without loading it; None for an exported one, which has its own.
+
+    Raises:
+        BundleError: There is no model.
+    """
+    if is_exported(path):
+        return None
+    result: str = _bundles(path).fingerprint(path)
+    return result
+
+
+def _bundles(path: Path) -> Any:
+    """Return the module that reads run directories."""
     with no_fork():
         try:
-            from nertool.tagging.bundle import load_bundle
+            return import_module("nertool.tagging.bundle")
         except ImportError as problem:
             raise BundleError(
                 f"{path}: a run directory needs torch ({problem}); install it, or name a file of `nertool export`"
             ) from None
-    return load_bundle(path)

@@ -21,6 +21,7 @@ TYPES = {1: "float32", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}  # numb
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7  # types of attributes
 
 Value = int | memoryview
+Described = tuple[str, tuple[int | str, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class OnnxFile:
         opset: Version of the standard operators.
         nodes: The operators.
         tensors: The weights by name, read-only.
-        inputs, outputs: Names of those of the graph.
+        inputs, outputs: Type and shape of those of the graph by name, as in `Graph`.
     """
 
     texts: dict[str, str]
     opset: int
     nodes: list[Node]
     tensors: dict[str, np.ndarray]
-    inputs: list[str]
-    outputs: list[str]
+    inputs: dict[str, Described]
+    outputs: dict[str, Described]
 
 
 def parse(content: bytes, path: Path) -> OnnxFile:
@@ -66,8 +67,8 @@ def _model(content: memoryview) -> OnnxFile:
     opsets: dict[str, int] = {}
     nodes: list[Node] = []
     tensors: dict[str, np.ndarray] = {}
-    inputs: list[str] = []
-    outputs: list[str] = []
+    inputs: dict[str, Described] = {}
+    outputs: dict[str, Described] = {}
     graphs = 0
     for number, value in _fields(content, {1, 2, 3, 7, 8, 14}, "the model"):
         if number == 14:
@@ -88,10 +89,20 @@ def _model(content: memoryview) -> OnnxFile:
                     tensors[name] = tensor
                 elif field != 2:
                     own = dict(_fields(_part(part), {1, 2}, "an input or output"))
-                    (inputs if field == 11 else outputs).append(_text(own[1]))
+                    (inputs if field == 11 else outputs)[_text(own[1])] = _type(_part(own[2]))
     if graphs != 1 or opsets.keys() != {""}:
         raise ValueError("expected one graph, of standard operators alone")
     return OnnxFile(texts, opsets[""], nodes, tensors, inputs, outputs)
+
+
+def _type(content: memoryview) -> Described:
+    """Read the type and shape of an input or output."""
+    tensor = dict(_fields(_part(dict(_fields(content, {1}, "a type"))[1]), {1, 2}, "the type of a tensor"))
+    shape: list[int | str] = []
+    for _, part in _fields(_part(tensor[2]), {1}, "a shape"):
+        ((number, size),) = _fields(_part(part), {1, 2}, "a size")
+        shape.append(int(size) if number == 1 else _text(size))
+    return TYPES[int(tensor[1])], tuple(shape)
 
 
 def _node(content: memoryview) -> Node:

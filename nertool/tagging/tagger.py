@@ -13,8 +13,8 @@ import numpy as np
 from nertool.errors import BundleError, NertoolError
 from nertool.forking import no_fork
 from nertool.model.outline import Outline
-from nertool.tagging.exported import ExportedModel, is_exported
-from nertool.tagging.loading import load_model
+from nertool.tagging.exported import ExportedModel
+from nertool.tagging.loading import fingerprint, load_model
 from nertool.tagging.predictor import Predictions, Predictor
 from nertool.text.document import Alternative, Document
 from nertool.text.schemes import Scheme, convert, spans
@@ -81,9 +81,11 @@ class Tagger:
         Raises:
             BundleError: It is not a model, or a corrupt one.
         """
-        source = _source(Path(folder))
-        tagger = cls(load_model(Path(folder)), min_score=min_score, n_best=n_best, marginals=marginals)
-        tagger._source = tagger._source or source
+        path = Path(folder)
+        mark = fingerprint(path)
+        tagger = cls(load_model(path), min_score=min_score, n_best=n_best, marginals=marginals)
+        if mark is not None:
+            tagger._source = path.absolute(), mark
         return tagger
 
     def with_options(self, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False) -> Tagger:
@@ -186,8 +188,7 @@ class Tagger:
             model = unpack(state["files"], "the model of a tagger")
         else:
             path, digest = source
-            there = _source(path)
-            found = None if there is None else there[1]
+            found = fingerprint(path)
             if found in (None, digest):
                 model = load_model(path)
                 found = model.digest if isinstance(model, ExportedModel) else found
@@ -280,16 +281,6 @@ class Tagger:
         for row, column, value in zip(*(each[order].tolist() for each in (rows, columns, values)), strict=True):
             result[row][names[column]] = round(value, 6)
         return result
-
-
-def _source(path: Path) -> tuple[Path, str] | None:
-    """Return the absolute path of a run directory, and its fingerprint; None for an exported model."""
-    if is_exported(path):
-        return None
-    with no_fork():
-        from nertool.tagging.bundle import fingerprint
-
-    return path.absolute(), fingerprint(path.absolute())
 
 
 def _refuse_large(document: Document, n_best: int, marginals: bool) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nertool.data.encoding import Table
@@ -137,7 +138,7 @@ def names_of(state: Any) -> list[str]:
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(state, list) or not all(isinstance(name, str) for name in state):
+    if not isinstance(state, list) or not all(map(isinstance, state, repeat(str))):
         raise ValueError("expected a list of strings")
     if len(set(state)) != len(state):
         raise ValueError("a name occurs twice")

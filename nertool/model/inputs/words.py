@@ -42,7 +42,7 @@ class Words(Input):
         super().__init__(name, config)
         self.words = words
         self.dimensions = dimensions
-        self.rows = {word: row for row, word in enumerate(words, start=1)}
+        self.rows = dict(zip(words, range(1, len(words) + 1), strict=True))
 
     @classmethod
     def fit(cls, name: str, config: WordsConfig, documents: Sequence[Document], resources: Resources) -> Words:
