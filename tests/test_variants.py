@@ -34,9 +34,9 @@ from nertool.model.input_modules.characters import CharacterRNN
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
 from nertool.tagging.bundle import load_bundle, save_bundle
-from nertool.tagging.torch_backend import form_vectors
 from nertool.tagging.predictor import Predictor
 from nertool.tagging.tagger import Tagger
+from nertool.tagging.torch_backend import form_vectors
 from nertool.text.document import Document
 from nertool.text.schemes import Scheme, convert, stray_positions
 from nertool.training.trainer import train
