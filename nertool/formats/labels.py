@@ -339,15 +339,28 @@ _SPELLINGS = [
 _OUTSIDES = frozenset({"O", "_", "*", "0", "OUT", "OTHER", "NONE"})  # usual names for outside, in upper case
 
 
+_ENOUGH = 10  # labels, to say whether they are words
+
+
 def _refuse_near_misses(rows: list[list[str]], places: _Places) -> None:
-    """Refuse labels that would be read as plain tags although they seem to mark entities.
+    """Refuse labels that would be read as plain tags although they seem to be something else.
 
     These are labels of which most have an unusual spelling of a prefix, or of which most tokens have the same that
-    stands for outside in some files.
+    stands for outside in some files; and words.
     """
     counts = Counter(name for row in rows for name in row if name != UNKNOWN and name not in MARKS)
     if not counts:
         return
+    if counts.total() >= _ENOUGH and 2 * len(counts) > counts.total():
+        example = next(name for name in counts if counts[name] == 1)
+        sentence, row = next((n, row) for n, row in enumerate(rows) if example in row)
+        raise places.error(
+            f"{shorten(example)} is read as a label, and {len(counts):,} of {counts.total():,} labels differ: "
+            "this is text without labels, or another column has them. Name the columns with corpus.columns and "
+            "corpus.label; if these are plain tags all the same, say so: --set corpus.scheme=plain",
+            sentence,
+            row.index(example),
+        )
     common, frequency = counts.most_common(1)[0]
     others = [name for name in counts if name.upper() not in _OUTSIDES]
     # The first spelling that fits goes first.
