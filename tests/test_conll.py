@@ -351,7 +351,8 @@ def test_words_are_no_labels(write):
     with pytest.raises(CorpusError, match="line 1: 'number0' is read as a label, and 12 of 12 labels differ"):
         read(prose)
     assert read(prose, scheme="plain").labels[0][:2] == ["number0", "number1"]
-    assert read(write("".join(f"word{n} {'NOUN' if n % 2 else 'VERB'}\n" for n in range(12)))).scheme is Scheme.PLAIN
+    tags = write("".join(f"word{n} {'NOUN' if n % 2 else 'VERB'}\n" for n in range(12)))
+    assert read(tags).scheme is Scheme.PLAIN
 
 
 def test_a_label_error_gives_the_first_line_it_stands_in(write):
