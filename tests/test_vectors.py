@@ -373,6 +373,7 @@ class TestZip:
             (zipped({"a.txt": TEXT}, zipfile.ZIP_STORED).replace(b"0.1", b"0.7"), "corrupt or truncated"),
             (zipped({"a.txt": gzip.compress(b"x 1 2")}), "compressed twice"),
         ],
+        ids=["empty", "truncated", "changed", "twice"],  # the bytes hold the time
     )
     def test_archives_that_are_wrong(self, write, content, message):
         with pytest.raises(CorpusError, match=message):
