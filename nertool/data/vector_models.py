@@ -6,6 +6,7 @@ no pipeline is run.
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import struct
@@ -56,10 +57,12 @@ def open_model(path: Path) -> VectorModel | None:
         CorpusError: It is a folder of something else, or corrupt.
     """
     if not path.is_dir():
-        if not path.is_file():
-            return None
-        with path.open("rb") as stream:
-            return FastText(path) if stream.read(len(FASTTEXT)) == FASTTEXT else None
+        try:
+            with path.open("rb") if path.is_file() else io.BytesIO() as stream:  # a pipe is read only once
+                begin = stream.read(len(FASTTEXT))
+        except OSError:
+            return None  # `read_vectors` says why it cannot be read
+        return FastText(path) if begin == FASTTEXT else None
     if (path / "vocab").is_dir():
         return SpacyVectors(path)
     for folder in (path, path / _STATIC):
