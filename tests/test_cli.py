@@ -23,6 +23,7 @@ from rich.console import Console
 from spacy import displacy
 
 import nertool.cli.main
+from nertool.cli.door import explains_errors
 from nertool.config.files import locked
 from nertool.config.loading import load_config, locate_files
 from nertool.config.schema import TrainingConfig
@@ -238,6 +239,13 @@ class TestStart:
         result = invoke(*arguments)
         assert result.exit_code == 2
         assert "Error: " in result.stderr
+
+    @pytest.mark.parametrize(("module", "package"), [("spacy", "spacy"), ("torchcrf", "pytorch-crf")])
+    def test_a_package_that_is_missing_is_named(self, monkeypatch, capsys, module, package):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(SystemExit, match="1"):
+            explains_errors(lambda: __import__(module))()
+        assert f"pip install {package}" in capsys.readouterr().err
 
     def test_the_codes_reach_the_shell(self, here):
         running = [process("--version"), process("train", "none.yaml"), process("tag")]

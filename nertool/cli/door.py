@@ -56,7 +56,7 @@ def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
             _flush()
-        except (NertoolError, MemoryError, OSError, RuntimeError) as problem:
+        except (NertoolError, MemoryError, ModuleNotFoundError, OSError, RuntimeError) as problem:
             message = _explain(problem)
             if message is None:
                 raise
@@ -94,6 +94,9 @@ class Door(click.Group):
             return super().invoke(ctx)
 
 
+_PACKAGES = {"torchcrf": "pytorch-crf", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+
+
 def _explain(problem: Exception) -> str | None:
     """Describe an error that a person can do something about; None for any other."""
     if isinstance(problem, NertoolError):
@@ -102,6 +105,12 @@ def _explain(problem: Exception) -> str | None:
         return None
     if isinstance(problem, OSError):
         return _explain_output(problem) or str(problem)
+    if isinstance(problem, ModuleNotFoundError):  # an environment without all that nertool depends on
+        package = (problem.name or "").partition(".")[0]
+        if package in ("", "nertool"):
+            return None
+        package = _PACKAGES.get(package, package)
+        return f"this needs the package {package}, which is not installed; try: pip install {package}"
     text = str(problem)
     if isinstance(problem, MemoryError) or any(part in text for part in _NO_MEMORY):
         detail = f" ({text.splitlines()[0][:200]})" if text else ""
