@@ -89,6 +89,12 @@ def test_phrases_are_matched(tmp_path: Path):
     np.testing.assert_allclose(found.marginals, predicted(model, documents).marginals, **CLOSE)
 
 
+def test_the_threads_treatment_of_denormals_stays(exported: Path):
+    Tagger.load(exported)("Ada lives in London.")
+    half = 0.5
+    assert sys.float_info.min * half > 0.0
+
+
 def test_neither_padding_nor_what_was_tagged_before_matters(tmp_path: Path):
     export_model(small_model(), tmp_path / "m.onnx")
     model = load_exported(tmp_path / "m.onnx")

@@ -189,7 +189,6 @@ def _session(path: Path, content: bytes) -> Any:
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # batches are worked on side by side
         options.log_severity_level = 4
         options.enable_mem_pattern = False  # shapes differ from batch to batch
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # of types that it does not export
