@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
@@ -42,21 +42,24 @@ def for_each(function: Callable[[Item], object], items: Iterable[Item], workers:
         items: In the order in which they are begun.
         workers: How many threads.
     """
-    shared = iter(list(items))
+    shared: Iterator[Item] = iter(list(items))
     problems: list[BaseException] = []
     stopped = False
 
-    def work(busy: AbstractContextManager[object]) -> None:
+    def work_on() -> None:
         nonlocal stopped
+        try:
+            for item in shared:
+                if stopped:
+                    return
+                function(item)
+        except BaseException as problem:
+            problems.append(problem)
+            stopped = True
+
+    def work(busy: AbstractContextManager[object]) -> None:
         with busy:
-            try:
-                for item in shared:
-                    if stopped:
-                        return
-                    function(item)
-            except BaseException as problem:
-                problems.append(problem)
-                stopped = True
+            work_on()
 
     # Threads of `threading` would be waited for until they have begun, and an interrupt can leave one that never
     # does. Of these only those are waited for that are busy; another will find nothing to do.
@@ -76,11 +79,17 @@ def for_each(function: Callable[[Item], object], items: Iterable[Item], workers:
         except BaseException as problem:  # an interrupt
             problems.append(problem)
             stopped = True
+    # A thread that begins only now holds nothing whose end would need the interpreter, which may be ending too.
+    shared, function = iter(()), _nothing
     try:
         if problems:
             raise problems[0]
     finally:
         problems.clear()  # or they would keep this frame, and it them
+
+
+def _nothing(item: object) -> None:
+    pass
 
 
 def processors() -> int:

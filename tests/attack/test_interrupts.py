@@ -75,15 +75,16 @@ class Exceptions:
     def interrupt(self, call: Callable[[], object], seconds: float) -> bool:
         """Make a call and interrupt it after a time; says whether it was interrupted."""
         hits: list[bool] = []
-        begun, leave = threading.Event(), threading.Event()
+        begun = threading.Event()
+        leave = False  # no event: the exception may leave its lock held
 
         def work() -> None:
             try:
                 begun.set()
                 call()
                 hits.append(False)
-                while not leave.wait(0.001):  # the exception may still be on its way
-                    pass
+                while not leave:  # the exception may still be on its way
+                    time.sleep(0.001)
             except Interrupted:
                 hits[:] = [*hits, True][:1]
 
@@ -94,7 +95,7 @@ class Exceptions:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupted)
         )
-        leave.set()
+        leave = True
         thread.join()
         return hits == [True]
 
