@@ -37,7 +37,7 @@ from nertool.errors import NertoolError
 from nertool.tagging.bundle import FILES, load_bundle
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import prepare
-from nertool.training.run import METRICS, RESULTS, run
+from nertool.training.run import CURVES, METRICS, RESULTS, run
 from nertool.training.trainer import Step
 from nertool.training.validation import Validation
 from nertool.views import training as _views  # noqa: F401
@@ -318,7 +318,7 @@ class Attack:
         different = [name for name in wanted if found[name] != wanted[name]]
         if different:
             self.problem(f"{where}: another end than without the kill: {', '.join(different)}")
-        left = {path.name for path in self.run.iterdir()} - {*FILES, METRICS, RESULTS, CHECKPOINT}
+        left = {path.name for path in self.run.iterdir()} - {*FILES, METRICS, RESULTS, CHECKPOINT, CURVES}
         if left:
             self.problem(f"{where}: left {', '.join(sorted(left))}")
 
