@@ -69,7 +69,7 @@ demo: install  ## train on the demonstration corpus, evaluate, tag a sample text
 test: install  ## run the tests (set NERTOOL_DATA to run those on real corpora too)
 	$(PYTEST)
 
-test-attack: install  ## run every tenth attack (kills, forks, interrupts, fuzzing, memory): about ten minutes
+test-attack: install  ## run every tenth attack (kills, forks, interrupts, fuzzing, memory): about seven minutes
 	NERTOOL_ATTACK_EVERY=10 $(PYTEST) -m slow tests/attack
 
 test-slow: install  ## run the slow tests too, and all attacks: about an hour and a half
