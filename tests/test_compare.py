@@ -31,9 +31,10 @@ from nertool.comparison import grid as grid_of
 from nertool.comparison.compare import pool_folds
 from nertool.comparison.gradients import STEPS, state_gradients
 from nertool.comparison.grid import Job, Key, Request
+from nertool.comparison.processes import Running
 from nertool.comparison.records import Failure, Run
 from nertool.comparison.results import fingerprint, read_run, write_run
-from nertool.comparison.runner import Ended, Running, run_jobs
+from nertool.comparison.runner import Ended, run_jobs
 from nertool.comparison.worker import main, train_one
 from nertool.config.files import LOCK
 from nertool.config.loading import dump_config, flow

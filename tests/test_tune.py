@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import write_tiny
 
 from nertool.cli.main import main
-from nertool.comparison.processes import prepare_folder
+from nertool.comparison.processes import Running, prepare_folder
 from nertool.config.files import locked
 from nertool.config.loading import dump_config, load_config, locate_files
 from nertool.config.schema import Config, Search, StartConfig
@@ -23,7 +23,7 @@ from nertool.experiments.trial import DIVERGED
 pytest.importorskip("optuna")
 
 from nertool.experiments import tune as search
-from nertool.experiments.tune import BEST, STUDY, Trial, TrialsRunning, Tuner
+from nertool.experiments.tune import BEST, STUDY, Trial, Tuner
 
 RATE = "training.learning_rate"
 
@@ -194,7 +194,7 @@ def tuner(tiny_config: Callable[..., Config], tmp_path: Path) -> Callable[..., T
     return make
 
 
-def ended(records: Iterator[Trial | TrialsRunning]) -> list[Trial]:
+def ended(records: Iterator[Trial | Running]) -> list[Trial]:
     return [record for record in records if isinstance(record, Trial)]
 
 
@@ -238,7 +238,7 @@ def test_it_goes_on_with_more_trials_and_with_those_that_were_killed(play, tuner
     first = tuner()
     records = first.run(4, 2)
     for record in records:
-        if isinstance(record, TrialsRunning) and record.epochs.get(3, 0) >= 4:
+        if isinstance(record, Running) and record.epochs.get(3, 0) >= 4:
             break
     records.close()  # as after an interrupt; two trials are in the middle
     before = {trial.number: trial for trial in first.trials()}
@@ -263,7 +263,7 @@ def test_an_interrupted_search_ends_as_one_that_was_not(play, tuner, tmp_path: P
     for trials in (3, 8):
         records = tuner().run(trials, 1)
         for record in records:
-            if isinstance(record, TrialsRunning) and list(record.epochs.values()) == [5]:
+            if isinstance(record, Running) and list(record.epochs.values()) == [5]:
                 break
         records.close()
     assert [(t.settings, t.f1, t.state) for t in sorted(ended(tuner().run(8, 1)), key=lambda t: t.number)] == whole

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nertool.config.files import MODEL_FILES, is_file, locked, remove_files, write_whole
@@ -20,6 +21,17 @@ CHECKPOINT, METRICS, RESULTS = "checkpoint.safetensors", "metrics.jsonl", "resul
 LOG = "log.txt"
 _PAUSE = 0.2  # seconds between looks at the processes
 _PATIENCE = 60.0  # seconds to wait for a folder
+
+
+@dataclass(frozen=True)
+class Running:
+    """How far the running trainings have come.
+
+    Attributes:
+        epochs: Number of ended epochs of each, by its number.
+    """
+
+    epochs: dict[int, int]
 
 
 def prepare_folder(folder: Path, config: Config, names: Sequence[str], ended: str | None = None) -> None:

@@ -15,6 +15,7 @@ from nertool.comparison.processes import (
     VOCABULARY,
     WEIGHTS,
     Processes,
+    Running,
     epochs_in,
     failure,
     prepare_folder,
@@ -39,17 +40,6 @@ class Ended:
     job: Job
     result: Run | Failure
     before: bool
-
-
-@dataclass(frozen=True)
-class Running:
-    """How far the running trainings have come.
-
-    Attributes:
-        epochs: Number of ended epochs of each, by the index of its job.
-    """
-
-    epochs: dict[int, int]
 
 
 def run_jobs(jobs: Sequence[Job], side_by_side: int) -> Generator[Ended | Running, None, None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nertool.comparison.processes import LOG, Processes, epochs_in, failure, prepare_folder
+from nertool.comparison.processes import LOG, Processes, Running, epochs_in, failure, prepare_folder
 from nertool.config.files import is_stream, refuse_links
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
@@ -37,17 +37,6 @@ class FoldEnded:
     job: FoldJob
     result: HeldOut
     before: bool
-
-
-@dataclass(frozen=True)
-class FoldsRunning:
-    """How far the running trainings have come.
-
-    Attributes:
-        epochs: Number of ended epochs of each, by the number of its job.
-    """
-
-    epochs: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -180,7 +169,7 @@ def plan_folds(split: Split, folds: int, repeats: int) -> list[FoldJob]:
 
 def run_folds(
     config: Config, jobs: Sequence[FoldJob], folder: Path, side_by_side: int
-) -> Generator[FoldEnded | FoldsRunning, None, None]:
+) -> Generator[FoldEnded | Running, None, None]:
     """Run the trainings that have not ended yet, each in a process. Closing the iterator stops them.
 
     Args:
@@ -213,7 +202,7 @@ def run_folds(
                     why = failure(own, code) if code else "the data was changed while it was trained"
                     raise NertoolError(f"fold {jobs[number].fold + 1}: {why} (log: {own / LOG})")
                 yield FoldEnded(jobs[number], result, False)
-            yield FoldsRunning({number: epochs_in(own) for number, own in processes.folders.items()})
+            yield Running({number: epochs_in(own) for number, own in processes.folders.items()})
 
 
 def _config(config: Config, job: FoldJob) -> Config:

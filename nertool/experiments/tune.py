@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nertool.comparison.processes import LOG, Processes, failure, prepare_folder
+from nertool.comparison.processes import LOG, Processes, Running, failure, prepare_folder
 from nertool.comparison.results import fingerprint, without
 from nertool.config.files import refuse_links, remove_files, write_whole
 from nertool.config.loading import dump_config, in_force
@@ -57,17 +57,6 @@ class Trial:
     curve: list[float]
     seconds: float
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class TrialsRunning:
-    """How far the running trials have come.
-
-    Attributes:
-        epochs: Ended epochs of each, over all its seeds, by its number.
-    """
-
-    epochs: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -169,7 +158,7 @@ class Tuner:
                 "name another folder with --output, or remove the file to begin anew"
             ) from None
 
-    def run(self, trials: int, side_by_side: int) -> Generator[Trial | TrialsRunning, None, None]:
+    def run(self, trials: int, side_by_side: int) -> Generator[Trial | Running, None, None]:
         """Run trials until there are so many; those of before count. Closing the iterator stops the trainings.
 
         Args:
@@ -228,7 +217,7 @@ class Tuner:
                         self._clean(each)
                         self._study.tell(each.trial, state=states.PRUNED)
                         yield self._trial(number)
-                yield TrialsRunning({n: self._epochs(n, each) for n, each in running.items()})
+                yield Running({n: self._epochs(n, each) for n, each in running.items()})
 
     def trials(self) -> list[Trial]:
         """Return all trials so far."""

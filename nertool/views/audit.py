@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nertool.experiments.audit import Audit, FoldEnded, FoldsRunning, line_of
+from nertool.comparison.processes import Running
+from nertool.experiments.audit import Audit, FoldEnded, line_of
 from nertool.experiments.fold import FoldJob, HeldOut
 from nertool.experiments.suspects import Kind, Suspect
 from nertool.text.schemes import Span
 from nertool.views import pages
-from nertool.views.console import counted, duration, percent
+from nertool.views.console import counted, duration, percent, trainings_bar
 from nertool.views.visible import visible
 from nertool.views.wording import Piece
 
@@ -45,17 +45,11 @@ class Watcher:
         self._jobs = jobs
         self._epochs = epochs
         self._began = time.perf_counter()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[ended]}/{task.fields[all]} trainings"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[running]} running, {task.fields[left]} left"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+        self._progress = trainings_bar(
+            console, "trainings", "{task.fields[running]} running, {task.fields[left]} left"
         )
 
-    def watch(self, records: Iterable[FoldEnded | FoldsRunning]) -> None:
+    def watch(self, records: Iterable[FoldEnded | Running]) -> None:
         """Consume and draw the records of the trainings."""
         task = self._progress.add_task("", ended=0, all=len(self._jobs), running=0, left="–", total=1.0)
         kept = 0

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from nertool.comparison.grid import Job, Key
+from nertool.comparison.processes import Running
 from nertool.comparison.records import Failure, Run
-from nertool.comparison.runner import Ended, Running
-from nertool.views.console import counted, duration, percent
+from nertool.comparison.runner import Ended
+from nertool.views.console import counted, duration, percent, trainings_bar
 from nertool.views.visible import visible
 
 
@@ -37,14 +37,8 @@ class Watcher:
         self._epochs = sum(job.config.training.epochs for job in jobs)  # to be trained, at most
         self._trained = 0  # epochs of the trainings that ended in this call
         self._past: dict[int, int] = {}  # epochs that a resumed training had before this call
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[ended]}/{task.fields[all]} trainings"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[running]} running, {task.fields[left]} left"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+        self._progress = trainings_bar(
+            console, "trainings", "{task.fields[running]} running, {task.fields[left]} left"
         )
 
     def watch(self, records: Iterable[Ended | Running]) -> None:

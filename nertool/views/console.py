@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -57,6 +58,25 @@ class SafeConsole(Console):
         """Render anything; what reaches this as text that is no string is made visible too."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text, keep="\n"))
+
+
+def trainings_bar(console: Console, what: str, state: str) -> Progress:
+    """Return a bar of several trainings side by side, which a terminal alone shows.
+
+    Args:
+        console: Where it is drawn.
+        what: What is counted: its fields `ended` and `all` stand before it.
+        state: The text after the bar, with fields of the task.
+    """
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.fields[ended]}/{task.fields[all]} " + what),
+        BarColumn(bar_width=None),
+        TextColumn(state),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def new_console(file: IO[str] | None = None, *, stderr: bool = False) -> Console:

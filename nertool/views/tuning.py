@@ -9,14 +9,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from nertool.comparison.processes import Running
 from nertool.config.loading import flow
-from nertool.experiments.tune import Trial, TrialsRunning, Tuning, counted_states
+from nertool.experiments.tune import Trial, Tuning, counted_states
 from nertool.views import pages
-from nertool.views.console import counted, duration, percent
+from nertool.views.console import counted, duration, percent, trainings_bar
 from nertool.views.visible import visible
 
 _ROWS = 10  # trials of the table on a terminal
@@ -41,17 +41,13 @@ class Watcher:
         self._trials = trials
         self._epochs = epochs
         self._began = time.perf_counter()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[ended]}/{task.fields[all]} trials"),
-            BarColumn(bar_width=None),
-            TextColumn("best F1 {task.fields[best]}  {task.fields[running]} running, {task.fields[left]} left"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+        self._progress = trainings_bar(
+            console,
+            "trials",
+            "best F1 {task.fields[best]}  {task.fields[running]} running, {task.fields[left]} left",
         )
 
-    def watch(self, records: Iterable[Trial | TrialsRunning]) -> None:
+    def watch(self, records: Iterable[Trial | Running]) -> None:
         """Consume and draw the records of a search."""
         task = self._progress.add_task("", ended=0, all=self._trials, best="–", running=0, left="–", total=1.0)
         past: dict[int, int] = {}  # epochs that a trial had before this call
