@@ -751,8 +751,9 @@ class TestOutput:
         assert done.stdout.startswith("Ada ") and done.stdout.count("\n") == 1 and done.stderr == ""
 
     @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
-    def test_pipes_are_read(self, tmp_path, trained_run):
+    def test_pipes_are_read(self, tmp_path, trained_run, monkeypatch):
         """What a shell makes of <(zcat corpus.gz)."""
+        monkeypatch.chdir(tmp_path)  # runs/latest is made there
         corpus = trained_run.parent / "corpus"
         ends: list[int] = []
 
