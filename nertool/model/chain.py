@@ -38,6 +38,20 @@ class Scores(NamedTuple):
     end: Array
 
 
+class Marks(NamedTuple):
+    """How labels mark entities.
+
+    Attributes:
+        start: Whether a label begins an entity at the start of a sentence, boolean (labels,).
+        begins: Whether a label begins an entity after another, boolean (from, to).
+        same: Whether two labels mark tokens of entities of one type, boolean (labels, labels); False for O.
+    """
+
+    start: Array
+    begins: Array
+    same: Array
+
+
 class Places(NamedTuple):
     """A `Layout` in arrays of the kind that the scores have.
 
@@ -141,6 +155,60 @@ class Posterior:
             first = xp.log(pick(self.forward))
             last = xp.log(pick(self.backward)) - xp.log((self.forward * self.backward).sum(-1))
         return first, gains.cumsum(0), last
+
+    def wrong_entities(self, labels: Array, marks: Marks) -> Array:
+        """Compute how many entities of a label sequence are expected to be wrong, and how many to be missed.
+
+        With the entities E of the sequence, and Y those of a sequence drawn from the distribution, this is the
+        expected size of their symmetric difference, |E| + E|Y| - 2 sum of P(e in Y) over e in E, exactly.
+
+        Args:
+            labels: A label sequence for each sentence, (time, batch).
+            marks: Which entities a label sequence has.
+
+        Returns:
+            What the entities that begin at each token contribute to the expected number, (time, batch); 0 in
+            padding.
+        """
+        with _unwarned():
+            return self._wrong_entities(labels, marks)
+
+    def _wrong_entities(self, labels: Array, marks: Marks) -> Array:
+        xp = _namespace(self.forward)
+        mask, time = self.mask, len(labels)
+        start, begins, same = (xp.where(each, 1.0, 0.0) for each in marks)
+        begins, same, start = (_like(each, self.forward) for each in (begins, same, start))
+        inside = xp.diagonal(same)  # (labels,)
+        top = self.log_transitions.max()
+        steps = xp.exp(self.log_transitions - top)
+        potentials = xp.exp(self.log_step + top)
+        # Scaled so that its product with the forward message is the marginal.
+        backward = self.backward / (self.forward * self.backward).sum(-1, keepdims=True)
+        after = potentials * backward  # (time, batch, labels)
+        # Forward messages of the label sequences in which an entity begins at the token.
+        beginning = xp.concatenate(
+            ((self.forward[0] * start)[None], (self.forward[:-1] @ (steps * begins)) * potentials[1:])
+        )
+        # The same of the given sequence: which entities it has.
+        into = marks.begins[labels[:-1], labels[1:]]
+        here = xp.concatenate((marks.start[labels[0]][None], into)) & mask
+        goes_on = (inside[labels[1:]] > 0) & ~here[1:] & mask[1:]  # whether the entity has the next token too
+        kin = same[labels]  # (time, batch, labels): the labels that its entity may have at the token
+        continues = steps * inside * (1.0 - begins)  # (from, to)
+        # The sequences in which the entity of the token ends with it.
+        ended = backward + 0.0
+        ended[:-1] -= xp.where(mask[1:, :, None], after[1:] @ continues.T, 0.0)
+        # From the last token backwards: the sequences that go on from a label as the entity of the token does.
+        rest = ended[-1] * kin[-1]
+        chances = xp.zeros_like(self.forward[..., 0])
+        chances[-1] = (beginning[-1] * rest).sum(-1)
+        for t in range(time - 2, -1, -1):
+            within = (potentials[t + 1] * rest) @ continues.T
+            rest = xp.where(goes_on[t, :, None], within, ended[t]) * kin[t]
+            chances[t] = (beginning[t] * rest).sum(-1)
+        expected = (beginning * backward).sum(-1)
+        result = expected + xp.where(here, 1.0 - 2.0 * chances.clip(0.0, 1.0), 0.0)
+        return xp.where(mask, result.clip(0.0), 0.0)
 
 
 def infer(emissions: Array, scores: Scores, places: Places) -> Posterior:
@@ -341,6 +409,11 @@ def _namespace(values: Array) -> Any:
     import torch
 
     return torch
+
+
+def _like(values: Array, other: Array) -> Array:
+    """Return values with the precision of others."""
+    return values.astype(other.dtype) if isinstance(values, np.ndarray) else values.to(other.dtype)
 
 
 def _range(like: Array, count: int) -> Array:

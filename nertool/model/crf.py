@@ -72,6 +72,21 @@ class Posterior:
         first, path, last = self._chain.path_logs(labels.numpy() if fast else labels)
         return _tensor(first), _tensor(path), _tensor(last)
 
+    def wrong_entities(self, labels: Tensor, marks: chain.Marks) -> Tensor:
+        """Compute the expected number of wrong and missed entities; see `chain.Posterior.wrong_entities`.
+
+        Args:
+            labels: A label sequence for each sentence, (time, batch).
+            marks: Which entities a label sequence has, as arrays of numpy.
+
+        Returns:
+            What each token contributes, (time, batch).
+        """
+        if isinstance(self._chain.forward, np.ndarray):
+            return _tensor(self._chain.wrong_entities(labels.numpy(), marks))
+        tensors = chain.Marks(*(torch.from_numpy(each).to(labels.device) for each in marks))
+        return _tensor(self._chain.wrong_entities(labels, tensors))
+
 
 class Decoder(nn.Module):
     """What turns label scores into label sequences and their probabilities.

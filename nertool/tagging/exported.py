@@ -279,15 +279,16 @@ class OnnxBackend:
 
     def _decode(self, scores: np.ndarray, places: Places, wanted: Wanted) -> Decoded:
         labels = self._decoder.best_labels(scores, places)
-        if not (wanted.probabilities or wanted.n_best or wanted.marginals):
+        if not (wanted.probabilities or wanted.n_best or wanted.marginals or wanted.marks):
             return Decoded(labels)
         posterior = self._decoder.posterior(scores, places)
         logs = posterior.path_logs(labels) if wanted.probabilities else ()
         marginals = posterior.marginals() if wanted.marginals else None
+        wrong = None if wanted.marks is None else posterior.wrong_entities(labels, wanted.marks)
         if not wanted.n_best:
-            return Decoded(labels, logs, marginals=marginals)
+            return Decoded(labels, logs, marginals=marginals, wrong=wrong)
         several = self._decoder.best_sequences(scores, places, posterior.log_partition, wanted.n_best)
-        return Decoded(labels, logs, *several, marginals)
+        return Decoded(labels, logs, *several, marginals, wrong)
 
     def _run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         with no_fork():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nertool.model.chain import Marks
 from nertool.text.schemes import OUTSIDE, PREFIXES, Scheme, allowed_transitions, spans, split_label
 
 
@@ -77,6 +78,15 @@ class LabelTables:
         stops = np.flatnonzero(begin | first | ~self._inside[labels])  # whatever came before has ended here
         ends = np.append(stops, len(labels))[np.searchsorted(stops, starts, side="right")]
         return Entities(begin, starts, ends)
+
+    @property
+    def marks(self) -> Marks:
+        """Which entities a label sequence has; with plain tags each token is an entity."""
+        count = len(self.names)
+        if self.scheme is Scheme.PLAIN:
+            return Marks(np.ones(count, bool), np.ones((count, count), bool), np.eye(count, dtype=bool))
+        same = (self._types[:, None] == self._types) & self._inside[:, None] & self._inside
+        return Marks(self._begins[-1], self._begins[:-1], same)
 
     def invalid(self, labels: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Return the sentences whose labels the scheme does not allow, ascending; arguments as for `entities`."""

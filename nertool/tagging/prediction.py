@@ -14,6 +14,7 @@ import numpy as np
 
 from nertool.data.encoding import Table, reading_order, token_indices
 from nertool.errors import NertoolError
+from nertool.model.chain import Marks
 from nertool.model.parallel import for_each, forked
 
 Array = Any  # a tensor of torch, or an array of numpy: what the backend works with
@@ -51,6 +52,8 @@ class Tables:
         sequences: Labels in each of the n best sequences, (tokens, n); n is 0 where not asked for.
         shares: Probability of each of these, (sentences, n); 0 where there are fewer.
         marginals: Probability of each label at each token, (tokens, labels); None where not asked for.
+        wrong: What each token contributes to the expected number of wrong entities, (tokens,); None where not
+            asked for.
     """
 
     labels: np.ndarray
@@ -60,6 +63,7 @@ class Tables:
     sequences: np.ndarray
     shares: np.ndarray
     marginals: np.ndarray | None = None
+    wrong: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,13 @@ class Wanted:
         probabilities: Whether the tables for probabilities are wanted.
         n_best: How many of the best sequences are wanted.
         marginals: Whether the probabilities of all labels are wanted.
+        marks: Which entities a label sequence has, where the expected number of wrong entities is wanted.
     """
 
     probabilities: bool = False
     n_best: int = 0
     marginals: bool = False
+    marks: Marks | None = None
 
 
 class Decoded(NamedTuple):
@@ -86,6 +92,7 @@ class Decoded(NamedTuple):
         sequences: (time, batch, n); None where not asked for.
         shares: (batch, n); None where not asked for.
         marginals: (time, batch, labels); None where not asked for.
+        wrong: (time, batch); None where not asked for.
     """
 
     labels: np.ndarray
@@ -93,6 +100,7 @@ class Decoded(NamedTuple):
     sequences: np.ndarray | None = None
     shares: np.ndarray | None = None
     marginals: np.ndarray | None = None
+    wrong: np.ndarray | None = None
 
 
 class Backend(Protocol):
@@ -169,6 +177,7 @@ def predict(
     logs = [np.zeros(count) for _ in range(3)] if wanted.probabilities else []
     sequences, shares = np.zeros((count, n_best), np.int16), np.zeros((len(lengths), n_best))
     chances = np.zeros((count, backend.labels)) if wanted.marginals else None
+    wrong = None if wanted.marks is None else np.zeros(count)
 
     def work(batch: np.ndarray) -> None:
         mask, indices = token_indices(lengths[batch], offsets[batch])
@@ -179,6 +188,8 @@ def predict(
             log[places] = table[mask]
         if chances is not None and decoded.marginals is not None:
             chances[places] = decoded.marginals[mask]
+        if wrong is not None and decoded.wrong is not None:
+            wrong[places] = decoded.wrong[mask]
         if decoded.sequences is not None and decoded.shares is not None:
             sequences[places] = decoded.sequences[mask]
             shares[batch] = decoded.shares
@@ -189,10 +200,10 @@ def predict(
     batches = list(cheapest_order(lengths, size) if len(lengths) <= _FEW else reading_order(lengths, size))
     # Batches side by side use the cores better than threads inside operations this small.
     for_each(work, batches, min(1 if forked() else backend.workers, len(batches)))
-    if not all(np.isfinite(table).all() for table in (*logs, shares, *([] if chances is None else [chances]))):
+    if not all(np.isfinite(table).all() for table in (*logs, shares, chances, wrong) if table is not None):
         raise NertoolError(NOT_FINITE)
     first, path, last = logs or (None, None, None)
-    return Tables(labels, first, path, last, sequences, shares, chances)
+    return Tables(labels, first, path, last, sequences, shares, chances, wrong)
 
 
 def cheapest_order(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

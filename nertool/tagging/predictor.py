@@ -100,6 +100,29 @@ class Predictions:
         result: np.ndarray = self.tables.marginals[self.offsets[sentence] : self.offsets[sentence + 1]]
         return result
 
+    def log_probabilities(self) -> np.ndarray:
+        """Return the log-probability of the labels of each sentence, jointly, (sentences,); 0 without tokens."""
+        first, path, last = self.tables.first, self.tables.path, self.tables.last
+        if first is None or path is None or last is None:
+            raise ValueError("probabilities were not asked for")
+        result = np.zeros(len(self.offsets) - 1)
+        filled = np.flatnonzero(np.diff(self.offsets))
+        starts, ends = self.offsets[filled], self.offsets[filled + 1] - 1
+        result[filled] = np.minimum(first[starts] + path[ends] - path[starts] + last[ends], 0.0)
+        return result
+
+    def wrong_entities(self) -> np.ndarray:
+        """Return how many entities of each sentence are expected to be wrong or missed, (sentences,).
+
+        It is the expected size of the symmetric difference of the entities that the labels mark and those of a
+        label sequence that is drawn from the model's distribution.
+        """
+        if self.tables.wrong is None:
+            raise ValueError("errors were not asked for")
+        total = np.concatenate(([0.0], np.cumsum(self.tables.wrong)))
+        result: np.ndarray = np.diff(total[self.offsets])
+        return result
+
     def _rows(self, labels: np.ndarray) -> list[list[str]]:
         tables = self.label_tables
         names = tables.names[labels].tolist()
@@ -137,6 +160,7 @@ class Predictor:
         probabilities: bool = False,
         n_best: int = 0,
         marginals: bool = False,
+        errors: bool = False,
     ) -> Predictions:
         """Label the sentences of documents.
 
@@ -147,6 +171,7 @@ class Predictor:
             probabilities: Whether `Predictions.probability` will be asked.
             n_best: How many `alternatives` are wanted of each sentence.
             marginals: Whether `Predictions.marginals` will be asked.
+            errors: Whether `Predictions.wrong_entities` will be asked.
 
         Returns:
             The predictions, by the number of the sentence among those of all documents.
@@ -167,6 +192,7 @@ class Predictor:
         if self._contextual:
             sentences = [each for document in documents for each in _sentences(document)]
         results = []
+        marks = self.label_tables.marks if errors else None
         # Parts, because the vectors of new words are only forgotten between them.
         for part in np.split(np.arange(len(sizes)), _cuts(sizes)):
             own = Pieces(pieces.sentences[part], pieces.starts[part], pieces.ends[part])
@@ -175,7 +201,7 @@ class Predictor:
                     self._backend,
                     self._features(tokens, offsets, sentences, own),
                     own.sizes,
-                    Wanted(probabilities or (n_best > 0 and bool(long.any())), n_best, marginals),
+                    Wanted(probabilities or (n_best > 0 and bool(long.any())), n_best, marginals, marks),
                     per_batch=PER_BATCH if long.any() else None,
                 )
             )

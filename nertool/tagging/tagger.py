@@ -65,7 +65,7 @@ class Tagger:
         self.min_score = min_score
         self.n_best = n_best
         self.marginals = marginals
-        self._predictor = Predictor(model)
+        self.predictor = Predictor(model)
         self._tokenizer = SpacyTokenizer(model.config.language)
         # The folder or file that the model was read from, and its fingerprint.
         self._source: tuple[Path, str] | None = None
@@ -164,7 +164,7 @@ class Tagger:
             NertoolError: The model has no attention.
         """
         return [
-            (list(sentence.tokens), self._predictor.attention(sentence))
+            (list(sentence.tokens), self.predictor.attention(sentence))
             for sentence in (self._tokenize(text).sentences() if text.strip() else ())
         ]
 
@@ -216,9 +216,9 @@ class Tagger:
         yield from self._tag_together(waiting)
 
     def _tag_together(self, documents: list[Document]) -> Iterator[Document]:
-        tables = self._predictor.label_tables
+        tables = self.predictor.label_tables
         plain = tables.scheme is Scheme.PLAIN
-        predictions = self._predictor.predict(
+        predictions = self.predictor.predict(
             documents, probabilities=not plain, n_best=self.n_best, marginals=self.marginals
         )
         entities = predictions.entities

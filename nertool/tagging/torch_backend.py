@@ -123,17 +123,18 @@ class TorchBackend:
             raise NertoolError(NOT_FINITE)
         best = network.decoder.best_labels(scores, layout)
         logs: tuple[Tensor, ...] = ()
-        marginals = sequences = shares = None
-        if wanted.probabilities or wanted.marginals:
+        marginals = sequences = shares = wrong = None
+        if wanted.probabilities or wanted.marginals or wanted.marks is not None:
             posterior = network.decoder.posterior(scores, layout)
             logs = posterior.path_logs(best) if wanted.probabilities else ()
             marginals = posterior.marginals() if wanted.marginals else None
+            wrong = None if wanted.marks is None else posterior.wrong_entities(best, wanted.marks)
         if wanted.n_best:
             sequences, shares = network.decoder.best_sequences(scores, layout, wanted.n_best)
         return Decoded(
             best.cpu().numpy(),
             tuple(each.cpu().numpy() for each in logs),
-            *(None if each is None else each.cpu().numpy() for each in (sequences, shares, marginals)),
+            *(None if each is None else each.cpu().numpy() for each in (sequences, shares, marginals, wrong)),
         )
 
     def attention(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:

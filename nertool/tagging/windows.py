@@ -124,7 +124,8 @@ def join(tables: Tables, pieces: Pieces, lengths: np.ndarray, rules: Joints) -> 
                 shares[row] = 0.0
                 shares[row, 0] = np.exp(min(first[a] + path[b - 1] - path[a] + last[b - 1], 0.0))
     marginals = None if tables.marginals is None else tables.marginals[take]
-    return Tables(labels, first, path, last, sequences, shares, marginals)
+    wrong = None if tables.wrong is None else tables.wrong[take]
+    return Tables(labels, first, path, last, sequences, shares, marginals, wrong)
 
 
 def _seam(left: np.ndarray, right: np.ndarray, rules: Joints) -> tuple[int, bool]:
