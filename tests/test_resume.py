@@ -38,7 +38,6 @@ KINDS = {
     "adam": ["training.optimizer={kind: adam, weight_decay: 0.01}"],
     "adamw": ["training.optimizer=adamw", "training.schedule={kind: plateau, reduce_every: 1}"],
     "locked": ["model.locked_dropout=true", "model.dropout=0.5", "training.schedule=one_cycle"],
-    "missed": ["training.missed_cost=3"],
     "frozen": ["inputs.words.trainable=false", "training.averaging=0.5"],
 }
 # Under these some epochs are not the best so far.

@@ -771,10 +771,6 @@ class TrainingConfig(Section):
     averaging: Annotated[Fraction, Search(choices=(0.0, 0.99, 0.999))] = Field(
         0.99, description="decay per step of an exponential moving average of the weights; 0: none"
     )
-    missed_cost: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
-        0.0,
-        description="what O costs at a token of an entity, so that more are predicted; 0: as any other error",
-    )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"
     )

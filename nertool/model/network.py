@@ -18,7 +18,6 @@ from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders import build_encoder
 from nertool.model.input_modules.base import InputModule
 from nertool.model.inputs.base import Input
-from nertool.model.margin import Margin
 
 
 class Network(nn.Module):
@@ -141,17 +140,9 @@ class Network(nn.Module):
             parts.append(module.spread(module(*batch.form_features[name]), batch.forms))
         return self.encode(torch.cat([*parts, *self.token_vectors(batch.token_features)], -1), batch.layout)
 
-    def loss(self, batch: Batch, margin: Margin | None = None) -> Tensor:
-        """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences.
-
-        Args:
-            batch: Labelled.
-            margin: What errors cost; None: all the same.
-        """
+    def loss(self, batch: Batch) -> Tensor:
+        """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences."""
         if batch.labels is None:
             raise ValueError("the batch has no labels")
-        emissions = self(batch)
-        if margin is not None:
-            emissions = margin.add(emissions, batch.labels, batch.label_sets)
-        loss = self.decoder.loss(emissions, batch.labels, batch.layout, batch.weights, batch.label_sets)
+        loss = self.decoder.loss(self(batch), batch.labels, batch.layout, batch.weights, batch.label_sets)
         return loss / batch.labels.shape[1]

@@ -27,7 +27,6 @@ from nertool.text.document import Document
 from nertool.text.schemes import Scheme
 from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.starting import Start, load_start, start_from
-from nertool.training.step import margin_of
 
 STARTED_FROM = "start.model"  # no name of an input has a dot in it
 
@@ -96,7 +95,6 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
     model = build_model(
         config, corpus.train.sentences, corpus.train.label_scheme, resources, more_labels, start=source
     )
-    margin_of(config.training, model.labels)  # refused before anything is written
     contextual = [each for each in model.inputs.values() if not each.context_free]
     for split in corpus.splits.values():
         for each in contextual:

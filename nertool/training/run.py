@@ -131,7 +131,7 @@ def _run(
 ) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
     config, corpus, model = prepared.config, prepared.corpus, prepared.model
     remove_leftovers(folder, (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT))
-    learner = Learner(model.network, config.training, model.labels)
+    learner = Learner(model.network, config.training)
     checkpoint = Checkpoint(folder, learner, identify(prepared))
     epochs: list[Epoch] = []
     if resume and checkpoint.exists():

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import Arrays
-from nertool.errors import ConfigError
 from nertool.forking import no_fork
 from nertool.model.batch import Batch
 from nertool.model.concurrency import denormals_as_zero, fork_safe, helper_threads, threads
-from nertool.model.margin import Margin
 from nertool.model.network import Network
-from nertool.text.schemes import OUTSIDE
 from nertool.training.optimization import Optimization
 
 
 def training_threads(config: TrainingConfig) -> int:
     """Return how many threads a run uses: as configured, else what torch would use, but no more than help."""
     return config.threads or min(torch.get_num_threads(), 4)
-
-
-def margin_of(config: TrainingConfig, labels: Sequence[str]) -> Margin | None:
-    """Return what errors cost in training; None: all the same.
-
-    Raises:
-        ConfigError: There is no O, so that nothing can be missed.
-    """
-    if not config.missed_cost:
-        return None
-    if OUTSIDE not in labels:
-        raise ConfigError("training.missed_cost: the labels have no O, so that no entity can be missed; remove it")
-    return Margin(list(labels).index(OUTSIDE), config.missed_cost)
 
 
 class Learner:
@@ -45,8 +29,7 @@ class Learner:
 
     Args:
         network: Trained in place, on the device that its weights are on.
-        config: Update rule, rates, clipping, averaging, costs and threads.
-        labels: Names of the labels, of which `training.missed_cost` needs O.
+        config: Update rule, rates, clipping, averaging and threads.
 
     Attributes:
         threads: Threads that training uses.
@@ -54,12 +37,11 @@ class Learner:
     """
 
     @fork_safe
-    def __init__(self, network: Network, config: TrainingConfig, labels: Sequence[str] = ()) -> None:
+    def __init__(self, network: Network, config: TrainingConfig) -> None:
         self.network = network
         self.config = config
         self.optimization = Optimization(network, config)
         self.threads = training_threads(config)
-        self._margin = margin_of(config, labels)
         self._device = next(network.parameters()).device
         # Two directions run on a thread each; cores beyond these work inside the operations.
         self._operation_threads = max(1, self.threads // getattr(network.encoder, "branches", 1))
@@ -89,7 +71,7 @@ class Learner:
         total = self._pending + sentences
         try:
             with no_fork(), threads(self._operation_threads), denormals_as_zero():
-                loss = self.network.loss(Batch.of(arrays, self._device), self._margin)
+                loss = self.network.loss(Batch.of(arrays, self._device))
                 if not self._pending:
                     loss.backward()  # type: ignore[no-untyped-call]
                 else:  # keep the gradient the mean over all sentences of the step

@@ -93,7 +93,6 @@ def _recipe(config: TrainingConfig) -> str:
     return (
         f"{describe(config.optimizer)}; learning rate {config.learning_rate:g}; schedule "
         f"{describe(config.schedule)}; batches of {config.batch_size}, {clip}, averaging {config.averaging:g}"
-        + (f", missed entities cost {config.missed_cost:g}" if config.missed_cost else "")
     )
 
 

@@ -186,7 +186,7 @@ class Training:
     ) -> None:
         self._model = model
         self.unannotated = unannotated or Unannotated()
-        self.learner = Learner(model.network, model.config.training, model.labels)
+        self.learner = Learner(model.network, model.config.training)
         self.epoch_size = sentences
         self._seen = seen
 
