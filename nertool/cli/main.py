@@ -18,6 +18,7 @@ from nertool.cli.init import init
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
 from nertool.cli.serve import serve
+from nertool.cli.suggest import suggest
 from nertool.cli.tag import tag
 from nertool.cli.train import train
 from nertool.cli.tune import tune
@@ -51,6 +52,7 @@ for command in (
     list_formats,
     score,
     serve,
+    suggest,
     tag,
     train,
     tune,

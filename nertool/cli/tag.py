@@ -14,17 +14,15 @@ import click
 
 from nertool.cli.common import MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
+from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
 from nertool.errors import CorpusError, NertoolError
 
 if TYPE_CHECKING:
-    from nertool.formats.registry import Format, Report
+    from nertool.formats.registry import Report
     from nertool.tagging.tagger import Tagger
     from nertool.text.document import Document
-    from nertool.views.tagged import TaggingProgress
 
-_STANDARD_INPUT = "-"
 _VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is not loaded for --help
-_RAW = ("", ".txt", ".text")  # suffixes of files that are raw text unless --from says otherwise
 
 
 @click.command(
@@ -95,70 +93,20 @@ def tag(
     from nertool.tagging.tagger import Tagger
     from nertool.views.tagged import TaggingProgress
 
-    path = None if input == _STANDARD_INPUT else Path(input)
-    source = _source(path, reader)
+    path = None if input == STANDARD_INPUT else Path(input)
+    source = find_source(path, reader)
     write = _writer(writer, output)
     progress = TaggingProgress(path)
     shown = progress if output is not None else None
     report = Report()
     with contextlib.ExitStack() as stack:
         # The input is opened first: a missing file should not cost the time that a model takes to load.
-        read = _open(stack, source, path, shown)
+        read = open_source(stack, source, path, None if shown is None else shown.lines)
         tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
         documents = _noting_cuts(tagger.tag_documents(read(tagger, report)))
         write(tagger, documents if shown is None else shown.documents(documents), report)
     for line in [*report.notes, *report.misfits]:
         say(line)
-
-
-def _source(path: Path | None, name: str | None) -> Format:
-    """Find the format to read: as named, else by content and suffix of the file; else raw text."""
-    from nertool.formats.registry import check_raw_text, detect_format, find_format, formats, is_columns, recognize
-
-    if name is not None or path is None:
-        return find_format(name or "text")
-    if path.is_dir():
-        return detect_format(path)
-    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-    is_file = path.is_file()  # what a pipe gives can be read only once
-    if suffix not in _RAW:
-        if is_file and (found := recognize(path)):
-            return found
-        named = [each for each in formats().values() if each.readable and suffix in each.suffixes]
-        if named:
-            return named[0]
-    elif is_file and (found := recognize(path) or (find_format("conll") if is_columns(path) else None)):
-        say(f"{path}: read as {found.name}, as its content shows; --from text takes it for raw text")
-        return found
-    if is_file:
-        check_raw_text(path)
-    return find_format("text")
-
-
-def _open(
-    stack: contextlib.ExitStack, source: Format, path: Path | None, progress: TaggingProgress | None
-) -> Callable[[Tagger, Report], Iterator[Document]]:
-    """Open the input; returns what reads it, once the tagger is there."""
-    from nertool.data.corpus import read_options
-    from nertool.formats.opening import open_lines
-    from nertool.formats.registry import ReadOptions
-    from nertool.text.tokenization import SpacyTokenizer
-
-    def options(tagger: Tagger) -> ReadOptions:
-        config = tagger.model.config
-        return read_options(config.corpus, labelled=False, tokenizer=SpacyTokenizer(config.language))
-
-    if not source.streams:
-        if path is None:
-            raise CorpusError(f"{source.name} cannot be read from standard input; name a file")
-        if not path.exists():
-            raise CorpusError(f"there is no such file; expected {source.description}: check the path", path)
-        return lambda tagger, report: source.read(path, options(tagger), report)
-    lines = stack.enter_context(open_lines(path, "a text" if source.name == "text" else source.description))
-    name = "standard input" if path is None else str(path)
-    return lambda tagger, report: source.read_lines(
-        lines if progress is None else progress.lines(lines), name, options(tagger), report
-    )
 
 
 def _writer(name: str, output: str | None) -> Callable[[Tagger, Iterable[Document], Report], None]:

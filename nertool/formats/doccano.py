@@ -25,6 +25,7 @@ class Doccano(JsonExport):
     """
 
     name = "doccano"
+    holds = frozenset({"text", "entities", "meta"})
     description = "doccano's JSON Lines or JSON: entities as start, end, type, or as objects with start_offset"
 
     def recognizes(self, value: Any) -> bool:
@@ -95,7 +96,7 @@ class Doccano(JsonExport):
 
     def record(self, document: Document) -> Any:
         """Return what doccano imports and exports."""
-        if document.labels is None:
-            return {"text": document.text}
-        entities = [[entity.start, entity.end, entity.label] for entity in document.entities]
-        return {"text": document.text, "label": entities}
+        tree: dict[str, Any] = {"text": document.text}
+        if document.labels is not None:
+            tree["label"] = [[entity.start, entity.end, entity.label] for entity in document.entities]
+        return {**tree, "meta": dict(document.meta)} if document.meta else tree

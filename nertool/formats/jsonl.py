@@ -27,7 +27,7 @@ _TAGS = ("ner_tags", "tags", "ner")  # where datasets have the labels of tokens
 _PREDICTED = frozenset({"alternatives", "marginals", "cut_sentences"})  # written by `nertool tag`, never read
 _EXPECTED = 'entities are expected under "entities", each an object with start, end (in characters) and label'
 _HOLDS: frozenset[Holds] = frozenset(
-    {"text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled"}
+    {"text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled", "meta"}
 )
 
 
@@ -37,8 +37,9 @@ class JsonLines(Format):
     Its keys are `text` and `entities`, each with start, end and label, and perhaps its own text and a score. Where
     they are known also `tokens`; `sentences`, where each ends among the tokens; `labels`, one for each token, null
     where it is not known, for plain tags and for texts that are labelled in part (`ner_tags`, `tags` or `ner` in
-    what the package datasets writes); `columns`, lists of further values for each token by name; and `document`,
-    its name or number. An object with neither `entities` nor `labels` is unlabelled.
+    what the package datasets writes); `columns`, lists of further values for each token by name; `document`, its
+    name or number; and `meta`, an object with anything else. An object with neither `entities` nor `labels` is
+    unlabelled.
     """
 
     name = "jsonl"
@@ -110,6 +111,9 @@ class _Line:
         """Make the document; keys that are not read are added to `others`."""
         tree, labelled = self.tree, self.options.labelled
         own = _KNOWN | _PREDICTED
+        meta = tree.get("meta")
+        if isinstance(meta, dict):
+            own |= {"meta"}
         if isinstance(tree.get("tokens"), list):
             own |= {self.label_key()}
         if labelled and any(self.holds_labels(key) for key in tree.keys() - own):
@@ -126,6 +130,7 @@ class _Line:
         rest: dict[str, Any] = {
             "id": None if mark is None else str(mark),
             "columns": self.columns(len(tokens.offsets)),
+            "meta": meta if isinstance(meta, dict) and meta else None,
             "origin": Origin(self.name, "row", (self.number,) * max(1, len(tokens.sentence_starts))),
         }
         labels = self.labels(words) if labelled else None

@@ -51,7 +51,7 @@ class LabelStudio(JsonExport):
 
     name = "labelstudio"
     description = "Label Studio's JSON, JSON-MIN, CSV and TSV: tasks with regions that have start, end and labels"
-    holds = frozenset({"text", "entities", "scores"})
+    holds = frozenset({"text", "entities", "scores", "meta"})
     streams = False
     array = True
 
@@ -106,12 +106,18 @@ class LabelStudio(JsonExport):
     def record(self, document: Document) -> Any:
         """Return a task: with an annotation, or with a prediction where a model predicted the entities."""
         task: dict[str, Any] = {"data": {"text": document.text}}
+        meta = document.meta or {}
+        if meta:
+            task["meta"] = dict(meta)
         if document.labels is None:
             return task
         result = [_region(number, entity) for number, entity in enumerate(document.entities, 1)]
         if document.scores is None:
             return {**task, "annotations": [{"result": result}]}
-        return {**task, "predictions": [{"model_version": "nertool", "result": result}]}
+        prediction: dict[str, Any] = {"model_version": "nertool", "result": result}
+        if isinstance(meta.get("confidence"), float):
+            prediction["score"] = meta["confidence"]  # Label Studio can show the tasks with the lowest first
+        return {**task, "predictions": [prediction]}
 
 
 def _region(number: int, entity: Entity) -> dict[str, Any]:

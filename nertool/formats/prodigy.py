@@ -27,7 +27,7 @@ class Prodigy(JsonExport):
 
     name = "prodigy"
     description = "Prodigy's JSON Lines: spans with start, end and label; accepted answers"
-    holds = frozenset({"text", "entities", "scores"})
+    holds = frozenset({"text", "entities", "scores", "meta"})
 
     def recognizes(self, value: Any) -> bool:
         """Recognize a task with spans, or with an answer and Prodigy's hashes."""
@@ -116,6 +116,8 @@ class Prodigy(JsonExport):
             for number, (start, end) in enumerate(offsets)
         ]
         tree: dict[str, Any] = {"text": text, "tokens": tokens}
+        if document.meta:
+            tree["meta"] = dict(document.meta)
         if document.labels is None:
             return tree
         tree["spans"] = [

@@ -97,7 +97,7 @@ class WriteOptions:
     language: str = "en"
 
 
-Holds = Literal["text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled"]
+Holds = Literal["text", "entities", "tags", "columns", "sentences", "documents", "scores", "unlabelled", "meta"]
 
 
 class Format(ABC):
@@ -261,6 +261,33 @@ def is_columns(path: Path) -> bool:
     lines = [line.rstrip() for line in (_as_text(read_head(path, HEAD_SIZE)) or "").split("\n")[:-1]]
     rows = [line for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
     return len(rows) > 2 and all(map(_COLUMNS.fullmatch, rows)) and any(row[-2:] in (" O", "\tO") for row in rows)
+
+
+RAW = ("", ".txt", ".text")
+"""Suffixes of files that are raw text where nothing says otherwise."""
+
+
+def detect_texts(path: Path) -> Format:
+    """Find the format of a file or folder of texts, labelled or not; what is in no format is raw text.
+
+    Raises:
+        CorpusError: It is a folder in no format, or a file that is no text.
+    """
+    known = formats()
+    if path.is_dir():
+        return detect_format(path)
+    suffix = _suffix(path)
+    is_file = path.is_file()  # what a pipe gives can be read only once
+    if is_file and (found := recognize(path)):
+        return found
+    if suffix not in RAW:
+        if named := [each for each in known.values() if each.readable and suffix in each.suffixes]:
+            return named[0]
+    elif is_file and is_columns(path):
+        return known["conll"]
+    if is_file:
+        check_raw_text(path)
+    return known["text"]
 
 
 def check_raw_text(path: Path) -> None:

@@ -64,8 +64,9 @@ def watched(documents: Iterable[Document], target: Format, path: Path, report: R
         report: Receives a note for each kind of thing that is lost.
     """
     columns: dict[str, None] = {}
-    scores = unlabelled = 0
+    scores = unlabelled = meta = 0
     for document in documents:
+        meta += bool(document.meta)
         columns |= dict.fromkeys(document.columns)
         scores += document.scores is not None
         unlabelled += len(document) if document.labels is None else document.labels.count(UNKNOWN)
@@ -75,6 +76,8 @@ def watched(documents: Iterable[Document], target: Format, path: Path, report: R
         report.notes.append(f"{name} further columns; left out: {', '.join(columns)}")
     if scores and "scores" not in target.holds:
         report.notes.append(f"{name} scores of entities; they were left out")
+    if meta and "meta" not in target.holds:
+        report.notes.append(f"{name} what else is said about documents (meta); it was left out")
     if unlabelled and "unlabelled" not in target.holds:
         tokens = "1 token without one is" if unlabelled == 1 else f"{unlabelled:,} tokens without one are"
         report.notes.append(f"{name} that a label is not known; {tokens} written as outside of all entities")

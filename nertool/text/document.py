@@ -113,6 +113,8 @@ class Document:
         alternatives: For each sentence its most probable label sequences, the best first, where asked for.
         marginals: For each token the probability of its labels, the most probable first, where asked for.
         cut_sentences: How many sentences were so long that they were tagged in windows.
+        meta: What else there is to say about it, in plain JSON values, such as why it should be labelled; None:
+            nothing.
     """
 
     tokens: tuple[str, ...]
@@ -128,6 +130,7 @@ class Document:
     alternatives: tuple[list[Alternative], ...] = ()
     marginals: tuple[dict[str, float], ...] = ()
     cut_sentences: int = 0
+    meta: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -300,6 +303,8 @@ class Document:
             tree["marginals"] = list(self.marginals)
         if self.cut_sentences:
             tree["cut_sentences"] = self.cut_sentences
+        if self.meta:
+            tree["meta"] = dict(self.meta)
         return tree
 
 
