@@ -270,10 +270,10 @@ def _load_config(config: AnyConfig, overrides: Sequence[str] = ()) -> tuple[Conf
 def _load_model(model: AnyModel) -> Outline:
     with no_fork():
         from nertool.model.outline import Outline
-        from nertool.tagging.loading import load_model
+        from nertool.tagging.loading import load_model, locate
 
     if isinstance(model, str | Path):
-        return load_model(Path(model))
+        return load_model(locate(model))
     loaded = getattr(model, "model", model)
     if not isinstance(loaded, Outline):
         raise TypeError(f"expected a model: a run directory or a Tagger, and got {type(model).__name__}")

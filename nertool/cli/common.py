@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from nertool.data.corpus import Split
+    from nertool.data.hub import HubCopy
     from nertool.model.outline import Outline
 
 RUNS = Path("runs")
@@ -63,7 +64,7 @@ def examples(*commands: str) -> str:
 MODEL = click.option(
     "--model",
     metavar="MODEL",
-    help="Run directory of a trained model, or a file of nertool export.  "
+    help="Run directory of a trained model, a file of nertool export, or hub:owner/name@revision.  "
     "[default: $NERTOOL_MODEL, else runs/latest]",
 )
 FROM = click.option(
@@ -94,7 +95,7 @@ def cores() -> int:
 
 
 def model_folder(given: str | None) -> Path:
-    """Find the model that is meant: a run directory, or a file of `nertool export`.
+    """Find the model that is meant: a run directory, or a file of `nertool export`; fetch one of the hub.
 
     Args:
         given: Its name on the command line, if any; else NERTOOL_MODEL names it, else it is the latest run.
@@ -103,6 +104,8 @@ def model_folder(given: str | None) -> Path:
         NertoolError: There is none.
     """
     named = given or os.environ.get("NERTOOL_MODEL")
+    if named and named.startswith("hub:"):
+        return fetch_from_hub(named).path
     folder = Path(named) if named else LATEST
     with contextlib.suppress(OSError):  # a name too long for a folder
         if folder.is_dir() or (folder.suffix.lower() == ".onnx" and folder.is_file()):
@@ -114,6 +117,23 @@ def model_folder(given: str | None) -> Path:
         "no model: neither --model nor NERTOOL_MODEL is given and there is no runs/latest here; "
         "train one with: nertool train demo.yaml"
     )
+
+
+def fetch_from_hub(name: str) -> HubCopy:
+    """Fetch a model of the hub unless the cache has it, and show the progress.
+
+    Raises:
+        NertoolError: It cannot be fetched.
+    """
+    from nertool.data.hub import fetch_model
+    from nertool.views.console import new_console
+    from nertool.views.vectors import FetchWatcher
+
+    with FetchWatcher(new_console(stderr=True)) as watcher:
+        copy = fetch_model(name, watcher.watch)
+    if copy.note:
+        say(copy.note, head=f"{click.style('note:', fg='yellow')} ")
+    return copy
 
 
 def point_latest(folder: Path) -> None:

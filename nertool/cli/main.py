@@ -14,6 +14,7 @@ from nertool.cli.compare import compare
 from nertool.cli.data import check, convert, list_formats
 from nertool.cli.door import Door
 from nertool.cli.export import export
+from nertool.cli.hub import card, pull, push
 from nertool.cli.init import init
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
@@ -41,6 +42,7 @@ def main() -> None:
 for command in (
     attention,
     audit,
+    card,
     check,
     compare,
     convert,
@@ -50,6 +52,8 @@ for command in (
     info,
     init,
     list_formats,
+    pull,
+    push,
     score,
     serve,
     suggest,

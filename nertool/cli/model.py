@@ -150,7 +150,8 @@ def attention(text: str, model: str | None, output: str | None) -> None:
 def info(model: str | None) -> None:
     """Show what MODEL is, how it was trained, and its scores.
 
-    MODEL is a run directory, or a file of `nertool export`.  [default: $NERTOOL_MODEL, else runs/latest]
+    MODEL is a run directory, a file of `nertool export`, or hub:owner/name@revision.
+    [default: $NERTOOL_MODEL, else runs/latest]
     """
     folder = model_folder(model)
     from nertool.views.console import new_console

@@ -78,7 +78,8 @@ def serve(
 ) -> None:
     """Answer requests over HTTP, and show a page to try models.
 
-    MODEL is a run directory, or NAME=DIR; without one, $NERTOOL_MODEL or runs/latest.
+    MODEL is a run directory, a file of `nertool export` (which needs no torch) or hub:owner/name@revision, each
+    with NAME= before it or not; without one, $NERTOOL_MODEL or runs/latest.
 
     Requests for tagging go to /tag, as JSON; /docs describes them, and / is the page. The access log
     is on standard output, a JSON object a line, without the texts. SIGTERM and Ctrl-C end the
@@ -91,9 +92,7 @@ def serve(
         raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
     from nertool.serving.settings import Settings, named_models
 
-    named = named_models(models or [str(model_folder(None))])
-    for folder in named.values():
-        model_folder(str(folder))
+    named = named_models(models or [str(model_folder(None))], model_folder)
     settings = Settings(
         named,
         host=host,

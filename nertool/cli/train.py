@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nertool.cli.common import LATEST, RUNS, examples, point_latest
+from nertool.cli.common import LATEST, RUNS, examples, fetch_from_hub, point_latest
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import DivergenceError, NertoolError
@@ -35,7 +35,9 @@ TRACKERS = ("tensorboard", "mlflow", "trackio")
 )
 @click.argument("config", metavar="DATA|CONFIG")
 @data_options()
-@click.option("--from", "start", metavar="DIR", help="Start from the weights of this model.")
+@click.option(
+    "--from", "start", metavar="DIR", help="Start from the weights of this model; DIR or hub:owner/name@revision."
+)
 @click.option(
     "--keep-labels",
     is_flag=True,
@@ -91,6 +93,8 @@ def train(
         from nertool.integrations.tracking import Tracking, new_tracker
 
         opened = {each: new_tracker(each) for each in trackers}
+    if start is not None and start.startswith("hub:"):
+        start = str(fetch_from_hub(start).named)
     named = [
         *overrides_of(validation, test, vectors, language, start, keep_labels, self_label),
         *overrides,

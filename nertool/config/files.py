@@ -46,8 +46,8 @@ def cache_folder() -> Path:
     It is that of the environment variable `NERTOOL_CACHE`, else `nertool` in the user's folder of caches.
     """
     if named := os.environ.get("NERTOOL_CACHE"):
-        return _expanded(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or _expanded("~/.cache")) / "nertool"
+        return expanded(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "nertool"
 
 
 def find(name: str, also: Sequence[Path] = (), *, folder_too: bool = False) -> Path:
@@ -77,7 +77,7 @@ def find_all(names: Iterable[str], also: Sequence[Path] = (), folders_too: Conta
     found: dict[str, Path] = {}
     missing: list[str] = []
     for name in names:
-        given = _expanded(name)
+        given = expanded(name)
         # An absolute path swallows the folder before it.
         path = next((folder / given for folder in folders if is_file(folder / given)), None)
         if path is None and name in folders_too:
@@ -89,7 +89,7 @@ def find_all(names: Iterable[str], also: Sequence[Path] = (), folders_too: Conta
     if missing:
         searched = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         problems = [f"there is no file {' or '.join(filter(None, [', '.join(missing[:-1]), missing[-1]]))}"]
-        if not all(_expanded(name).is_absolute() for name in missing):
+        if not all(expanded(name).is_absolute() for name in missing):
             which = "it" if len(missing) == 1 else "them"
             problems.append(f"looked in {searched}; set NERTOOL_DATA to the folder that holds {which}")
         problems += [text for part, text in _HOW_TO_GET.items() if any(part in name for name in missing)]
@@ -108,7 +108,7 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
         ConfigError: There is no such folder, and the name cannot be one on the hub.
     """
     first, *rest = data_folders()
-    given = _expanded(name)
+    given = expanded(name)
     for folder in (first, *also, *rest):
         with suppress(OSError):
             if (folder / given).is_dir():
@@ -122,30 +122,9 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
     return name
 
 
-def find_model(name: str, also: Sequence[Path] = ()) -> Path:
-    """Find the run directory of a model as files are found; a link is followed, as `runs/latest` moves on.
-
-    Raises:
-        ConfigError: There is no such folder.
-    """
-    first, *rest = data_folders()
-    folder = next(
-        (each / _expanded(name) for each in (first, *also, *rest) if is_folder(each / _expanded(name))), None
-    )
-    if folder is None:
-        hint = " is a file" if is_file(Path(name)) else ": there is no such folder"
-        raise ConfigError(
-            f"start.model: {name}{hint}; name the run directory of a trained model, such as runs/demo"
-        )
-    if folder.is_symlink():
-        folder, here = folder.resolve(), Path().resolve()
-        folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    return folder
-
-
 def split_member(name: str) -> tuple[str, str | None]:
     """Split `archive.zip:member` into the archive and the file in it; None where none is named."""
-    if is_file(_expanded(name)):
+    if is_file(expanded(name)):
         return name, None
     archive, colon, member = name.partition(".zip:")
     return (f"{archive}.zip", member) if colon and member else (name, None)
@@ -221,7 +200,8 @@ def read_limited(path: Path) -> bytes:
     return content
 
 
-def _expanded(name: str) -> Path:
+def expanded(name: str) -> Path:
+    """Return a path with the home folder in place of `~`, where there is one."""
     try:
         return Path(name).expanduser()
     except RuntimeError:  # there is no such user, or this one has no home
@@ -271,6 +251,27 @@ def replaced_when_done(path: Path, *, durable: bool = True) -> Iterator[IO[bytes
         if not special:
             with suppress(OSError):
                 beside.unlink()
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder of files, so that all of it appears together, or nothing.
+
+    Raises:
+        NertoolError: There is something of that name, or it cannot be written there.
+    """
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, beside)
+        if target.exists():
+            raise NertoolError(f"{target}: is there already; name another folder, or remove it")
+        beside.rename(target)
+        sync_folder(target.parent)
+    except (OSError, shutil.Error) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise NertoolError(f"{target}: cannot be written: {reason}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

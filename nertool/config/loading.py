@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nertool.config.files import find_all, find_dataset, find_model, is_file, join_member, split_member
+from nertool.config.files import find_all, find_dataset, is_file, join_member, split_member
+from nertool.config.model_names import find_model
 from nertool.config.schema import (
     CHOICES,
     READ_BY_SPACY,

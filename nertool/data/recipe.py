@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nertool.config.files import MODEL_FILES, find, find_model, is_file, is_folder, is_stream, split_member
+from nertool.config.files import MODEL_FILES, find, is_file, is_folder, is_stream, split_member
 from nertool.config.loading import find_config, flow, load_config, locate_files, names_config, override_tree
+from nertool.config.model_names import find_model
 from nertool.config.schema import Config, CorpusConfig
 from nertool.config.vector_sets import fetched, recommended
 from nertool.config.vector_sets import locate as locate_vectors

@@ -11,6 +11,7 @@ from typing import Any
 
 from nertool.errors import BundleError, CorpusError
 from nertool.tagging.bundle import fingerprint
+from nertool.tagging.loading import locate
 from nertool.tagging.tagger import Tagger
 from nertool.text.document import Document, Entity
 
@@ -34,7 +35,7 @@ class Mapper:
     (['tokens', 'labels', 'entities'], ['She', 'likes', 'it', '.'])
 
     Args:
-        folder: The run directory of a model.
+        folder: The run directory of a model, or `hub:owner/name@revision`.
         tokens: The column to tag, which holds lists of tokens, each list a sentence.
         text: Instead of it a column that holds texts.
         overwrite: Whether the new columns may replace columns of the same names.
@@ -46,7 +47,7 @@ class Mapper:
     def __init__(
         self, folder: str | Path, *, tokens: str = "tokens", text: str | None = None, overwrite: bool = False
     ) -> None:
-        self.folder = str(Path(folder).resolve())
+        self.folder = str(locate(folder).resolve())
         self.column = tokens if text is None else text
         self.holds_texts = text is not None
         self.overwrite = overwrite

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nertool.config.model_names import is_hub_name, parse_hub_name
 from nertool.errors import NertoolError
 
 
@@ -39,8 +40,12 @@ class Settings:
         return 12 * self.max_chars + 65_536
 
 
-def named_models(folders: Sequence[str]) -> dict[str, Path]:
-    """Give each model a name: as in `NAME=DIR`, else the name of its folder.
+def named_models(folders: Sequence[str], find: Callable[[str], Path] = Path) -> dict[str, Path]:
+    """Give each model a name: as in `NAME=DIR`, else the name of its folder, or of its repository on the hub.
+
+    Args:
+        folders: The models.
+        find: Finds each one.
 
     Raises:
         NertoolError: Two models have one name, or a name cannot be written as UTF-8.
@@ -48,7 +53,9 @@ def named_models(folders: Sequence[str]) -> dict[str, Path]:
     models: dict[str, Path] = {}
     for given in folders:
         name, _, folder = given.rpartition("=") if not Path(given).is_dir() else ("", "", given)
-        path = Path(folder)
+        if not name and is_hub_name(folder):
+            name = parse_hub_name(folder).repository.partition("/")[2]
+        path = find(folder)
         name = name or path.resolve().name
         try:
             name.encode()

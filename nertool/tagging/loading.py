@@ -1,16 +1,37 @@
-"""Loading a model of any kind: a run directory, or an exported file."""
+"""Loading a model of any kind: a run directory, or an exported file, here or on the hub."""
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nertool.config.model_names import is_hub_name
 from nertool.errors import BundleError
 from nertool.forking import no_fork
 from nertool.model.outline import Outline
 from nertool.tagging.exported import is_exported, load_exported
 from nertool.tagging.probing import try_out
+
+
+def locate(name: str | Path) -> Path:
+    """Return the path of a model; one of the hub, `hub:owner/name@revision`, is fetched if it is not in the cache.
+
+    Warns:
+        UserWarning: The hub cannot be reached, and what was fetched before is taken.
+
+    Raises:
+        NertoolError: It cannot be fetched; says why, and what to do.
+    """
+    if not is_hub_name(name):
+        return Path(name)
+    from nertool.data.hub import fetch_model
+
+    copy = fetch_model(str(name))
+    if copy.note:
+        warnings.warn(copy.note, stacklevel=3)
+    return copy.path
 
 
 def load_model(path: Path) -> Outline:

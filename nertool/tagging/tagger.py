@@ -14,7 +14,7 @@ from nertool.errors import BundleError, NertoolError
 from nertool.forking import no_fork
 from nertool.model.outline import Outline
 from nertool.tagging.exported import ExportedModel
-from nertool.tagging.loading import fingerprint, load_model
+from nertool.tagging.loading import fingerprint, load_model, locate
 from nertool.tagging.predictor import Predictions, Predictor
 from nertool.text.document import Alternative, Document
 from nertool.text.schemes import Scheme, convert, spans
@@ -76,12 +76,20 @@ class Tagger:
     def load(
         cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
     ) -> Tagger:
-        """Load the model in a run directory or a file of `nertool export`; other arguments as for the class.
+        """Load the model in a run directory or a file of `nertool export`.
+
+        Args:
+            folder: The directory or file, or `hub:owner/name@revision` for a model of the Hugging Face hub, which
+                is fetched unless the cache has it.
+            min_score: As for the class, as the others.
+            n_best: The same.
+            marginals: The same.
 
         Raises:
             BundleError: It is not a model, or a corrupt one.
+            NertoolError: It cannot be fetched.
         """
-        path = Path(folder)
+        path = locate(folder)
         mark = fingerprint(path)
         tagger = cls(load_model(path), min_score=min_score, n_best=n_best, marginals=marginals)
         if mark is not None:

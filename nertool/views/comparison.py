@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from nertool.config.files import refuse_links, write_whole
 from nertool.errors import NertoolError
 from nertool.views import latex, pictures, tables
 from nertool.views.console import counted, duration
-from nertool.views.visible import visible
+from nertool.views.visible import as_markdown, visible
 
 _MATRIX_CELLS = 12  # more cells than this do not fit into a matrix that can be read
 _FLOOR = "10⁻¹²"
@@ -95,7 +94,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
         "keep_trailing_newline": True,
     }
     page = Environment(autoescape=True, finalize=_one_line, **options).get_template("report.html")
-    text = Environment(finalize=_markdown, **options).get_template("report.md")
+    text = Environment(finalize=as_markdown, **options).get_template("report.md")
     contents = {
         folder / "report.html": page.render(view),
         folder / "report.md": text.render(view),
@@ -254,10 +253,3 @@ def _finite(tree: Any) -> Any:
 
 def _one_line(value: Any) -> Any:
     return visible(value) if type(value) is str else value
-
-
-def _markdown(value: Any) -> Any:
-    """Escape a value so that Markdown shows it as it is."""
-    if isinstance(value, Markup):
-        return value
-    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", visible(str(value)))

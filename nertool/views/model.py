@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nertool.config.files import MODEL_FILES, RUN_FILES, read_limited, refuse_links
+from nertool.config.model_names import read_origin
 from nertool.config.schema import READ_BY_SPACY, CorpusConfig, Section, TrainingConfig
 from nertool.errors import BundleError
 from nertool.evaluation.scores import Evaluation
@@ -32,9 +33,11 @@ def show_model(folder: Path, console: Console) -> None:
     model = load_model(folder)
     config = model.config
     exported = model if isinstance(model, ExportedModel) else None
+    origin = read_origin(folder.parent if exported else folder)
     size = (folder if exported else folder / MODEL_FILES[-1]).stat().st_size
     lines = {
         "model": f"{folder.resolve()} ({size / 1e6:.1f} MB" + (f", {exported.precision})" if exported else ")"),
+        **({"fetched from": str(origin)} if origin else {}),
         "labels": f"{', '.join(model.labels)} ({model.scheme.value})",
         **{f"input {name}": each.describe() for name, each in model.inputs.items()},
         "encoder": describe(config.model.encoder),
@@ -49,7 +52,7 @@ def show_model(folder: Path, console: Console) -> None:
     elif config.corpus.train == READ_BY_SPACY:
         lines["training"] = _BY_SPACY
     else:
-        lines["recipe"] = f"{_recipe(config.training)}, dropout {config.model.dropout:g}"
+        lines["recipe"] = f"{recipe(config.training)}, dropout {config.model.dropout:g}"
         about_training, test = _read_results(folder / RESULTS)
         lines |= about_training
     width = max(map(len, lines))
@@ -88,7 +91,8 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _recipe(config: TrainingConfig) -> str:
+def recipe(config: TrainingConfig) -> str:
+    """Describe how a model was trained, in a line."""
     clip = f"clip {config.clip:g}" + (" by value" if config.clip and config.clip_by == "value" else "")
     return (
         f"{describe(config.optimizer)}; learning rate {config.learning_rate:g}; schedule "
@@ -108,6 +112,8 @@ def _origin(corpus: CorpusConfig) -> str:
 def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     """Return lines about the training, and the scores of the test split if there are any."""
     refuse_links(path.parent, [path.name])
+    if not path.is_file() and not (path.parent / METRICS).is_file():
+        return {"training": f"nothing here says: there is neither {RESULTS} nor {METRICS}"}, None
     if not path.is_file():
         return {"training": f"not finished; {METRICS} has the epochs so far"}, None
     try:

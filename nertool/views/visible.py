@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # Controls (C0, DEL, C1), separators of lines and paragraphs, embeddings, overrides and isolates of direction, lone
 # surrogates, and what XML forbids.
@@ -30,3 +31,14 @@ def visible(text: str, keep: str = "") -> str:
         return " " if character.isspace() else ascii(character)[1:-1]
 
     return _HARMFUL.sub(shown, text)
+
+
+def as_markdown(value: Any) -> Any:
+    r"""Escape a value of a template so that Markdown shows it as it is; what is marked as safe stays.
+
+    >>> as_markdown("a|b_c")
+    'a\\|b\\_c'
+    """
+    if hasattr(value, "__html__"):
+        return value
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", visible(str(value)))

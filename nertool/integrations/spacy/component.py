@@ -7,7 +7,6 @@ are used.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +49,8 @@ def make_nertool(
     Args:
         nlp: The pipeline.
         name: Of the component in the pipeline.
-        model: Run directory of a trained model; None: spaCy trains it, or it is loaded with the pipeline.
+        model: Run directory of a trained model, or `hub:owner/name@revision`; None: spaCy trains it, or it
+            is loaded with the pipeline.
         overwrite_ents: Whether other entities that are on a Doc already give way to overlapping ones.
         settings: For training: a config of nertool as a tree, without its `corpus`; None: its defaults.
         scorer: What `nlp.evaluate` scores the component with.
@@ -169,7 +169,8 @@ class NertoolPipe(EntityPipe):
             get_examples: The training examples. What is new in vocabulary and labels comes from them alone.
             nlp: The pipeline.
             labels: Types of entities to know besides those of the examples.
-            model: Run directory of a model to start from. Its settings are in force where the component has none.
+            model: Run directory of a model to start from, or one of the hub. Its settings are in force where
+                the component has none.
             keep_labels: Whether types of that model which no example has are unknown, where examples have O.
             self_label: Whether that model labels these types there.
 
@@ -197,8 +198,9 @@ class NertoolPipe(EntityPipe):
             )
         if model is not None:
             from nertool.tagging.bundle import load_bundle
+            from nertool.tagging.loading import locate
 
-            self._adopt(load_bundle(Path(model).expanduser()), model)
+            self._adopt(load_bundle(locate(model).expanduser()), model)
         old = None if model is None and self.source is None else self._ready_model()
         if old is None and (keep_labels or self_label):
             raise ConfigError(f"component {self.name!r}: keep_labels and self_label are for a model to start from")

@@ -60,23 +60,33 @@ class EntityPipe(Pipe):
         self.overwrite_ents = overwrite_ents
         self.scorer = scorer
         self.model: Model | None = None
+        self._missing = f"there is no model folder {source}"
         self._columns: tuple[str, ...] = ()
         self._predictor: Predictor | None = None
 
     def load_source(self) -> None:
-        """Load the model in the run directory.
+        """Load the model in the run directory, or of the hub.
 
-        A missing folder is an error only when the component is used: the config of a saved pipeline still names
-        the folder that its weights, which are loaded afterwards, once came from.
+        A missing folder, or a hub that cannot be reached, is an error only when the component is used: the config
+        of a saved pipeline still names what its weights, which are loaded afterwards, once came from.
 
         Raises:
             BundleError: The model is corrupt, or tags something else than entities.
         """
         from nertool.tagging.bundle import load_bundle
+        from nertool.tagging.loading import locate
 
-        folder = Path(self.source or "").expanduser()
-        if self.source is not None and folder.is_dir():
+        if self.source is None:
+            return
+        try:
+            folder = locate(self.source).expanduser()
+        except NertoolError as problem:
+            self._missing = str(problem)
+            return
+        if folder.is_dir():
             self._adopt(load_bundle(folder), str(folder))
+        elif folder.is_file():
+            self._missing = f"{self.source} is one file; the component needs a run directory"
 
     def __call__(self, doc: Doc) -> Doc:
         """Set the entities of one Doc."""
@@ -149,7 +159,7 @@ class EntityPipe(Pipe):
         if self.model is None:
             why = "it has no model: name one (model), or train one (nlp.initialize, spacy train)"
             if self.source is not None:
-                why = f"there is no model folder {self.source}"
+                why = self._missing
             raise NertoolError(f"component {self.name!r}: {why}")
         return self.model
 
