@@ -349,6 +349,8 @@ def test_exported_models(hub, trained_run, tmp_path):
         run("export", str(trained_run), str(tmp_path / f"{name}.onnx"))
     printed = run("push", str(tmp_path / "small.onnx"), NAME, "--licence", "mit")
     assert hub.files(NAME).keys() == {"small.onnx", "README.md", ".gitattributes"} and "load it with" in printed
+    assert str(trained_run.parent).encode() not in hub.files(NAME)["small.onnx"]
+    assert "nertool[hub,onnx]" in hub.files(NAME)["README.md"].decode()
     assert labels(f"hub:{NAME}") == labels(tmp_path / "small.onnx")
     run("pull", NAME, "--output", str(tmp_path / "out"))
     assert labels(tmp_path / "out" / "small.onnx")

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -25,8 +25,8 @@ from nertool.config.schema import (
     kind_names,
     kinds_of,
 )
+from nertool.config.vector_sets import PIPELINE, meant, parse_name
 from nertool.config.vector_sets import locate as locate_vectors
-from nertool.config.vector_sets import meant
 from nertool.errors import ConfigError
 
 Name = tuple[str, ...]
@@ -239,6 +239,29 @@ def locate_files(config: Config, source: Path | None) -> Config:
         inputs[entry] = inputs[entry].model_copy(update={key: tuple(places.get(name, name) for name in names)})
     start = config.start.model_copy(update={"model": model})
     return config.model_copy(update={"corpus": corpus.model_copy(update=found), "inputs": inputs, "start": start})
+
+
+def without_folders(config: Config) -> Config:
+    """Return a config that says what its files are called, and not how folders of this machine are."""
+
+    def name(file: str | None) -> str | None:
+        return None if file is None else PurePath(file).name or file
+
+    def names(files: tuple[str, ...]) -> tuple[str | None, ...]:
+        return tuple(file if parse_name(file) or file.startswith(PIPELINE) else name(file) for file in files)
+
+    corpus = config.corpus
+    parts: dict[str, Any] = {"weights": name(corpus.weights)}
+    if corpus.hub is None:
+        parts |= {key: name(getattr(corpus, key)) for key in ("train", "validation", "test")}
+    elif Path(corpus.hub).is_dir():
+        parts["hub"] = name(corpus.hub)
+    start = config.start.model_copy(update={"model": name(config.start.model)})
+    inputs = {
+        key: entry.model_copy(update={each: names(getattr(entry, each)) for each in entry.file_settings})
+        for key, entry in config.inputs.items()
+    }
+    return config.model_copy(update={"corpus": corpus.model_copy(update=parts), "inputs": inputs, "start": start})
 
 
 def in_force(config: Config) -> dict[str, Any]:

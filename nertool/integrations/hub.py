@@ -11,14 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from nertool.config.files import MODEL_FILES, read_limited, refuse_links
-from nertool.config.loading import dump_config
+from nertool.config.loading import dump_config, without_folders
 from nertool.config.model_names import HubModel
-from nertool.config.schema import Config
-from nertool.config.vector_sets import PIPELINE, parse_name
 from nertool.data.hub import CARD, endpoint, explain, hub_client, hub_package, quietly
 from nertool.errors import NertoolError
 from nertool.model.outline import Outline
@@ -133,29 +131,6 @@ def push(model: Outline, path: Path, address: HubModel, card: str, *, private: b
         before,
         own_card(path),
     )
-
-
-def without_folders(config: Config) -> Config:
-    """Return a config whose files have names and no folders."""
-
-    def name(file: str | None) -> str | None:
-        return None if file is None else PurePath(file).name or file
-
-    def names(files: tuple[str, ...]) -> tuple[str | None, ...]:
-        return tuple(file if parse_name(file) or file.startswith(PIPELINE) else name(file) for file in files)
-
-    corpus = config.corpus
-    parts: dict[str, Any] = {"weights": name(corpus.weights)}
-    if corpus.hub is None:
-        parts |= {key: name(getattr(corpus, key)) for key in ("train", "validation", "test")}
-    elif Path(corpus.hub).is_dir():
-        parts["hub"] = name(corpus.hub)
-    start = config.start.model_copy(update={"model": name(config.start.model)})
-    inputs = {
-        key: entry.model_copy(update={each: names(getattr(entry, each)) for each in entry.file_settings})
-        for key, entry in config.inputs.items()
-    }
-    return config.model_copy(update={"corpus": corpus.model_copy(update=parts), "inputs": inputs, "start": start})
 
 
 def _find_repository(hub: Any, client: Any, address: HubModel, private: bool) -> tuple[str | None, bool]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import nertool
 from nertool.config.files import replaced_when_done
+from nertool.config.loading import without_folders
 from nertool.errors import NertoolError
 from nertool.forking import no_fork
 from nertool.model.concurrency import fork_safe
@@ -44,7 +45,7 @@ def export_model(model: Model, path: Path, precision: str = "fp32") -> None:
     texts = {
         "nertool": VERSION,
         "precision": precision,
-        "config": json.dumps(model.config.model_dump(mode="json")),
+        "config": json.dumps(without_folders(model.config).model_dump(mode="json")),
         "vocabulary": vocabulary_bytes(model).decode(),
         "decoder": json.dumps(_decoder(model.network)),
     }

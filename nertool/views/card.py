@@ -67,6 +67,7 @@ def make_card(model: Outline, path: Path, address: HubModel | None, licence: str
         "address": str(address).removeprefix("hub:"),
         "example": _EXAMPLE,
         "language": language,
+        "extras": "hub,onnx" if isinstance(model, ExportedModel) else "hub",
         "in_spacy": not plain and not isinstance(model, ExportedModel),
         "rows": [] if scores is None else _rows(scores),
         "scored": "" if scores is None or split is None else _scored(scores, split),

@@ -105,7 +105,7 @@ def _origin(corpus: CorpusConfig) -> str:
         return "a corpus that spaCy read"
     path = Path(corpus.origin)
     if corpus.hub is None or path.is_dir():
-        return str(path.resolve())
+        return str(path.resolve() if path.exists() else path)
     return f"{corpus.hub} of the hub" + (f", revision {corpus.revision}" if corpus.revision else "")
 
 
