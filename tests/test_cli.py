@@ -41,7 +41,7 @@ from nertool.training import run as run_module
 from nertool.training.optimization import Optimization
 from nertool.views import pictures
 from nertool.views.console import coloured, duration, marked, show_evaluation
-from nertool.views.model import _recipe, show_model
+from nertool.views.model import recipe, show_model
 from nertool.views.tagged import TaggingProgress
 from nertool.views.training import Watcher
 
@@ -1211,7 +1211,7 @@ class TestOnPaper:
         ids=str,
     )
     def test_a_recipe_names_what_is_in_force(self, settings, told):
-        assert told in _recipe(TrainingConfig(**settings))
+        assert told in recipe(TrainingConfig(**settings))
 
     def test_a_narrow_console_cuts_nothing_from_a_model(self, trained_run):
         target = StringIO()

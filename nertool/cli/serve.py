@@ -18,6 +18,7 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 @click.command(
     epilog=examples(
         "nertool serve runs/demo",
+        "nertool serve conll03.onnx",
         "nertool serve en=runs/conll03 zh=runs/weibo --port 9000",
         "NERTOOL_API_KEY=secret nertool serve runs/demo --host 0.0.0.0 --workers 4",
     )

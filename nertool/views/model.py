@@ -113,7 +113,7 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     """Return lines about the training, and the scores of the test split if there are any."""
     refuse_links(path.parent, [path.name])
     if not path.is_file() and not (path.parent / METRICS).is_file():
-        return {"training": f"nothing here says: there is neither {RESULTS} nor {METRICS}"}, None
+        return {"training": f"unknown: there is neither {RESULTS} nor {METRICS}"}, None
     if not path.is_file():
         return {"training": f"not finished; {METRICS} has the epochs so far"}, None
     try:
