@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nertool.forking import no_fork
 
 if TYPE_CHECKING:
-    from nertool.api import Result, evaluate, read, read_corpus, train
+    from nertool.api import Look, Result, evaluate, look, read, read_corpus, train
     from nertool.config.schema import Config
     from nertool.errors import NertoolError
     from nertool.integrations.mapper import Mapper
@@ -24,11 +24,13 @@ __all__ = [
     "Config",
     "Document",
     "Entity",
+    "Look",
     "Mapper",
     "NertoolError",
     "Result",
     "Tagger",
     "evaluate",
+    "look",
     "read",
     "read_corpus",
     "train",

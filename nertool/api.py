@@ -5,6 +5,7 @@
 | `train(data or config)` | train a model; returns a `Result` with scores and a `Tagger` |
 | `Tagger.load(path)` | load a model, exported or not; `tagger(text)` returns a `Document` with entities |
 | `evaluate(model, data)` | score a model on labelled data |
+| `look(model, text)` | look inside a model at work; a notebook draws what it returns |
 | `read(path)` | read documents from a file in any format |
 | `read_corpus(config)` | read the splits that a config names |
 | `Document`, `Entity` | text with tokens, labels, entities and scores |
@@ -21,6 +22,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from nertool.data.corpus import Corpus
     from nertool.evaluation.scores import Evaluation
     from nertool.model.outline import Outline
+    from nertool.tagging.inside import Inside
     from nertool.tagging.tagger import Tagger
     from nertool.text.document import Document
 
@@ -60,6 +63,41 @@ class Result:
         from nertool.tagging.tagger import Tagger
 
         return Tagger.load(self.folder)
+
+    def _repr_html_(self) -> str:
+        """Return the scores of each split as tables for notebooks."""
+        tables = [scores.to_html(f"{split.capitalize()} split") for split, scores in self.scores.items()]
+        count = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return f"<p>Trained for {count}; the model is in {escape(str(self.folder))}</p>{''.join(tables)}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The inside of a model at work on a text. A notebook draws it.
+
+    Attributes:
+        sentences: What the model computes for each sentence, as arrays of numpy.
+        model: Name of the model.
+    """
+
+    sentences: list[Inside]
+    model: str
+
+    def write(self, path: str | Path) -> None:
+        """Write a page that shows it, the one of `nertool look --output`.
+
+        Raises:
+            NertoolError: It cannot be written there.
+        """
+        from nertool.views.inside import write_page
+
+        write_page(self.sentences, self.model, Path(path))
+
+    def _repr_html_(self) -> str:
+        """Return what the page shows for notebooks."""
+        from nertool.views.inside import fragment
+
+        return fragment(self.sentences, self.model)
 
 
 def train(
@@ -193,6 +231,35 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
     else:
         sentences, gold = _labelled_sentences(data, loaded)
     return score(gold, Predictor(loaded).predict(sentences).labels, loaded.scheme)
+
+
+def look(model: AnyModel, text: str | Document) -> Look:
+    """Look inside a model while it labels a text: gates, attention, label scores, transitions, the best two paths.
+
+    >>> import nertool
+    >>> look = nertool.look("runs/small", "Ada lives in London.")
+    >>> (inside,) = look.sentences
+    >>> inside.emissions.shape == inside.marginals.shape == (5, len(inside.labels))
+    True
+    >>> inside.paths[0].probability >= inside.paths[1].probability
+    True
+
+    Args:
+        model: A run directory, a file of `nertool export`, a `Tagger` or a loaded model.
+        text: A short text; or a document, where the model reads columns.
+
+    Raises:
+        NertoolError: There is no token, or a sentence is too long.
+        TypeError: It is no text, or there is no model.
+    """
+    with no_fork():
+        from nertool.tagging.tagger import Tagger
+
+    tagger = model if isinstance(model, Tagger) else Tagger(_load_model(model))
+    sentences = tagger.inside(text)
+    if not sentences:
+        raise NertoolError("there is no token in this text")
+    return Look(sentences, str(model) if isinstance(model, str | Path) else "a loaded model")
 
 
 def read(path: str | Path, format: str | None = None) -> Iterator[Document]:

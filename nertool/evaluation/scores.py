@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nertool.forking import no_fork
+from nertool.text.html import table
 from nertool.text.schemes import Scheme, Span
 
 # Schemes with the four prefixes of IOBES under other letters.
@@ -66,6 +67,28 @@ class Evaluation:
             "tokens": self.tokens,
             "mode": self.mode,
         }
+
+    def _repr_html_(self) -> str:
+        """Return the scores as a table for notebooks."""
+        return self.to_html("Scores")
+
+    def to_html(self, caption: str) -> str:
+        """Return the scores, in percent, as a table of HTML."""
+        rows = [*self.per_type.items(), ("macro", self.macro), ("micro", self.micro)]
+        return table(
+            caption,
+            ("type", "precision", "recall", "F1", "support"),
+            [
+                (
+                    name,
+                    *(f"{100 * share:.2f}" for share in (row.precision, row.recall, row.f1)),
+                    f"{row.support:,}",
+                )
+                for name, row in rows
+            ],
+            f"{self.sentences:,} sentences, {self.tokens:,} tokens, token accuracy {100 * self.accuracy:.2f}; "
+            f"{self.mode}",
+        )
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Evaluation:

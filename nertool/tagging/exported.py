@@ -25,7 +25,7 @@ from nertool.model.outline import Outline
 from nertool.model.parallel import processors
 from nertool.tagging.onnx_file import LARGEST, OnnxFile, parse
 from nertool.tagging.onnx_graph import OPSET, PRECISIONS, Graph, build_graph
-from nertool.tagging.prediction import NOT_FINITE, Decoded, Features, Wanted
+from nertool.tagging.prediction import NOT_FINITE, Activations, Decoded, Features, Wanted
 from nertool.tagging.vocabulary import LARGEST_VOCABULARY, parse_vocabulary, restore_inputs
 from nertool.text.schemes import allowed_transitions
 
@@ -256,8 +256,13 @@ class OnnxBackend:
 
     def decode(self, features: Features, mask: np.ndarray, indices: np.ndarray, wanted: Wanted) -> Decoded:
         """Label a batch of sentences."""
-        lengths = mask.sum(0)
-        feeds = {**self._example, "lengths": lengths.astype(np.int32)}
+        scores = self._emissions(features, mask, indices)
+        with no_fork():  # numpy's library uses threads
+            return self._decode(scores.astype(np.float64), Places.of(mask.sum(0)), wanted)
+
+    def _emissions(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Compute the label scores of a batch, (time, batch, labels); arguments as for `decode`."""
+        feeds = {**self._example, "lengths": mask.sum(0).astype(np.int32)}
         if features.vectors is not None:
             feeds["known_forms"] = features.vectors[np.where(mask, features.forms[indices], 0).reshape(-1)]
             feeds["forms"] = np.arange(mask.size).reshape(mask.shape)
@@ -266,16 +271,11 @@ class OnnxBackend:
         (scores,) = self._run(["emissions"], feeds)
         if not (np.isfinite(scores).all(-1) | ~mask).all():
             raise NertoolError(NOT_FINITE)
-        with no_fork():  # numpy's library uses threads
-            return self._decode(scores.astype(np.float64), Places.of(lengths), wanted)
+        return scores
 
-    def attention(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Refuse: the graph does not give it.
-
-        Raises:
-            NertoolError: Always.
-        """
-        raise NertoolError("an exported model does not show its attention; name the run directory")
+    def activations(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> Activations:
+        """Compute the label scores of one sentence: the graph gives nothing else."""
+        return Activations(self._emissions(features, mask, indices)[:, 0], complete=False)
 
     def _decode(self, scores: np.ndarray, places: Places, wanted: Wanted) -> Decoded:
         labels = self._decoder.best_labels(scores, places)

@@ -16,6 +16,7 @@ from nertool.data.encoding import Table, reading_order, token_indices
 from nertool.errors import NertoolError
 from nertool.model.chain import Marks
 from nertool.model.parallel import for_each, forked
+from nertool.model.trace import Trace
 
 Array = Any  # a tensor of torch, or an array of numpy: what the backend works with
 
@@ -103,6 +104,22 @@ class Decoded(NamedTuple):
     wrong: np.ndarray | None = None
 
 
+class Activations(NamedTuple):
+    """What the parts of a network say of one sentence.
+
+    Attributes:
+        emissions: The label scores, (tokens, labels).
+        traces: Of each direction of each recurrent layer; none where the encoder has no such layer.
+        attention: How much each token attends to each, (heads, from, to); None without attention.
+        complete: Whether the backend can say all of this; else it says emissions alone.
+    """
+
+    emissions: np.ndarray
+    traces: tuple[Trace, ...] = ()
+    attention: np.ndarray | None = None
+    complete: bool = True
+
+
 class Backend(Protocol):
     """What computes with the weights of a model: torch, or ONNX Runtime. Several threads may share one."""
 
@@ -147,12 +164,8 @@ class Backend(Protocol):
         """
         ...
 
-    def attention(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return how much each token of a sentence attends to each, (heads, from, to); see `decode`.
-
-        Raises:
-            NertoolError: There is no attention, or it cannot be shown.
-        """
+    def activations(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> Activations:
+        """Compute what the parts of the network say of one sentence; see `decode`."""
         ...
 
 

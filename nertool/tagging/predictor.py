@@ -15,7 +15,7 @@ from nertool.forking import cached_property, no_fork
 from nertool.model.outline import Outline
 from nertool.tagging.exported import ExportedModel
 from nertool.tagging.labels import Entities, LabelTables
-from nertool.tagging.prediction import Array, Backend, Features, Tables, Wanted, concatenate, predict
+from nertool.tagging.prediction import Activations, Array, Backend, Features, Tables, Wanted, concatenate, predict
 from nertool.tagging.windows import LONGEST, PER_BATCH, Pieces, cut, join, joints
 from nertool.text.document import Document
 from nertool.text.schemes import convert
@@ -210,21 +210,35 @@ class Predictor:
             tables = join(tables, pieces, lengths, joints(self.label_tables))
         return Predictions(self.label_tables, offsets, tables, long)
 
+    def activations(self, document: Document) -> Activations:
+        """Return what the parts of the network say of a sentence.
+
+        Raises:
+            NertoolError: The sentence is too long: it would be tagged in windows.
+            CorpusError: It lacks a column that the model reads.
+        """
+        if len(document) > LONGEST:
+            raise NertoolError(
+                f"a sentence of {len(document):,} tokens is too long to look inside ({LONGEST} at most)"
+            )
+        for each in self.model.inputs.values():
+            each.check(document)
+        lengths = np.array([len(document)])
+        features = self._features(list(document.tokens), np.array([0, *lengths]), [document], cut(lengths))
+        return self._backend.activations(features, *token_indices(lengths, np.array([0])))
+
     def attention(self, document: Document) -> np.ndarray:
         """Return how much each token of a sentence attends to each, (heads, from, to); rows sum to 1.
 
         Raises:
             NertoolError: The model has no attention, or the sentence is too long.
         """
-        if len(document) > LONGEST:
-            raise NertoolError(
-                f"a sentence of {len(document):,} tokens is too long to show its attention ({LONGEST} at most)"
-            )
-        for each in self.model.inputs.values():
-            each.check(document)
-        lengths = np.array([len(document)])
-        features = self._features(list(document.tokens), np.array([0, *lengths]), [document], cut(lengths))
-        return self._backend.attention(features, *token_indices(lengths, np.array([0])))
+        found = self.activations(document)
+        if not found.complete:
+            raise NertoolError("an exported model does not show its attention; name the run directory")
+        if found.attention is None:
+            raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
+        return found.attention
 
     def _features(
         self, tokens: list[str], offsets: np.ndarray, sentences: list[Document], pieces: Pieces

@@ -14,6 +14,7 @@ from nertool.errors import BundleError, NertoolError
 from nertool.forking import no_fork
 from nertool.model.outline import Outline
 from nertool.tagging.exported import ExportedModel
+from nertool.tagging.inside import Inside, look_inside
 from nertool.tagging.loading import fingerprint, load_model, locate
 from nertool.tagging.predictor import Predictions, Predictor
 from nertool.text.document import Alternative, Document
@@ -175,6 +176,31 @@ class Tagger:
             (list(sentence.tokens), self.predictor.attention(sentence))
             for sentence in (self._tokenize(text).sentences() if text.strip() else ())
         ]
+
+    def inside(self, text: str | Document) -> list[Inside]:
+        """Return for each sentence what the model computes on its way to the labels.
+
+        `nertool.look` draws it.
+
+        >>> import nertool
+        >>> tagger = nertool.Tagger.load("runs/small")
+        >>> (inside,) = tagger.inside("Ada lives in London.")
+        >>> inside.marginals.shape == (len(inside.tokens), len(inside.labels))
+        True
+        >>> [(trace.kind, trace.backward, list(trace.gates)) for trace in inside.traces]
+        [('lstm', False, ['input', 'forget', 'output']), ('lstm', True, ['input', 'forget', 'output'])]
+
+        Args:
+            text: Or a document, where the model reads columns.
+
+        Raises:
+            TypeError: It is neither.
+            NertoolError: A sentence is too long.
+            CorpusError: It lacks a column that the model reads.
+        """
+        document = text if isinstance(text, Document) else self._tokenize(text)
+        sentences = document.sentences() if document.tokens else ()
+        return [look_inside(self._predictor, sentence) for sentence in sentences]
 
     def __getstate__(self) -> dict[str, Any]:
         options = {"min_score": self.min_score, "n_best": self.n_best, "marginals": self.marginals}

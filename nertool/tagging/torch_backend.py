@@ -12,8 +12,10 @@ from nertool.data.encoding import Table, padded
 from nertool.errors import NertoolError
 from nertool.model.batch import Layout, to_tensor
 from nertool.model.concurrency import in_inference, without_denormals
+from nertool.model.encoders.gates import trace
+from nertool.model.encoders.recurrent import RecurrentEncoder
 from nertool.model.network import Network
-from nertool.tagging.prediction import NOT_FINITE, Decoded, Features, Wanted
+from nertool.tagging.prediction import NOT_FINITE, Activations, Decoded, Features, Wanted
 
 _TIMES_ON_DEVICE = 10  # as many tokens in a batch on a graphics card
 _FORMS_AT_ONCE = 4096
@@ -137,16 +139,25 @@ class TorchBackend:
             *(None if each is None else each.cpu().numpy() for each in (sequences, shares, marginals, wrong)),
         )
 
-    def attention(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return how much each token of one sentence attends to each, (heads, from, to)."""
-        network, attention = self.network, self.network.attention
-        if attention is None:
-            raise NertoolError("this model has no attention; train one with --set model.attention.kind=multi_head")
+    def activations(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> Activations:
+        """Compute what the parts of the network say of one sentence."""
+        return in_inference(self._activations, features, mask, indices)
 
-        def weights() -> np.ndarray:
-            layout = Layout.of(mask.sum(0), device_of(network))
-            states = network.encoder(input_vectors(network, features, mask, indices), layout)
-            result: np.ndarray = attention.weights(states, layout)[0].cpu().numpy()
-            return result
+    def _activations(self, features: Features, mask: np.ndarray, indices: np.ndarray) -> Activations:
+        network, encoder = self.network, self.network.encoder
+        layout = Layout.of(mask.sum(0), device_of(network))
+        vectors = input_vectors(network, features, mask, indices)
+        emissions = _sentence(without_denormals(network.encode, vectors, layout))
+        if not np.isfinite(emissions).all():
+            raise NertoolError(NOT_FINITE)
+        traces = trace(encoder, vectors, layout) if isinstance(encoder, RecurrentEncoder) else []
+        attention = None
+        if network.attention is not None:
+            attention = network.attention.weights(encoder(vectors, layout), layout)[0].cpu().numpy()
+        return Activations(emissions, tuple(each.map(_sentence) for each in traces), attention)
 
-        return in_inference(weights)
+
+def _sentence(values: Tensor) -> np.ndarray:
+    """Return the values of the only sentence of a batch, (tokens, ...)."""
+    result: np.ndarray = values[:, 0].cpu().numpy()
+    return result

@@ -22,7 +22,12 @@ def write_page(path: Path, template: str, view: Mapping[str, Any]) -> None:
     Raises:
         NertoolError: It cannot be written there.
     """
+    write_whole(path, render(template, view).encode("utf-8", "replace"))
+
+
+def render(template: str, view: Mapping[str, Any]) -> str:
+    """Fill a template; arguments as for `write_page`."""
     environment = Environment(
         autoescape=True, loader=PackageLoader("nertool.views"), trim_blocks=True, lstrip_blocks=True
     )
-    write_whole(path, environment.get_template(template).render(view).encode("utf-8", "replace"))
+    return environment.get_template(template).render(view)

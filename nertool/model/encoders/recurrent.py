@@ -133,16 +133,17 @@ class RecurrentEncoder(Encoder):
             if len(layer) == 1:
                 values = layer[0](values)
             else:
-                both = (values, _reverse(values, order))
+                both = (values, reverse(values, order))
                 if self.concurrent and torch.is_grad_enabled():
                     ahead, back = run_branches(layer, both)
                 else:
                     ahead, back = (direction(each) for direction, each in zip(layer, both, strict=True))
-                values = torch.cat((ahead, _reverse(back, order)), -1)
+                values = torch.cat((ahead, reverse(back, order)), -1)
         return values
 
 
-def _reverse(values: Tensor, order: Tensor | None) -> Tensor:
+def reverse(values: Tensor, order: Tensor | None) -> Tensor:
+    """Reverse sentences within their lengths, (time, batch, size), by `Layout.order` with one more dimension."""
     if order is None:
         return values.flip(0)
     return values.gather(0, order.expand_as(values))
