@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Array = Any  # a tensor of torch, or an array of numpy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """One direction of one layer; the time is that of the sentence in both directions.
 
@@ -29,10 +29,10 @@ class Trace:
     kind: str
     layer: int
     backward: bool
-    gates: dict[str, Array]
-    candidates: Array | None
-    memory: Array | None
-    states: Array
+    gates: dict[str, Array] = field(repr=False)
+    candidates: Array | None = field(repr=False)
+    memory: Array | None = field(repr=False)
+    states: Array = field(repr=False)
 
     def map(self, function: Callable[[Array], Array]) -> Trace:
         """Return the same with a function applied to each array."""

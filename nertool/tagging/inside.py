@@ -19,7 +19,7 @@ PATHS = 2
 """How many label sequences are compared."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Path:
     """A label sequence.
 
@@ -34,7 +34,7 @@ class Path:
     probability: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inside:
     """What a model computes for one sentence.
 
@@ -65,6 +65,11 @@ class Inside:
     traces: tuple[Trace, ...]
     attention: np.ndarray | None
     complete: bool
+
+    def __repr__(self) -> str:
+        """Show tokens and the best path: all arrays would fill pages."""
+        best = self.paths[0]
+        return f"<Inside {' '.join(self.tokens)!r} labels={self.names(best)} probability={best.probability:.4f}>"
 
     @property
     def parting(self) -> list[int]:

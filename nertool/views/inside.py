@@ -29,15 +29,23 @@ _LEAST = 0.005  # a probability below this is shown as a dot
 _EXTREMES = 4  # transitions at either end that a terminal shows
 _GATES = {"input": "in", "forget": "forget", "output": "out", "reset": "reset", "update": "update"}
 
+_NAMES = {
+    "paths": "Paths",
+    "gates": "Gates",
+    "attention": "Attention",
+    "emissions": "Scores",
+    "transitions": "Transitions",
+    "marginals": "P",
+}
 TEACH = {
     "paths": "The CRF weighs whole label sequences: P(y) = exp(score(y) / T) / Σ exp(score(y′) / T), where a "
     "sequence scores the sum of its emissions and transitions. The second-best sequence shows where the model "
     "hesitates.",
     "gates_lstm": "The input gate says how much of a new token is written into the memory c, the forget gate how "
     "much of the memory is kept (1: all, 0: nothing), the output gate how much of it is shown to the rest of the "
-    "network. The figures are means over the units, darker where a column is higher.",
+    "network. The figures are means over the units.",
     "gates_gru": "The update gate says how much of the old state is kept (1: all), the reset gate how much of it "
-    "is used to propose a new one. The figures are means over the units, darker where a column is higher.",
+    "is used to propose a new one. The figures are means over the units.",
     "gates_rnn": "A plain RNN has no gates: each token rewrites the whole state, so what came long before fades. "
     "The change says how far a token moves the state.",
     "attention": "Each row says how a token shares its attention among the tokens of the sentence; rows sum to 1.",
@@ -122,7 +130,7 @@ def show_inside(console: Console, sentences: Sequence[Inside]) -> None:
         line(text)
     line("")
     for part in parts(sentences[0]):
-        line(TEACH[part], "dim")
+        line(f"{_NAMES[part.partition('_')[0]]}: {TEACH[part]}", "dim")
     for text in notes(sentences[0]):
         line(text)
 
@@ -339,7 +347,7 @@ def _pieces(formula: str) -> list[tuple[str, str]]:
 
 def _path_rows(inside: Inside) -> list[dict[str, Any]]:
     """Return a row for each label sequence: its name, its probability, and for each token its label."""
-    result = []
+    result: list[dict[str, Any]] = []
     for name, path in zip(("best", "second"), inside.paths, strict=False):
         pairs = enumerate(inside.names(path))
         labels = [(visible(label), bool(result) and token in inside.parting) for token, label in pairs]
@@ -394,7 +402,12 @@ def _gate_table(heat: Heat) -> Table:
     """Make a table of gates for a terminal of 80 columns; arrows stand for the directions."""
     arrows = [text.strip("abcdefghijklmnopqrstuvwxyz ") for text, count in heat.groups for _ in range(count)]
     table = Table(
-        title=escape(heat.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
+        title=escape(heat.title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
     )
     table.add_column(f"\n{heat.corner}", overflow="fold")
     for name, arrow in zip(heat.heads, arrows, strict=True):
