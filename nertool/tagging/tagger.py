@@ -200,7 +200,7 @@ class Tagger:
         """
         document = text if isinstance(text, Document) else self._tokenize(text)
         sentences = document.sentences() if document.tokens else ()
-        return [look_inside(self._predictor, sentence) for sentence in sentences]
+        return [look_inside(self.predictor, sentence) for sentence in sentences]
 
     def __getstate__(self) -> dict[str, Any]:
         options = {"min_score": self.min_score, "n_best": self.n_best, "marginals": self.marginals}
