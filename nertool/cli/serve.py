@@ -66,6 +66,9 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
     envvar="NERTOOL_API_KEY",
     help="Key that requests must show. Other users of the machine can read options: prefer $NERTOOL_API_KEY.",
 )
+@click.option(
+    "--label-studio", is_flag=True, help="Answer Label Studio too, as its ML backend, with the first model."
+)
 @explains_errors
 def serve(
     models: tuple[str, ...],
@@ -76,6 +79,7 @@ def serve(
     max_concurrency: int,
     timeout: float,
     api_key: str | None,
+    label_studio: bool,
 ) -> None:
     """Answer requests over HTTP, and show a page to try models.
 
@@ -103,6 +107,7 @@ def serve(
         max_concurrency=max_concurrency,
         timeout=timeout,
         api_key=api_key,
+        label_studio=label_studio,
     )
     from nertool.serving.server import listen, url
     from nertool.serving.server import serve as run

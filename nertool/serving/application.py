@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 import nertool
-from nertool.serving.gate import Application, Gate
+from nertool.serving.gate import Application, Gate, Handler
+from nertool.serving.label_studio import LabelStudio
 from nertool.serving.metrics import TYPE, Metrics
 from nertool.serving.pages import Page, read_page
 from nertool.serving.requests import FieldProblems, ModelList, Problem, TagRequest, TagResponse
@@ -76,10 +77,16 @@ def build(
     """
     metrics = Metrics(nertool.__version__)
     service = Service(taggers or load_taggers(settings), settings.max_chars, metrics)
-    return Gate(_routes(service, metrics), service, settings, metrics, log)
+    known = ("/models", "/metrics")
+    studio = LabelStudio(service) if settings.label_studio else None
+    handlers: dict[str, Handler] = {"/tag": service.answer}
+    if studio is not None:
+        handlers |= {"/setup": studio.setup, "/predict": studio.predict}
+        handlers |= dict.fromkeys(("/train", "/webhook"), studio.ignore)
+    return Gate(_routes(service, metrics, studio), handlers, settings, metrics, log, known=known)
 
 
-def _routes(service: Service, metrics: Metrics) -> FastAPI:
+def _routes(service: Service, metrics: Metrics, studio: LabelStudio | None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
@@ -116,7 +123,7 @@ def _routes(service: Service, metrics: Metrics) -> FastAPI:
     @app.get("/health", summary="Whether the process answers")
     async def health() -> dict[str, str]:
         """Answer, whatever else goes on."""
-        return {"status": "ok"}
+        return {"status": "ok"} if studio is None else {"status": "UP", "model_class": studio.version}
 
     @app.get("/ready", summary="Whether texts can be tagged", responses={503: {"model": Problem}})
     async def ready() -> JSONResponse:
@@ -130,10 +137,14 @@ def _routes(service: Service, metrics: Metrics) -> FastAPI:
         """Show the counts of all workers in Prometheus's format."""
         return Response(metrics.show(), headers={"content-type": TYPE})
 
+    if studio is not None:
+        versions = {"versions": [studio.version]}
+        app.add_api_route("/versions", lambda: versions, methods=["GET"], summary="For Label Studio")
     for path, name in (("/", "page.html"), ("/docs", "reference.html")):
-        app.add_api_route(path, partial(_show, read_page(name)), methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_api_route(path, partial(show, read_page(name)), methods=["GET", "HEAD"], include_in_schema=False)
     return app
 
 
-async def _show(page: Page) -> Response:
+async def show(page: Page) -> Response:
+    """Answer with a page."""
     return Response(page.content, headers=page.headers)

@@ -6,36 +6,67 @@ Whatever a client sends, each request ends: with an answer, or, where nobody wai
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import hmac
 import json
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from nertool.errors import NertoolError
-from nertool.serving.metrics import Metrics
 from nertool.serving.requests import BadRequestError, to_json
-from nertool.serving.service import Service
-from nertool.serving.settings import Settings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[[bytearray, dict[str, Any]], Awaitable[bytes]]
+"""From the body of a request to that of its answer, in JSON; a dictionary receives what the log shall say."""
 
-TAG = "/tag"
-OPEN = {"/", "/docs", "/openapi.json", "/health", "/ready"}  # no key is asked for
-GUARDED = {TAG, "/models", "/metrics"}
+OPEN = frozenset({"/", "/docs", "/openapi.json", "/health", "/ready"})
+"""Paths for which no key is asked."""
+
 _LONGEST_PATH = 100  # characters in the log
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 ]
+
+
+class Limits(Protocol):
+    """What is taken from clients; see `nertool.serving.settings.Settings`."""
+
+    @property
+    def max_body(self) -> int:
+        """Bytes of a body, at most."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Requests that are handled at a time, at most."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds until a request is given up."""
+
+    @property
+    def api_key(self) -> str | None:
+        """What requests must show."""
+
+
+class Counts(Protocol):
+    """What is counted; see `nertool.serving.metrics.Metrics`."""
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count a request."""
+
+    def handling(self, number: int) -> None:
+        """Note how many requests are being handled."""
 
 
 class GoneError(Exception):
@@ -93,28 +124,35 @@ class Gate:
     """The application as the server calls it.
 
     Args:
-        application: Answers all requests but those for tagging.
-        service: Answers these.
-        settings: The limits.
-        metrics: Counts requests.
+        application: Answers all requests but those that are handled.
+        handlers: Answer the POST requests to their paths.
+        limits: What is taken from clients.
+        counts: Counts requests.
         log: Called with each line of the access log.
+        known: Paths that are counted each by itself, beside those of the handlers.
+        refuse: Called with a request before it is answered; says why it is refused, or None.
     """
 
     def __init__(
         self,
         application: Application,
-        service: Service,
-        settings: Settings,
-        metrics: Metrics,
+        handlers: Mapping[str, Handler],
+        limits: Limits,
+        counts: Counts,
         log: Callable[[str], object],
+        *,
+        known: Iterable[str] = (),
+        refuse: Callable[[Scope], str | None] | None = None,
     ) -> None:
         self._application = application
-        self._service = service
-        self._settings = settings
-        self._metrics = metrics
+        self._handlers = handlers
+        self._limits = limits
+        self._counts = counts
         self._log = log
+        self._known = {*OPEN, *handlers, *known}
+        self._refuse = refuse
         self._active = 0
-        self._key = None if settings.api_key is None else settings.api_key.encode("utf-8", "surrogateescape")
+        self._key = None if limits.api_key is None else limits.api_key.encode("utf-8", "surrogateescape")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -128,22 +166,24 @@ class Gate:
         finally:
             seconds = time.perf_counter() - began
             path = scope["path"]
-            self._metrics.count(path if path in OPEN | GUARDED else "other", exchange.status, seconds)
+            self._counts.count(path if path in self._known else "other", exchange.status, seconds)
             self._log(_line(exchange, seconds))
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         scope = exchange.scope
         try:
-            if scope["path"] not in OPEN and not self._allowed(scope["headers"]):
+            if self._refuse is not None and (reason := self._refuse(scope)) is not None:
+                await exchange.refuse(403, reason)
+            elif scope["path"] not in OPEN and not self._allowed(scope["headers"]):
                 await exchange.refuse(
                     401,
                     "an API key is needed: send it as Authorization: Bearer KEY",
                     (b"www-authenticate", b"Bearer"),
                 )
-            elif scope["path"] == TAG and scope["method"] == "POST":
-                await self._tag(exchange, receive)
+            elif scope["method"] == "POST" and (handler := self._handlers.get(scope["path"])) is not None:
+                await self._handle(handler, exchange, receive)
             else:
-                async with asyncio.timeout(self._settings.timeout):
+                async with asyncio.timeout(self._limits.timeout):
                     await self._application(scope, receive, exchange.send)
         except GoneError:
             pass
@@ -162,9 +202,9 @@ class Gate:
                 raise
             await exchange.refuse(500, "an error of the server, which its log describes")
 
-    async def _tag(self, exchange: Exchange, receive: Receive) -> None:
-        settings = self._settings
-        if self._active >= settings.max_concurrency:
+    async def _handle(self, handler: Handler, exchange: Exchange, receive: Receive) -> None:
+        limits = self._limits
+        if self._active >= limits.max_concurrency:
             await exchange.refuse(
                 503,
                 f"{self._active:,} requests are being answered already; try again later",
@@ -172,9 +212,9 @@ class Gate:
             )
             return
         self._active += 1
-        self._metrics.active.set(self._active)
+        self._counts.handling(self._active)
         try:
-            deadline = asyncio.get_running_loop().time() + settings.timeout
+            deadline = asyncio.get_running_loop().time() + limits.timeout
             try:
                 async with asyncio.timeout_at(deadline):
                     body = await self._body(exchange, receive)
@@ -182,11 +222,11 @@ class Gate:
                 await exchange.refuse(408, "the body did not arrive in time", (b"connection", b"close"))
                 return
             async with asyncio.timeout_at(deadline):
-                answer = await self._service.answer(body, exchange.details)
+                answer = await handler(body, exchange.details)
             await exchange.answer(200, answer)
         finally:
             self._active -= 1
-            self._metrics.active.set(self._active)
+            self._counts.handling(self._active)
 
     async def _body(self, exchange: Exchange, receive: Receive) -> bytearray:
         """Receive the body of a request.
@@ -195,7 +235,7 @@ class Gate:
             BadRequestError: It is too long.
             GoneError: It ends in the middle.
         """
-        most = self._settings.max_body
+        most = self._limits.max_body
         too_long = BadRequestError(413, f"the body is too long; at most {most:,} bytes are taken: split the texts")
         for name, value in exchange.scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:20]) > most:
@@ -221,6 +261,9 @@ class Gate:
         scheme, _, rest = given.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":
             shown = rest.strip()
+        elif scheme.lower() == b"basic":  # the key is the password, for any user
+            with contextlib.suppress(ValueError):
+                shown = base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
         return hmac.compare_digest(shown, self._key)
 
 

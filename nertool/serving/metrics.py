@@ -49,7 +49,7 @@ class Metrics:
             registry=registry,
             buckets=_REQUESTS,
         )
-        self.active = Gauge(
+        self._active = Gauge(
             "nertool_requests_active",
             "Requests for tagging that are being answered.",
             registry=registry,
@@ -67,6 +67,10 @@ class Metrics:
         """Count a request."""
         self._requests(path, status).inc()
         self._seconds(path).observe(seconds)
+
+    def handling(self, number: int) -> None:
+        """Note how many requests for tagging are being answered."""
+        self._active.set(number)
 
     def count_found(self, model: str, texts: int, tokens: int, entities: int) -> None:
         """Count what was found by a model."""

@@ -159,16 +159,25 @@ def parse(body: bytes | bytearray, max_chars: int) -> TagRequest:
     try:
         request = TagRequest.model_validate_json(body)
     except ValidationError as problem:
-        raise BadRequestError(422, _problems(problem)) from None
-    characters = sum(map(len, request.all_texts))
+        raise BadRequestError(422, problems(problem)) from None
+    check_length(request.all_texts, max_chars)
+    return request
+
+
+def check_length(texts: list[str], max_chars: int) -> None:
+    """Refuse texts that are too long.
+
+    Raises:
+        BadRequestError: They are.
+    """
+    characters = sum(map(len, texts))
     if characters > max_chars:
         raise BadRequestError(
             413, f"{characters:,} characters; at most {max_chars:,} are taken in one request: split the text"
         )
-    return request
 
 
-def _problems(error: ValidationError) -> list[dict[str, Any]]:
+def problems(error: ValidationError) -> list[dict[str, Any]]:
     """Describe what is wrong with which field, without the values."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return [

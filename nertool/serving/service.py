@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from nertool.serving.batching import Batcher
+from nertool.serving.batching import Answer, Batcher
 from nertool.serving.metrics import Metrics
-from nertool.serving.requests import ModelInfo, parse, to_json, wrong_field
+from nertool.serving.requests import ModelInfo, Options, parse, to_json, wrong_field
 from nertool.tagging.tagger import Tagger
 from nertool.text.schemes import OUTSIDE, Scheme, split_label
 
@@ -64,16 +64,29 @@ class Service:
         """
         request = parse(body, self.max_chars)
         name = request.model if request.model is not None else self._default
-        batcher = self._batchers.get(name)
-        if batcher is None:
+        if name not in self._batchers:
             known = ", ".join(self._batchers)
             raise wrong_field("model", f"there is no such model; there are: {known}")
-        texts = request.all_texts
+        answer = await self.tag(name, request.all_texts, request.options, details)
+        return b'{"model":%b,"documents":[%b]}' % (to_json(name), b",".join(answer.documents))
+
+    async def tag(self, name: str, texts: list[str], options: Options, details: dict[str, Any]) -> Answer:
+        """Tag texts, and count what is found.
+
+        Args:
+            name: Of a model that there is.
+            texts: Not longer than is allowed.
+            options: What to find out about them.
+            details: Receives what the access log shall say of it.
+
+        Raises:
+            NertoolError: The texts cannot be tagged.
+        """
         details |= {"model": name, "texts": len(texts), "characters": sum(map(len, texts))}
-        answer = await batcher.tag(texts, request.options)
+        answer = await self._batchers[name].tag(texts, options)
         details |= {"tokens": answer.tokens, "entities": answer.entities}
         self._metrics.count_found(name, len(texts), answer.tokens, answer.entities)
-        return b'{"model":%b,"documents":[%b]}' % (to_json(name), b",".join(answer.documents))
+        return answer
 
 
 def _describe(name: str, tagger: Tagger) -> ModelInfo:

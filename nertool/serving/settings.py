@@ -23,6 +23,7 @@ class Settings:
         max_concurrency: Requests for tagging that a worker has at a time, at most; further ones are refused.
         timeout: Seconds until a request is given up, and until a connection is closed that is silent.
         api_key: What requests for tagging must show; None: nothing.
+        label_studio: Whether Label Studio is answered too, as its ML backend.
     """
 
     models: dict[str, Path]
@@ -33,6 +34,7 @@ class Settings:
     max_concurrency: int = 100
     timeout: float = 30.0
     api_key: str | None = None
+    label_studio: bool = False
 
     @property
     def max_body(self) -> int:
