@@ -120,7 +120,10 @@ def over_padded(batch: Batch, steps: int) -> Batch:
     return replace(
         batch,
         forms=longer(batch.forms, forms),
-        token_features={name: longer(values, 3) for name, values in batch.token_features.items()},
+        token_features={
+            name: tuple(longer(values, 3) for values in features)
+            for name, features in batch.token_features.items()
+        },
         layout=Layout.of_mask(torch.cat((batch.layout.mask, torch.zeros(steps, columns, dtype=torch.bool)))),
         labels=longer(batch.labels, len(LABELS)),
     )

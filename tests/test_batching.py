@@ -173,7 +173,7 @@ class TestEncodedCorpus:
                 assert windows[number] == naive_windows(form)
                 assert batch.labels[step, column] == (known.get(labels[place][step], 0) if inside else 0)
                 tag = {"N": 1, "V": 2}.get(tags[place][step], 0) if inside else 0
-                assert batch.token_features["tags"][step, column] == tag
+                assert batch.token_features["tags"][0][step, column] == tag
         # Nothing is computed twice, and nothing that no token needs.
         distinct = {token for place in chosen for token in sentences[place]}
         distinct |= {""} if len(set(batch.lengths.tolist())) > 1 else set()
@@ -193,7 +193,7 @@ class TestEncodedCorpus:
                 return Table(np.arange(1, 2 * count + 1).reshape(count, 2))
 
         corpus = EncodedCorpus({"pairs": Pairs()}, [Document(("a", "b")), Document(("c",))])
-        features = corpus.batch(np.array([1, 0])).token_features["pairs"]
+        features = corpus.batch(np.array([1, 0])).token_features["pairs"][0]
         assert features.tolist() == [[[5, 6], [1, 2]], [[0, 0], [3, 4]]]
 
 

@@ -62,7 +62,7 @@ HOMES = {
     "pooch": {"data"},
     "requests": {"data"},
     "torchcrf": {"model"},
-    "safetensors": {"tagging", "training", "data"},
+    "safetensors": {"tagging", "training", "data", "model"},
     "seqeval": {"evaluation"},
     "sklearn": {"evaluation"},
     "scipy": {"comparison", "training", "evaluation"},
@@ -74,6 +74,7 @@ HOMES = {
     "tokenizers": {"data"},
     "huggingface_hub": {"data"},
     "tqdm": {"data"},
+    "transformers": {"model"},
     "mlflow": {"integrations"},
     "trackio": {"integrations"},
 }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nertool.data.encoding import EncodedCorpus
-from nertool.model.batch import Layout
+from nertool.model.batch import Layout, features_to
 from nertool.model.encoders.recurrent import Direction, RecurrentEncoder
 from nertool.model.model import Model
 from nertool.text.document import Document
@@ -89,7 +89,13 @@ def _last_inputs(model: Model, encoder: RecurrentEncoder, sentences: Sequence[Do
             torch.nn.functional.embedding(torch.from_numpy(corpus.tokens[indices].astype(np.int64)), vectors)
         )
     parts += network.token_vectors(
-        {name: torch.from_numpy(table.values[indices]) for name, table in corpus.token_tables.items()}
+        features_to(
+            {
+                name: each.batch(indices, np.ones(indices.shape, bool))
+                for name, each in corpus.token_tables.items()
+            },
+            "cpu",
+        )
     )
     layout = Layout.of(np.full(indices.shape[1], size))
     return encoder.run(torch.cat(parts, -1), layout, len(encoder.layers) - 1)

@@ -42,6 +42,7 @@ def files_of(config: Config) -> dict[str, tuple[str, ...]]:
         named["corpus.weights"] = (corpus.weights,)
     for name, entry in config.active_inputs.items():
         named |= {f"inputs.{name}.{key}": getattr(entry, key) for key in entry.file_settings}
+        named |= {f"inputs.{name}.{key}": (getattr(entry, key),) for key in entry.places if key == "model"}
     if config.start.model is not None:
         named["start.model"] = tuple(str(Path(config.start.model) / name) for name in MODEL_FILES)
     found = {setting: tuple(name for name in names if name and _exists(name)) for setting, names in named.items()}

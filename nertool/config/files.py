@@ -122,6 +122,20 @@ def find_dataset(name: str, also: Sequence[Path] = ()) -> str:
     return name
 
 
+def find_transformer(name: str, also: Sequence[Path] = ()) -> str:
+    """Find the folder of a pretrained transformer as files are found; without one return its name on the hub.
+
+    Raises:
+        ConfigError: There is no such folder, and the name cannot be one on the hub.
+    """
+    first, *rest = data_folders()
+    given = expanded(name)
+    folder = next((each / given for each in (first, *also, *rest) if is_folder(each / given)), None)
+    if folder is None and not _HUB_NAME.fullmatch(name):
+        raise ConfigError(f"there is no folder {name}, and it is not a name on the hub (owner/name)")
+    return name if folder is None else str(folder)
+
+
 def split_member(name: str) -> tuple[str, str | None]:
     """Split `archive.zip:member` into the archive and the file in it; None where none is named."""
     if is_file(expanded(name)):

@@ -12,7 +12,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nertool.config.files import find_all, find_dataset, is_file, join_member, split_member
+from nertool.config.files import (
+    find_all,
+    find_dataset,
+    find_transformer,
+    is_file,
+    is_folder,
+    join_member,
+    split_member,
+)
 from nertool.config.model_names import find_model
 from nertool.config.schema import (
     CHOICES,
@@ -230,6 +238,16 @@ def locate_files(config: Config, source: Path | None) -> Config:
         if any(each is None and not Path(name).suffix for name, each in near.items()):
             hints.append("; `nertool vectors` lists the vectors that have a name")
         problems = [*problem.problems[:-1], "".join([problem.problems[-1], *hints]), *problems]
+    transformers: dict[str, str] = {}
+    for entry, section in config.active_inputs.items():
+        if section.kind == "transformer":
+            try:
+                transformers[entry] = find_transformer(section.model, also)
+            except ConfigError as problem:
+                problems.append(f"inputs.{entry}.model: {problem}")
+                continue
+            if section.revision is not None and is_folder(Path(transformers[entry])):
+                problems.append(f"inputs.{entry}.revision: has no effect, because {section.model} is a folder")
     if problems:
         raise ConfigError(problems, source)
     found |= {key: str(paths[name]) for key, name in (splits | weights).items()}
@@ -237,6 +255,8 @@ def locate_files(config: Config, source: Path | None) -> Config:
     places = {name: join_member(paths[file], member) for name, (file, member) in members.items()}
     for (entry, key), names in needed.items():
         inputs[entry] = inputs[entry].model_copy(update={key: tuple(places.get(name, name) for name in names)})
+    for entry, place in transformers.items():
+        inputs[entry] = inputs[entry].model_copy(update={"model": place})
     start = config.start.model_copy(update={"model": model})
     return config.model_copy(update={"corpus": corpus.model_copy(update=found), "inputs": inputs, "start": start})
 

@@ -57,6 +57,7 @@ Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Number = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+Layer = Annotated[int, Field(strict=True, ge=-256, le=256)]
 Dilation = Annotated[int, Field(strict=True, ge=1, le=64)]
 
 MOST_FOLDS = 1_000
@@ -85,6 +86,7 @@ class Section(BaseModel):
     Attributes:
         chosen_by: The settings that choose this class among those of a `Choice`, the first one first.
         file_settings: The settings that name files.
+        places: The settings that say where something is whose content is known by other means: it may move.
         replaces: For a setting the others that are not read where it is given.
         searches: Where to look for good values of settings elsewhere, by full names, if this class is chosen.
         adjustable: The settings that may differ from those of the model that a training starts from, as they
@@ -94,6 +96,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
     chosen_by: ClassVar[tuple[str, ...]] = ("kind",)
     file_settings: ClassVar[tuple[str, ...]] = ()
+    places: ClassVar[tuple[str, ...]] = ()
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
     searches: ClassVar[dict[str, Search]] = {}
     adjustable: ClassVar[tuple[str, ...]] = ()
@@ -491,6 +494,59 @@ class GazetteerConfig(Section):
     dropout: Fraction = Field(0.0, description="share of tokens whose matches are hidden during training")
 
 
+class TransformerConfig(Section):
+    """The states of a pretrained transformer."""
+
+    places = ("model", "revision")
+    adjustable = ("model", "revision", "trainable", "learning_rate", "warmup", "checkpointing", "include")
+
+    kind: Literal["transformer"] = Field("transformer", description="the states of a pretrained transformer")
+    model: Annotated[str, Field(min_length=1)] = Field(
+        description="name on the Hugging Face hub, or a folder with config.json, tokenizer.json and .safetensors"
+    )
+    revision: str | None = Field(None, description="hub: branch, tag or commit; none: the main branch")
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=256)] = Field(
+        (-4, -3, -2, -1), description="layers that are read: 1 is the first, -1 the last, 0 the embeddings"
+    )
+    mix: Literal["mean", "learned"] = Field(
+        "mean", description="how the layers become one vector; learned: with a weight for each"
+    )
+    pooling: Literal["first", "mean"] = Field("first", description="which sub-tokens of a token count")
+    context: Annotated[int, Field(strict=True, ge=0, le=512)] = Field(
+        0, description="tokens of the document that are read on either side of a sentence, as far as they fit"
+    )
+    trainable: bool = Field(
+        False, description="whether training changes the transformer; else its states are computed once, and kept"
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        2e-5, description="trainable: its largest step size, by AdamW; it follows training.schedule"
+    )
+    warmup: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = Field(
+        100, description="trainable: steps in which its rate rises from 0"
+    )
+    checkpointing: bool = Field(
+        False, description="trainable: compute states twice rather than keep them: less memory, more time"
+    )
+    include: bool = Field(
+        False, description="whether a saved model holds the transformer's weights; else it finds them by name"
+    )
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> TransformerConfig:
+        for key in ("learning_rate", "warmup", "checkpointing"):
+            if not self.trainable and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: has no effect while the transformer is not trained (trainable: false)")
+        if self.trainable and self.include:
+            raise ValueError("include: has no effect, because a trained transformer is always part of the model")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError("layers: one of them is named twice")
+        return self
+
+    def idle(self) -> set[str]:
+        """Return the settings that have no effect, because of the values of others."""
+        return {"include"} if self.trainable else {"learning_rate", "warmup", "checkpointing"}
+
+
 class NoInputConfig(Section):
     """Switches an input off."""
 
@@ -504,6 +560,7 @@ INPUTS: list[type[Section]] = [
     CaseConfig,
     ColumnConfig,
     GazetteerConfig,
+    TransformerConfig,
     NoInputConfig,
 ]
 

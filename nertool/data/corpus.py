@@ -20,7 +20,7 @@ from nertool.formats import hub
 from nertool.formats.datasets_export import to_dataset_dict
 from nertool.formats.labels import relabel, resolve
 from nertool.formats.registry import ReadOptions, Report, detect_format, find_format
-from nertool.text.document import UNKNOWN, Document
+from nertool.text.document import UNKNOWN, Document, in_context
 from nertool.text.schemes import OUTSIDE, Scheme, split_label
 from nertool.text.tokenization import Tokenizer
 
@@ -62,7 +62,7 @@ class Split:
     @cached_property
     def sentences(self) -> list[Document]:
         """Each sentence as a document of its own."""
-        return [sentence for document in self.documents for sentence in document.sentences()]
+        return [sentence for document in in_context(self.documents) for sentence in document.sentences()]
 
     @cached_property
     def labels(self) -> list[list[str]]:

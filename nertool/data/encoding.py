@@ -40,6 +40,24 @@ class Table:
         begins = np.repeat(self.offsets[items] - (np.cumsum(counts) - counts), counts)
         return self.values[begins + np.arange(len(begins))], counts
 
+    def batch(self, indices: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the values of the tokens of a batch.
+
+        Args:
+            indices: Where these are among all tokens, (time, batch).
+            mask: Which positions of the batch are tokens, boolean (time, batch).
+
+        Returns:
+            (time, batch, ...), with 0 in padding. With offsets instead: the values of all tokens, sentence after
+            sentence, (values, ...), and how many each token has, (time, batch), 0 in padding.
+        """
+        if self.offsets is None:
+            return (padded(self.values, indices, mask),)
+        values, counts = self.select(indices.T[mask.T])
+        table = np.zeros(mask.T.shape, np.int64)
+        table[mask.T] = counts
+        return values, np.ascontiguousarray(table.T)
+
 
 def concatenate(tables: Sequence[Table]) -> Table:
     """Put tables of the same features one below the other."""
@@ -65,7 +83,7 @@ class Encoder(Protocol):
         ...
 
     def encode_documents(self, documents: Sequence[Document]) -> Table:
-        """Encode documents, a row for each token of all of them in order; for the others. Without offsets."""
+        """Encode documents, a row for each token of all of them in order; for the others."""
         ...
 
 
@@ -107,7 +125,7 @@ class Arrays:
     Attributes:
         form_features: For each context-free input what `Table.select` gives for the distinct forms of the batch.
         forms: The form of each token, as an index into these, (time, batch).
-        token_features: For each other input its features, (time, batch, ...); 0 in padding.
+        token_features: For each other input what `Table.batch` gives for the tokens.
         lengths: Tokens of each sentence, (batch,).
         labels: Label of each token, -1 where unknown, -2 - n where it is one of `label_sets[n]`, 0 in padding,
             (time, batch); None without labels.
@@ -117,7 +135,7 @@ class Arrays:
 
     form_features: dict[str, tuple[np.ndarray, ...]]
     forms: np.ndarray
-    token_features: dict[str, np.ndarray]
+    token_features: dict[str, tuple[np.ndarray, ...]]
     lengths: np.ndarray
     labels: np.ndarray | None
     weights: np.ndarray | None = None
@@ -184,7 +202,7 @@ class EncodedCorpus:
         return Arrays(
             {name: table.select(numbers) for name, table in self.form_tables.items()},
             forms.reshape(mask.shape),
-            {name: padded(table.values, indices, mask) for name, table in self.token_tables.items()},
+            {name: table.batch(indices, mask) for name, table in self.token_tables.items()},
             lengths,
             None if self.labels is None else np.where(mask, self.labels[indices], 0).astype(np.int64),
             None if self.weights is None else self.weights[sentences],

@@ -53,10 +53,10 @@ def _pieces(sentence: Document, scheme: Scheme) -> Iterator[Document]:
                 None if origin is None else origin.path,
                 None if origin is None or not origin.starts else origin.line(0, start),
             )
-        yield _piece(sentence, start, end)
+        yield sentence.part(start, end)
         start = end
     if start < len(sentence):
-        yield _piece(sentence, start, len(sentence))
+        yield sentence.part(start, len(sentence))
 
 
 def _may_cut(labels: Sequence[str], place: int, scheme: Scheme) -> bool:
@@ -69,9 +69,3 @@ def _may_cut(labels: Sequence[str], place: int, scheme: Scheme) -> bool:
     return (before == UNKNOWN or allowed_pair(before, OUTSIDE, scheme)) and (
         after == UNKNOWN or allowed_pair(OUTSIDE, after, scheme)
     )
-
-
-def _piece(sentence: Document, start: int, end: int) -> Document:
-    labels = None if sentence.labels is None else sentence.labels[start:end]
-    columns = {name: values[start:end] for name, values in sentence.columns.items()}
-    return Document(sentence.tokens[start:end], labels=labels, scheme=sentence.scheme, columns=columns)

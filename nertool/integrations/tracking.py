@@ -16,9 +16,10 @@ from nertool.errors import NertoolError
 from nertool.evaluation.scores import Evaluation
 from nertool.training.preparation import Prepared
 from nertool.training.run import Finished, Resumed
+from nertool.training.states import Computing
 from nertool.training.trainer import Epoch, Step
 
-Record = TypeVar("Record", bound=Prepared | Resumed | Step | Epoch | Finished)
+Record = TypeVar("Record", bound=Prepared | Resumed | Computing | Step | Epoch | Finished)
 
 
 class Tracker(Protocol):
@@ -182,7 +183,7 @@ class Tracking:
             if self._running:
                 self._all(lambda tracker: tracker.end(finished))
 
-    def _take(self, record: Prepared | Resumed | Step | Epoch | Finished) -> None:
+    def _take(self, record: Prepared | Resumed | Computing | Step | Epoch | Finished) -> None:
         if isinstance(record, Step):
             if not self._running:
                 self._start()

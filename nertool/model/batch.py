@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,13 @@ from nertool.data.encoding import Arrays
 def to_tensor(array: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Move an array to a device; on the CPU the tensor shares its memory."""
     return torch.from_numpy(array).to(device)
+
+
+def features_to(
+    features: Mapping[str, tuple[np.ndarray, ...]], device: torch.device | str
+) -> dict[str, tuple[Tensor, ...]]:
+    """Move the features of inputs to a device."""
+    return {name: tuple(to_tensor(each, device) for each in values) for name, values in features.items()}
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Batch:
     Attributes:
         form_features: For each context-free input its features of the distinct forms of the batch.
         forms: The form of each token, as an index into these, (time, batch).
-        token_features: For each other input its features, (time, batch, ...).
+        token_features: For each other input its features of the tokens, as `Table.batch` gives them.
         layout: Which positions are tokens.
         labels: Label of each token, -1 where unknown, -2 - n where it is one of `label_sets[n]`, 0 in padding,
             (time, batch); None without labels.
@@ -76,7 +84,7 @@ class Batch:
 
     form_features: dict[str, tuple[Tensor, ...]]
     forms: Tensor
-    token_features: dict[str, Tensor]
+    token_features: dict[str, tuple[Tensor, ...]]
     layout: Layout
     labels: Tensor | None
     weights: Tensor | None = None
@@ -86,12 +94,9 @@ class Batch:
     def of(cls, arrays: Arrays, device: torch.device | str = "cpu") -> Batch:
         """Move a batch of arrays to a device."""
         return cls(
-            {
-                name: tuple(to_tensor(each, device) for each in values)
-                for name, values in arrays.form_features.items()
-            },
+            features_to(arrays.form_features, device),
             to_tensor(arrays.forms, device),
-            {name: to_tensor(values, device) for name, values in arrays.token_features.items()},
+            features_to(arrays.token_features, device),
             Layout.of(arrays.lengths, device),
             None if arrays.labels is None else to_tensor(arrays.labels, device),
             None if arrays.weights is None else to_tensor(arrays.weights, device),

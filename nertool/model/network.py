@@ -16,7 +16,7 @@ from nertool.model.building import uninitialized
 from nertool.model.crf import Constraints, build_decoder
 from nertool.model.dropout import Dropout, Noise
 from nertool.model.encoders import build_encoder
-from nertool.model.input_modules.base import InputModule
+from nertool.model.input_modules.base import InputModule, OwnRate
 from nertool.model.inputs.base import Input
 
 
@@ -93,6 +93,11 @@ class Network(nn.Module):
         """Return the tables whose gradients are sparse: the rows that a batch does not touch are left alone."""
         return [parameter for name in self.inputs for parameter in self.input(name).sparse_parameters()]
 
+    def own_rates(self) -> list[OwnRate]:
+        """Return the weights that inputs train with rates of their own."""
+        rates = (self.input(name).own_rate() for name in self.inputs)
+        return [rate for rate in rates if rate is not None]
+
     def form_vectors(self, features: Mapping[str, tuple[Tensor, ...]]) -> Tensor | None:
         """Compute what context-free inputs know of each form, without dropout.
 
@@ -106,17 +111,19 @@ class Network(nn.Module):
             return None
         return torch.cat([self.input(name)(*features[name]) for name in self.context_free], -1)
 
-    def token_vectors(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+    def token_vectors(self, features: Mapping[str, tuple[Tensor, ...]]) -> list[Tensor]:
         """Compute what the other inputs know of each token: for each input (time, batch, size)."""
-        return [self.input(name)(features[name]) for name in self.contextual]
+        return [self.input(name)(*features[name]) for name in self.contextual]
 
-    def inputs_of(self, vectors: Tensor | None, forms: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+    def inputs_of(
+        self, vectors: Tensor | None, forms: Tensor, features: Mapping[str, tuple[Tensor, ...]]
+    ) -> Tensor:
         """Put together what goes into `encode`, when the vectors of forms are known.
 
         Args:
             vectors: What `form_vectors` returned.
             forms: The form of each token, an index into these, (time, batch).
-            features: For each input that is not context-free its features, (time, batch, ...).
+            features: For each input that is not context-free its features of the tokens.
 
         Returns:
             (time, batch, inputs).

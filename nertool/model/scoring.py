@@ -27,7 +27,7 @@ class Scorer(nn.Module):
         self,
         form_features: dict[str, tuple[Tensor, ...]],
         forms: Tensor,
-        token_features: dict[str, Tensor],
+        token_features: dict[str, tuple[Tensor, ...]],
         mask: Tensor,
     ) -> Tensor:
         """Compute the label scores of a batch.
@@ -35,7 +35,7 @@ class Scorer(nn.Module):
         Args:
             form_features: For each context-free input its features of the distinct forms of the batch.
             forms: The form of each token, as an index into these, (time, batch).
-            token_features: For each other input its features, (time, batch, ...).
+            token_features: For each other input its features of the tokens, (time, batch, ...) each.
             mask: Boolean (time, batch), a prefix of True in each column.
 
         Returns:
@@ -65,7 +65,7 @@ def export_scorer(network: Network, batch: Batch) -> ExportedProgram:
     shapes = (
         {name: tuple(items for _ in features) for name, features in batch.form_features.items()},
         tokens,
-        dict.fromkeys(batch.token_features, tokens),
+        {name: tuple(tokens for _ in features) for name, features in batch.token_features.items()},
         tokens,
     )
     return export(Scorer(network), scorer_inputs(batch), dynamic_shapes=shapes)

@@ -119,6 +119,11 @@ def _load(folder: Path) -> Model:
     check_digest(folder / WEIGHTS, tensors, metadata)
     network = build_network(config, labels, scheme, inputs)
     network.load_state_dict(tensors)
+    for name, each in inputs.items():
+        try:
+            each.outside_weights(network.input(name))
+        except NertoolError as problem:
+            raise BundleError(f"{folder}: inputs.{name}: {problem}") from None
     network.eval()
     model = Model(config, labels, scheme, inputs, network)
     try_out(model, folder / WEIGHTS)
@@ -207,9 +212,10 @@ def _refuse_links(folder: Path) -> None:
 def _settings(config: Config) -> dict[str, Any]:
     """Return the settings that decide what the network computes."""
     tree: dict[str, Any] = config.model_dump(mode="json", include={"inputs", "model"})
-    for entry in tree["inputs"].values():
+    for key, entry in tree["inputs"].items():
         for name in _FILE_SETTINGS & entry.keys():
             entry[name] = [PurePath(file).name for file in entry[name]]
+        entry.update(dict.fromkeys(config.inputs[key].places, "-"))
     return tree
 
 

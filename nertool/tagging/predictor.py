@@ -17,7 +17,7 @@ from nertool.tagging.exported import ExportedModel
 from nertool.tagging.labels import Entities, LabelTables
 from nertool.tagging.prediction import Activations, Array, Backend, Features, Tables, Wanted, concatenate, predict
 from nertool.tagging.windows import LONGEST, PER_BATCH, Pieces, cut, join, joints
-from nertool.text.document import Document
+from nertool.text.document import Document, in_context
 from nertool.text.schemes import convert
 
 FORMS_KEPT = 20_000
@@ -190,7 +190,7 @@ class Predictor:
         long = lengths > LONGEST
         sentences: list[Document] = []
         if self._contextual:
-            sentences = [each for document in documents for each in _sentences(document)]
+            sentences = [each for document in in_context(documents) for each in _sentences(document)]
         results = []
         marks = self.label_tables.marks if errors else None
         # Parts, because the vectors of new words are only forgotten between them.
@@ -260,8 +260,7 @@ class Predictor:
             ]
         tables: dict[str, Table] = {}
         if self._contextual:
-            places = zip(*(each.tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True)
-            own = [_window(sentences[sentence], first, last) for sentence, first, last in places]
+            own = _windows(sentences, pieces)
             inputs = self.model.inputs
             with no_fork():  # it may import something
                 tables = {name: inputs[name].encode_documents(own) for name in self._contextual}
@@ -330,11 +329,21 @@ def _sentence_offsets(documents: Sequence[Document]) -> np.ndarray:
     return np.array([*starts, position], np.int64)
 
 
+def windows_of(documents: Sequence[Document]) -> list[Document]:
+    """Return what a predictor encodes of documents: their sentences, and windows of those that are too long."""
+    return _windows(
+        [each for document in in_context(documents) for each in _sentences(document)],
+        cut(np.diff(_sentence_offsets(documents))),
+    )
+
+
+def _windows(sentences: Sequence[Document], pieces: Pieces) -> list[Document]:
+    places = zip(*(each.tolist() for each in (pieces.sentences, pieces.starts, pieces.ends)), strict=True)
+    return [_window(sentences[sentence], first, last) for sentence, first, last in places]
+
+
 def _window(sentence: Document, start: int, end: int) -> Document:
-    if end - start == len(sentence):
-        return sentence
-    columns = {name: values[start:end] for name, values in sentence.columns.items()}
-    return Document(sentence.tokens[start:end], columns=columns)
+    return sentence if end - start == len(sentence) else sentence.part(start, end)
 
 
 def _cuts(sizes: np.ndarray) -> np.ndarray:

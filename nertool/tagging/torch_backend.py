@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertool.data.encoding import Table, padded
+from nertool.data.encoding import Table
 from nertool.errors import NertoolError
-from nertool.model.batch import Layout, to_tensor
+from nertool.model.batch import Layout, features_to, to_tensor
 from nertool.model.concurrency import in_inference, without_denormals
 from nertool.model.encoders.gates import trace
 from nertool.model.encoders.recurrent import RecurrentEncoder
@@ -59,10 +59,8 @@ def input_vectors(network: Network, features: Features, mask: np.ndarray, indice
     """
     device = device_of(network)
     forms = to_tensor(np.where(mask, features.forms[indices], 0), device)
-    tables = {
-        name: to_tensor(padded(table.values, indices, mask), device) for name, table in features.tables.items()
-    }
-    return network.inputs_of(features.vectors, forms, tables)
+    tables = {name: table.batch(indices, mask) for name, table in features.tables.items()}
+    return network.inputs_of(features.vectors, forms, features_to(tables, device))
 
 
 class TorchBackend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal, NamedTuple
 
 from nertool.forking import cached_property
@@ -47,6 +47,18 @@ class Origin(NamedTuple):
             return f"line {line}"
         start = self.starts[sentence]
         return f"row {start}" if token is None else f"row {start}, token {token + 1}"
+
+
+class Context(NamedTuple):
+    """Where a document is in a larger one, for inputs that look beyond a sentence.
+
+    Attributes:
+        tokens: All tokens of the larger document.
+        start: Index of the first token among these.
+    """
+
+    tokens: tuple[str, ...]
+    start: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,7 @@ class Document:
         cut_sentences: How many sentences were so long that they were tagged in windows.
         meta: What else there is to say about it, in plain JSON values, such as why it should be labelled; None:
             nothing.
+        context: The document that this is a part of, and where; None where that is not known.
     """
 
     tokens: tuple[str, ...]
@@ -131,6 +144,7 @@ class Document:
     marginals: tuple[dict[str, float], ...] = ()
     cut_sentences: int = 0
     meta: Mapping[str, Any] | None = None
+    context: Context | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -240,6 +254,7 @@ class Document:
             yield self
             return
         first_span = 0
+        whole, shift_tokens = self.context or Context(self.tokens, 0)
         for number, (start, end) in enumerate(self.bounds):
             text: str | None = None
             offsets: Offsets = ()
@@ -269,7 +284,27 @@ class Document:
                 self.alternatives[number : number + 1],
                 self.marginals[start:end],
                 self.cut_sentences,
+                context=Context(whole, shift_tokens + start),
             )
+
+    def part(self, start: int, end: int) -> Document:
+        """Return some tokens of a sentence with their labels and columns, as a sentence that knows its context."""
+        whole, first = self.context or Context(self.tokens, 0)
+        return Document(
+            self.tokens[start:end],
+            labels=None if self.labels is None else self.labels[start:end],
+            scheme=self.scheme,
+            columns={name: values[start:end] for name, values in self.columns.items()},
+            context=Context(whole, first + start),
+        )
+
+    def around(self, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return at most so many tokens before and after this one in the document that it is a part of."""
+        if self.context is None or not count:
+            return (), ()
+        tokens, start = self.context
+        end = start + len(self.tokens)
+        return tokens[max(0, start - count) : start], tokens[end : end + count]
 
     def with_labels(self, labels: Iterable[str] | None, scheme: Scheme | None) -> Document:
         """Return the same document with other labels."""
@@ -306,6 +341,25 @@ class Document:
         if self.meta:
             tree["meta"] = dict(self.meta)
         return tree
+
+
+def in_context(documents: Sequence[Document]) -> list[Document]:
+    """Let documents that are parts of one document, neighbours with one id, know it as their context.
+
+    Those that know their context already keep it.
+    """
+    result: list[Document] = []
+    for identity, group in groupby(documents, key=lambda document: document.id):
+        parts = list(group)
+        if identity is None or len(parts) == 1 or any(part.context is not None for part in parts):
+            result += parts
+            continue
+        tokens = tuple(token for part in parts for token in part.tokens)
+        start = 0
+        for part in parts:
+            result.append(replace(part, context=Context(tokens, start)))
+            start += len(part)
+    return result
 
 
 def join(documents: Sequence[Document], between: str = "\n") -> Document:
@@ -351,4 +405,5 @@ def join(documents: Sequence[Document], between: str = "\n") -> Document:
         alternatives=tuple(row for each in documents for row in each.alternatives),
         marginals=tuple(row for each in documents for row in each.marginals),
         cut_sentences=sum(each.cut_sentences for each in documents),
+        context=None,
     )

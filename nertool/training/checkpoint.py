@@ -87,7 +87,8 @@ def identify(prepared: Prepared) -> Identity:
     settings |= {name: value for name, value in _flat(tree["start"], "start.") if name != STARTED_FROM}
     settings["inputs"] = list(config.active_inputs)  # in order
     for name, entry in config.active_inputs.items():
-        chosen = {key: value for key, value in tree["inputs"][name].items() if key not in entry.file_settings}
+        elsewhere = {*entry.file_settings, *entry.places}
+        chosen = {key: value for key, value in tree["inputs"][name].items() if key not in elsewhere}
         settings |= dict(_flat(chosen, f"inputs.{name}."))
     reading = {name: value for name, value in _flat(tree["corpus"], "corpus.") if name != "corpus.test"}
     return Identity(settings, reading, prepared.digests)

@@ -50,7 +50,8 @@ class Optimization:
     """Everything between a gradient and new weights, on the device that the network is on.
 
     All parameters but the sparse tables are moved into one block of memory, of which they become parts: many small
-    updates become one. So the network must be where it is to be trained before this is made, and stay there.
+    updates become one. Those with a learning rate of their own have a block each. So the network must be where it
+    is to be trained before this is made, and stay there.
 
     Args:
         network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
@@ -62,12 +63,24 @@ class Optimization:
         self._config = config
         sparse = {id(table) for table in network.sparse_parameters()}
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._own_rates = network.own_rates()
+        own = {id(parameter) for each in self._own_rates for parameter in each.parameters}
         self._tables = [parameter for parameter in trained if id(parameter) in sparse]
-        self._dense = [parameter for parameter in trained if id(parameter) not in sparse]
-        self._flat = _flatten(self._dense)
+        # The parameters of each block, of which the first learns with the rate of the config.
+        self._parts = [
+            [parameter for parameter in trained if id(parameter) not in sparse | own],
+            *(each.parameters for each in self._own_rates),
+        ]
+        self._dense = [parameter for part in self._parts for parameter in part]
+        self._blocks = [_flatten(part) for part in self._parts]
         self._addresses = self._current_addresses()
-        self._rules = _update_rules(self._flat, self._tables, config)
-        self.average = Average([self._flat], self._tables, config.averaging) if config.averaging else None
+        self._rules = _update_rules(self._blocks[0], self._tables, config)
+        self._own_rules = [
+            torch.optim.AdamW([block], each.learning_rate, weight_decay=0.0, fused=_may_fuse(block))
+            for block, each in zip(self._blocks[1:], self._own_rates, strict=True)
+        ]
+        self._rules += self._own_rules
+        self.average = Average(self._blocks, self._tables, config.averaging) if config.averaging else None
 
     def state(self) -> dict[str, Tensor]:
         """Return all that future steps depend on besides weights and settings, by name; the tensors are shared."""
@@ -101,10 +114,15 @@ class Optimization:
             self.average.restore({key.removeprefix("average."): value for key, value in state.items()})
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of future steps."""
+        """Set the learning rate of future steps; weights with a rate of their own follow it in proportion."""
         for rule in self._rules:
             for group in rule.param_groups:
                 group["lr"] = rate
+        for own, rule, block in zip(self._own_rates, self._own_rules, self._blocks[1:], strict=True):
+            done = float(rule.state[block]["step"]) if block in rule.state else 0.0
+            rising = min(1.0, (done + 1) / own.warmup) if own.warmup else 1.0
+            for group in rule.param_groups:
+                group["lr"] = own.learning_rate * rising * rate / self._config.learning_rate
 
     @fork_safe
     def step(self) -> float:
@@ -125,9 +143,12 @@ class Optimization:
                 # Forms without a word of their own share the unknown row, which is then there several times.
                 table.grad = table.grad.coalesce()
         # A parameter that had no part in the loss has no gradient; its part is filled with zeros.
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._dense]
-        self._flat.grad = torch.cat([part.reshape(-1) for part in parts])
-        gradients = [self._flat.grad, *(table.grad._values() for table in self._tables if table.grad is not None)]
+        gradients = []
+        for block, part in zip(self._blocks, self._parts, strict=True):
+            values = [torch.zeros_like(p) if p.grad is None else p.grad for p in part]
+            block.grad = torch.cat([each.reshape(-1) for each in values])
+            gradients.append(block.grad)
+        gradients += [table.grad._values() for table in self._tables if table.grad is not None]
         norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients])))
         if not math.isfinite(norm):
             raise DivergenceError(f"training diverged: the norm of a gradient is {norm}")
@@ -154,7 +175,7 @@ class Optimization:
 def _update_rules(flat: Tensor, tables: Sequence[Tensor], config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """Make the rule for the dense parameters, and one for the tables if there are any."""
     settings: Any = config.optimizer
-    rate, fused = config.learning_rate, flat.device.type in ("cpu", "cuda")
+    rate, fused = config.learning_rate, _may_fuse(flat)
     dense: torch.optim.Optimizer
     rows: torch.optim.Optimizer | None = None
     if settings.kind == "sgd":
@@ -168,6 +189,10 @@ def _update_rules(flat: Tensor, tables: Sequence[Tensor], config: TrainingConfig
         if tables:
             rows = torch.optim.SparseAdam(tables, rate)
     return [dense] if rows is None else [dense, rows]
+
+
+def _may_fuse(block: Tensor) -> bool:
+    return block.device.type in ("cpu", "cuda")
 
 
 def _flatten(parameters: Sequence[Tensor]) -> Tensor:

@@ -227,7 +227,8 @@ def _split_digest(split: Split, tables: Mapping[str, Table], weights: np.ndarray
             content.update("\x1f".join(("", *row, "\n")).encode("utf-8", "surrogatepass"))
     for name, table in sorted(tables.items()):
         content.update(f"{name} {table.values.dtype} {table.values.shape}".encode())
-        content.update(np.ascontiguousarray(table.values).data)
+        for part in (table.values, table.offsets):
+            content.update(b"" if part is None else np.ascontiguousarray(part).data)
     if weights is not None:
         content.update(np.ascontiguousarray(weights).data)
     content.update("\x1f".join(sorted(split.unannotated)).encode("utf-8", "surrogatepass"))

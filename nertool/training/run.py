@@ -32,13 +32,14 @@ from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads
 from nertool.model.model import Model
 from nertool.tagging.bundle import FILES, load_bundle, save_bundle
-from nertool.tagging.predictor import Predictor
+from nertool.tagging.predictor import Predictor, windows_of
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, KEPT, Checkpoint, identify, what_helps
 from nertool.training.preparation import Prepared, prepare
+from nertool.training.states import Computing, keep_states, share_states
 from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, has_ended, train
-from nertool.training.validation import Validation
+from nertool.training.validation import Validation, scorable_sentences
 
 METRICS, RESULTS = RUN_FILES
 CURVES = "curves.svg"
@@ -80,7 +81,7 @@ class Finished:
 @fork_safe
 def run(
     config: Config, folder: Path, *, resume: bool = False
-) -> Generator[Prepared | Resumed | Step | Epoch | Finished, None, None]:
+) -> Generator[Prepared | Resumed | Computing | Step | Epoch | Finished, None, None]:
     """Train a model and write it to a folder.
 
     The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on
@@ -98,8 +99,8 @@ def run(
             against divergence, after one.
 
     Yields:
-        `Prepared`; `Resumed` if a training goes on; a `Step` for each batch and an `Epoch` for each epoch;
-        `Finished`.
+        `Prepared`; `Resumed` if a training goes on; a `Computing` for each batch of states of a transformer; a
+        `Step` for each batch and an `Epoch` for each epoch; `Finished`.
 
     Raises:
         ConfigError, CorpusError: As for `prepare`.
@@ -119,7 +120,7 @@ def run(
 @fork_safe
 def run_prepared(
     prepared: Prepared, folder: Path, *, resume: bool = False
-) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
+) -> Generator[Resumed | Computing | Step | Epoch | Finished, None, None]:
     """Train what is prepared already; the rest is as for `run`."""
     refuse_links(folder, _OWN)
     with locked(folder):
@@ -128,7 +129,7 @@ def run_prepared(
 
 def _run(
     prepared: Prepared, folder: Path, resume: bool
-) -> Generator[Resumed | Step | Epoch | Finished, None, None]:
+) -> Generator[Resumed | Computing | Step | Epoch | Finished, None, None]:
     config, corpus, model = prepared.config, prepared.corpus, prepared.model
     remove_leftovers(folder, (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT))
     learner = Learner(model.network, config.training)
@@ -146,6 +147,9 @@ def _run(
             f"{folder}: this training has ended, and there is no {CHECKPOINT} to go on from; train without "
             "--resume to replace the model"
         )
+    with threads(training_threads(config.training)):
+        scored = windows_of(corpus.validation.sentences), scorable_sentences(model, corpus.validation)
+        yield from keep_states(model, prepared.encoded, scored)
     started = time.perf_counter() - sum(epoch.seconds for epoch in epochs)
     validation = Validation(model, corpus.validation)
     records = train(
@@ -181,6 +185,7 @@ def _run(
     best = epochs[epochs[-1].best - 1]
     with threads(training_threads(config.training)):
         saved = replace(load_bundle(folder), config=config)
+        share_states(model.inputs, saved.inputs)
         calibration = calibrate(saved, corpus.validation, corpus.test)
         save_bundle(saved, folder)
         test = _score_test(corpus.test, folder)

@@ -18,6 +18,7 @@ from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
 from nertool.training.preparation import Prepared
 from nertool.training.run import CURVES, Finished, Resumed
+from nertool.training.states import Computing
 from nertool.training.trainer import Epoch, Step
 from nertool.views import pictures
 from nertool.views.console import counted, duration, percent, show_evaluation
@@ -40,10 +41,10 @@ class Watcher:
         self._folder = folder
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]:.3f}  F1 {task.fields[f1]}  {task.fields[speed]:,.0f} tokens/s"),
-            TextColumn("left: epoch {task.fields[left]}, run at most {task.fields[all_left]}"),
+            TextColumn("{task.fields[state]}"),
+            TextColumn("left: {task.fields[left]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -51,6 +52,8 @@ class Watcher:
         self._training: TrainingConfig | None = None
         self._replaces = False  # whether there is a model that the first epoch will replace
         self._note = ""
+        self._f1 = "  –  "
+        self._headed = False
         self._past: list[Epoch] = []
         self._epochs = 0
         self._began = 0.0
@@ -58,7 +61,7 @@ class Watcher:
         self._before = 0  # epochs that were trained before this call
         self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
-    def watch(self, records: Iterator[Prepared | Resumed | Step | Epoch | Finished]) -> None:
+    def watch(self, records: Iterator[Prepared | Resumed | Computing | Step | Epoch | Finished]) -> None:
         """Consume and draw the records of a run."""
         with self._progress:
             for record in records:
@@ -67,6 +70,8 @@ class Watcher:
                     self._step(record)
                 elif isinstance(record, Epoch):
                     self._epoch(record)
+                elif isinstance(record, Computing):
+                    self._computing(record)
                 elif isinstance(record, Prepared):
                     self._prepared(record)
                 elif isinstance(record, Resumed):
@@ -80,10 +85,7 @@ class Watcher:
         show_preparation(self._console, record)
         self._replaces = (self._folder / WEIGHTS).exists()
         self._began = time.perf_counter()
-        self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
-        self._task = self._progress.add_task(
-            "", epoch=1, epochs=self._epochs, loss=0.0, f1="  –  ", speed=0.0, left="–", all_left="–"
-        )
+        self._task = self._progress.add_task("", state="", left="–")
 
     def _resumed(self, record: Resumed) -> None:
         for epoch in record.epochs:
@@ -94,8 +96,34 @@ class Watcher:
         self._epoch_seconds = None
         self._began = time.perf_counter()
 
+    def _computing(self, record: Computing) -> None:
+        left = record.seconds / record.done * (record.total - record.done)
+        self._progress.update(
+            self._task,
+            total=record.total,
+            completed=record.done,
+            description=f"{record.input}: states of the transformer",
+            state=f"{record.done:,} of {record.total:,} tokens",
+            left=duration(left),
+        )
+        if record.done == record.total:
+            self._console.print(
+                f"{record.input}: the transformer's states of {record.total:,} tokens were computed in "
+                f"{duration(record.seconds)}",
+                style="dim",
+                highlight=False,
+            )
+            self._began = time.perf_counter()
+
+    def _head(self) -> None:
+        """Print the head of the table of epochs, once."""
+        if not self._headed:
+            self._console.print("epoch      loss   valid F1   tokens/s   seconds", style="dim")
+        self._headed = True
+
     def _begin(self) -> None:
         """Say, at the first step, what the training goes on from or will replace."""
+        self._head()
         if self._resumes:
             self._console.print(f"resumed after epoch {self._before}", style="dim")
         if self._replaces:
@@ -114,14 +142,13 @@ class Watcher:
             self._task,
             total=record.total,
             completed=record.tokens,
-            epoch=record.epoch,
-            loss=record.loss,
-            speed=speed,
-            left=duration(left),
-            all_left=duration(left + (self._epochs - record.epoch) * whole),
+            description=f"epoch {record.epoch:>3}/{self._epochs}",
+            state=f"loss {record.loss:.3f}  F1 {self._f1}  {speed:,.0f} tokens/s",
+            left=f"epoch {duration(left)}, run at most " + duration(left + (self._epochs - record.epoch) * whole),
         )
 
     def _epoch(self, record: Epoch) -> None:
+        self._head()
         self._past.append(record)
         if record.improved:
             self.best = record
@@ -137,8 +164,7 @@ class Watcher:
         if record.note and record.note != self._note:  # said once, not at every epoch
             self._console.print(f"[yellow]{escape(record.note)}[/]", highlight=False, soft_wrap=True)
         self._note = record.note
-        if not self._progress.disable:
-            self._progress.update(self._task, f1=f"{f1} (best {best})")
+        self._f1 = f"{f1} (best {best})"
 
     def _finished(self, record: Finished) -> None:
         self._progress.update(self._task, visible=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nertool.errors import ConfigError, NertoolError
 from nertool.formats.spacy_docs import doc_sentences
-from nertool.text.document import Document
+from nertool.text.document import Context, Document
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -98,11 +99,11 @@ def _values(doc: Doc, column: str) -> list[str]:
 
 def _cut(doc: Doc, values: Mapping[str, Sequence[str]]) -> tuple[list[Document], list[np.ndarray]]:
     sentences, indices = doc_sentences(doc)
-    if not values:
-        return [Document(tuple(tokens)) for tokens in sentences], indices
-    documents = []
+    whole = tuple(chain.from_iterable(sentences))
+    documents, start = [], 0
     for tokens, own in zip(sentences, indices, strict=True):
-        places = own.tolist()
+        places = own.tolist() if values else []
         columns = {name: tuple(row[place] for place in places) for name, row in values.items()}
-        documents.append(Document(tuple(tokens), columns=columns))
+        documents.append(Document(tuple(tokens), columns=columns, context=Context(whole, start)))
+        start += len(tokens)
     return documents, indices

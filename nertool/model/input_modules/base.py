@@ -6,9 +6,25 @@ The data side is `nertool.model.inputs`, which needs no torch.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OwnRate:
+    """Weights that were trained before, and go on with a learning rate of their own, by AdamW.
+
+    Attributes:
+        parameters: The weights.
+        learning_rate: Where the schedule of the training starts from.
+        warmup: Steps in which it rises from 0.
+    """
+
+    parameters: list[nn.Parameter]
+    learning_rate: float
+    warmup: int
 
 
 class InputModule(nn.Module):
@@ -28,12 +44,16 @@ class InputModule(nn.Module):
         """Return parameters whose gradients are sparse over their rows, so that a step touches few rows."""
         return []
 
+    def own_rate(self) -> OwnRate | None:
+        """Return the weights that do not learn with the rate of the others; None: there are none."""
+        return None
+
     def forward(self, *features: Tensor) -> Tensor:
         """Compute vectors.
 
         Args:
-            features: What `Table.select` gives. Of context-free inputs for forms, (forms, ...); of others for
-                tokens, (time, batch, ...).
+            features: Of context-free inputs what `Table.select` gives for forms, (forms, ...); of others what
+                `Table.batch` gives for tokens, (time, batch, ...).
 
         Returns:
             (forms, output_size) or (time, batch, output_size).

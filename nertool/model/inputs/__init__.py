@@ -10,9 +10,18 @@ from nertool.model.inputs.case import Case
 from nertool.model.inputs.characters import ConvolvedCharacters, RecurrentCharacters
 from nertool.model.inputs.column import Column
 from nertool.model.inputs.gazetteer import Gazetteer
+from nertool.model.inputs.transformer import Transformer
 from nertool.model.inputs.words import Words
 
-BUILT_IN: tuple[type[Input], ...] = (Words, ConvolvedCharacters, RecurrentCharacters, Case, Column, Gazetteer)
+BUILT_IN: tuple[type[Input], ...] = (
+    Words,
+    ConvolvedCharacters,
+    RecurrentCharacters,
+    Case,
+    Column,
+    Gazetteer,
+    Transformer,
+)
 
 
 def input_class(entry: Any) -> type[Input]:

@@ -112,6 +112,13 @@ class Input(ABC):
     def adopted_weights(self, old: Input, resources: Resources, module: InputModule) -> None:  # noqa: B027
         """Set what is new in a module into which the weights of `old`, the input that grew, have been copied."""
 
+    def outside_weights(self, module: InputModule) -> None:  # noqa: B027
+        """Fill in weights that are not in the files of a model; by default there are none.
+
+        Raises:
+            NertoolError: They are not there, or are others than those of the training.
+        """
+
     def check(self, document: Document) -> None:  # noqa: B027
         """Refuse a document that lacks what this input reads.
 
