@@ -1,4 +1,4 @@
-"""The input `transformer`, over tiny random networks that are made on the spot; compared with what transformers does."""
+"""The input `transformer`, over tiny random networks made on the spot; compared with what transformers does."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ def write_tokenizer(folder: Path) -> None:
 def write_bert(folder: Path, seed: int = 1, **settings: object) -> Path:
     """Write a random BERT with its tokenizer; the random state of the process stays."""
     folder.mkdir(parents=True)
+    sizes = {"vocab_size": 100, "hidden_size": SIZE, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "max_position_embeddings": LONGEST, "initializer_range": 0.5}
+    return write_model(folder, transformers.BertConfig(**sizes, **settings), seed)
+
+
+def write_model(folder: Path, config: object, seed: int = 1) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = transformers.BertConfig(
-            vocab_size=100, hidden_size=SIZE, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=16,
-            max_position_embeddings=LONGEST, initializer_range=0.5, **settings,
-        )  # fmt: skip
-        transformers.BertModel(config).save_pretrained(folder)
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 
@@ -93,10 +95,10 @@ def config_of(folder: Path, **settings: object) -> Config:
 
 
 TEXT = (
-    "the rain in London".split(),
+    ["the", "rain", "in", "London"],
     ["a", "\u200b", "longer", "sentence", "with", "\ud83d", "words", "9.45", "x" * 30],
     ["in"],
-    "London Londoning Oslo .".split(),
+    ["London", "Londoning", "Oslo", "."],
 )
 
 
@@ -156,17 +158,29 @@ class TestVectors:
 
     def test_context_is_read_on_either_side(self, bert):
         model = model_of(bert, context=2)
-        found = vectors(model, sentences())
-        wanted = reference(bert, TEXT[2], list(TEXT[1][-1:]), TEXT[3][:2], [-1], "first")
-        # The token before fits only in part: the last 15 or so of its 30 sub-tokens would not do for the reference.
-        assert found[2].shape == wanted.shape
-        short = [Document(tuple("ab cd ef".split()), context=Context(tuple("u v w ab cd ef x y z".split()), 3))]
+        whole_text = ("u", "v", "w", "ab", "cd", "ef", "x", "y", "z")
+        short = [Document(whole_text[3:6], context=Context(whole_text, 3))]
         (own,) = vectors(model, short)
         np.testing.assert_allclose(
             own, reference(bert, ["ab", "cd", "ef"], ["v", "w"], ["x", "y"], [-1], "first"), atol=1e-5
         )
         (without,) = vectors(model_of(bert), short)
         assert np.abs(own - without).max() > 1e-3
+
+    @pytest.mark.parametrize("kind", ["roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "electra"])
+    def test_other_kinds(self, tmp_path, kind):
+        names = transformers.AutoConfig.for_model(kind)
+        sizes = {"vocab_size": 100, "hidden_size": SIZE, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
+        sizes |= {"intermediate_size": 16, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+        sizes |= {"cls_token_id": 2, "sep_token_id": 3, "embedding_size": SIZE, "max_position_embeddings": 50}
+        known = {key: value for key, value in sizes.items() if hasattr(names, key)}
+        folder = write_model(tmp_path / kind, transformers.AutoConfig.for_model(kind, **known))
+        model = model_of(folder, layers=[1, -1], pooling="mean")
+        found = vectors(model, [Document(tuple(TEXT[number])) for number in (3, 0)])
+        for rows, number in zip(found, (3, 0), strict=True):
+            np.testing.assert_allclose(rows, reference(folder, TEXT[number], [], [], [1, -1], "mean"), atol=1e-5)
+        long = Document(tuple(TEXT[0] * 40))
+        assert np.isfinite(vectors(model, [long])[0]).all()
 
     @pytest.mark.parametrize("context", [0, 3])
     def test_no_vector_depends_on_batch_or_padding(self, bert, context):
@@ -180,7 +194,7 @@ class TestVectors:
 
     def test_every_token_has_a_vector_however_long_the_sentence(self, bert):
         model = model_of(bert, pooling="mean", context=4)
-        text = [*"the rain in London".split() * 30, "y" * 200, "end"]
+        text = [*TEXT[0] * 30, "y" * 200, "end"]
         (found,) = vectors(model, [Document(tuple(text))])
         assert found.shape == (len(text), SIZE)
         assert (np.abs(found).sum(1) > 0).all() and np.isfinite(found).all()
@@ -322,7 +336,9 @@ class TestFiles:
         folder = tmp_path / "half"
         shutil.copytree(bert, folder)
         tensors = load_file(bert / "model.safetensors")
-        save_file({name: value for name, value in tensors.items() if ".1." not in name}, folder / "model.safetensors")
+        save_file(
+            {name: value for name, value in tensors.items() if ".1." not in name}, folder / "model.safetensors"
+        )
         before = torch.get_rng_state()
         with pytest.raises(ConfigError, match=r"lack \d+ of its weights"):
             model_of(folder)
@@ -351,7 +367,9 @@ class TestFiles:
 
     def test_without_a_network_the_error_says_what_to_do(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        with pytest.raises(ConfigError, match=r"neither a folder nobody/nothing .*`hf download nobody/nothing` gets"):
+        with pytest.raises(
+            ConfigError, match=r"neither a folder nobody/nothing .*`hf download nobody/nothing` gets"
+        ):
             model_of(Path("nobody/nothing"))
         with pytest.raises(ConfigError, match="there is no folder"):
             model_of(Path("./no/such/folder"))
@@ -370,7 +388,9 @@ class TestFiles:
         with pytest.raises(ConfigError, match=r"there is no layer 4; it has 3"):
             model_of(bert, layers=[4])
         with pytest.raises(ConfigError, match=r"revision: has no effect"):
-            locate_files(config_of(bert, revision="main").model_copy(update={"corpus": config_of(bert).corpus}), None)
+            locate_files(
+                config_of(bert, revision="main").model_copy(update={"corpus": config_of(bert).corpus}), None
+            )
 
 
 class TestBundles:
@@ -423,7 +443,9 @@ class TestBundles:
         model = model_of(bert, include=True)
         tree = {**model.inputs["bert"].state(), key: value}
         with pytest.raises((ValueError, TypeError, LookupError, ConfigError)):
-            type(model.inputs["bert"]).restore("bert", model.config.inputs["bert"], tree).module(model.network.noise)
+            type(model.inputs["bert"]).restore("bert", model.config.inputs["bert"], tree).module(
+                model.network.noise
+            )
 
     def test_export_refuses_it_by_name(self, bert, tmp_path):
         pytest.importorskip("onnx")
@@ -504,16 +526,22 @@ class TestTraining:
         with pytest.raises(BundleError, match=r"inputs\.bert: the content"):
             list(run(changed, tmp_path / "run", resume=True))
 
-    @pytest.mark.parametrize("settings", [{}, {"trainable": True}], ids=str)
-    def test_another_training_starts_from_it(self, config, tmp_path, settings):
-        finished(config(**settings), tmp_path / "one")
+    @pytest.mark.parametrize(
+        ("before", "settings"),
+        [({}, {}), ({}, {"trainable": True}), ({"trainable": True}, {"trainable": True}), ({"include": True}, {})],
+        ids=str,
+    )
+    def test_another_training_starts_from_it(self, config, tmp_path, before, settings):
+        finished(config(**before), tmp_path / "one")
         base = config(**settings)
         start = base.start.model_copy(update={"model": str(tmp_path / "one")})
-        second, _ = finished(base.model_copy(update={"start": start}), tmp_path / "two")
-        assert second.epochs == 3
-        if settings:
+        base = base.model_copy(update={"start": start})
+        if before and not settings:
             with pytest.raises(ConfigError, match=r"include: the model to start from has the weights"):
-                list(run(config().model_copy(update={"start": start}), tmp_path / "three"))
+                list(run(base, tmp_path / "two"))
+        else:
+            second, _ = finished(base, tmp_path / "two")
+            assert second.epochs == 3 and second.best.validation.micro.f1 > 0
 
     def test_training_changes_it_only_where_it_shall(self, config, tmp_path, bert):
         for settings, same in [({"include": True}, True), ({"trainable": True, "learning_rate": 0.01}, False)]:
@@ -552,7 +580,9 @@ class TestTraining:
         nlp.get_pipe("nertool").add_label("PER")
         again = spacy.blank("en")
         again.add_pipe("nertool").from_bytes(nlp.get_pipe("nertool").to_bytes())
-        assert [e.text for e in again("Ada lives in London").ents] == [e.text for e in nlp("Ada lives in London").ents]
+        assert [e.text for e in again("Ada lives in London").ents] == [
+            e.text for e in nlp("Ada lives in London").ents
+        ]
 
 
 def nertool_sentences(config: Config) -> list[Document]:
@@ -576,7 +606,9 @@ class TestRates:
             learner.accumulate(batch)
             learner.step(peak * share)
             found.append(learner.optimization._own_rules[0].param_groups[0]["lr"])
-        wanted = [1e-3 * s * w for s, w in zip((1, 1, 0.5, 0.5, 0.5, 0.25), (0.25, 0.5, 0.75, 1, 1, 1), strict=True)]
+        wanted = [
+            1e-3 * s * w for s, w in zip((1, 1, 0.5, 0.5, 0.5, 0.25), (0.25, 0.5, 0.75, 1, 1, 1), strict=True)
+        ]
         np.testing.assert_allclose(found, wanted)
 
     def test_gradients_reach_it_and_checkpointing_changes_none(self, bert):
