@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nertool.config.files import cache_folder, locked, replaced_when_done
+from nertool.config.files import cache_folder, locked, remove_leftovers, replaced_when_done
 from nertool.data.encoding import Table
 from nertool.errors import ConfigError, NertoolError
 
@@ -136,6 +136,7 @@ def held(key: str) -> Iterator[None]:
     place = states_folder() / f"{key}.lock"
     try:
         with locked(place, wait=_WAIT, holder="another process has been computing these states for a day"):
+            remove_leftovers(states_folder(), [f"{key}{_SUFFIX}"])
             yield
     finally:
         with suppress(OSError):

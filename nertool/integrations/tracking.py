@@ -193,7 +193,7 @@ class Tracking:
             self._settings = dict(_flat(record.config.model_dump(mode="json")))
         elif isinstance(record, Resumed):
             self._past = record.epochs
-        elif self._running and record.test is not None:
+        elif isinstance(record, Finished) and self._running and record.test is not None:
             self._log(_scores("test", record.test), record.best.number)
 
     def _start(self) -> None:
