@@ -594,7 +594,7 @@ def nertool_sentences(config: Config) -> list[Document]:
 class TestRates:
     def steps(self, bert, **settings):
         model = model_of(bert, trainable=True, **settings)
-        learner = Learner(model.network, model.config.training, model.labels)
+        learner = Learner(model.network, model.config.training)
         batch = EncodedCorpus(model.inputs, sentences(), model.label_numbers).batch(np.arange(len(TEXT)))
         return model, learner, batch
 
