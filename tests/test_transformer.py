@@ -16,7 +16,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from networks import CLOSE, alone, whole  # noqa: E402
 
-from nertool.config.loading import load_config, locate_files, parse_config  # noqa: E402
+from nertool.config.loading import load_config, locate_files, parse_config, without_folders  # noqa: E402
 from nertool.config.schema import Config  # noqa: E402
 from nertool.data import states  # noqa: E402
 from nertool.data.encoding import EncodedCorpus, Table  # noqa: E402
@@ -446,6 +446,10 @@ class TestBundles:
             type(model.inputs["bert"]).restore("bert", model.config.inputs["bert"], tree).module(
                 model.network.noise
             )
+
+    def test_a_config_to_be_published_does_not_say_where_its_folder_is(self, bert):
+        assert without_folders(config_of(bert)).inputs["bert"].model == bert.name
+        assert without_folders(config_of(Path("ada/tiny"))).inputs["bert"].model == "ada/tiny"
 
     def test_export_refuses_it_by_name(self, bert, tmp_path):
         pytest.importorskip("onnx")

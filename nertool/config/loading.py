@@ -281,6 +281,9 @@ def without_folders(config: Config) -> Config:
         key: entry.model_copy(update={each: names(getattr(entry, each)) for each in entry.file_settings})
         for key, entry in config.inputs.items()
     }
+    for key, entry in inputs.items():
+        if entry.kind == "transformer" and is_folder(Path(entry.model)):
+            inputs[key] = entry.model_copy(update={"model": name(entry.model)})
     return config.model_copy(update={"corpus": corpus.model_copy(update=parts), "inputs": inputs, "start": start})
 
 
