@@ -32,6 +32,7 @@ from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.recipe import choose_settings, open_config
 from nertool.errors import NertoolError
 from nertool.evaluation.scores import evaluate
+from nertool.model.model import Model
 from nertool.tagging.ranking import MEASURES, By, rank
 from nertool.tagging.tagger import Tagger
 from nertool.training.preparation import prepare
@@ -96,6 +97,7 @@ class Simulation:
     def scores(self, tagger: Tagger) -> Line:
         """Score a model."""
         splits = {name: split for name, split in self.corpus.splits.items() if name != "train"}
+        assert isinstance(tagger.model, Model)
         return {name: round(100 * score(tagger.model, split).micro.f1, 2) for name, split in splits.items()}
 
     def choose(self, tagger: Tagger | None, by: By, labelled: Sequence[int], tokens: int) -> list[int]:
@@ -171,7 +173,7 @@ def table(lines: Sequence[Line], shares: Sequence[float]) -> str:
     own = [name for name in MEASURES if any(line["strategy"] == name for line in lines)]
     rows = [["tokens", *own], ["---:"] * (len(own) + 1)]
     for share in shares:
-        cells = [_cell([_.get("test") for _ in lines if (_["strategy"], _["share"]) == (by, share)]) for by in own]
+        cells = [_cell([_["test"] for _ in lines if (_["strategy"], _["share"]) == (by, share)]) for by in own]
         rows.append([f"{share:g} %", *cells])
     if full:
         rows.append(["100 %", *[_cell(full)] * len(own)])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from nertool.config.loading import load_config, locate_files
 from nertool.config.schema import Config
 from nertool.data.corpus import read_corpus
 from nertool.model.batch import Batch
@@ -225,3 +226,66 @@ def test_the_service_is_measured(trained_run, monkeypatch, capsys):
     serve.main()
     shown = capsys.readouterr().out
     assert "80 requests" in shown and "(lean); 0 errors" in shown and "one client, httpx" in shown
+
+
+class TestLabelling:
+    """The simulated annotator."""
+
+    SHARES = (25.0, 50.0, 75.0)
+
+    @pytest.fixture
+    def make(self, tiny_yaml: Path) -> Callable[[int], object]:
+        from labelling import Simulation
+
+        corpus = read_corpus(locate_files(load_config(tiny_yaml), tiny_yaml).corpus)
+        # Few of the first sentences have entities of all types.
+        overrides = ["training.epochs=2", "training.patience=2", "training.learning_rate=0.1"]
+        return lambda seed: Simulation(str(tiny_yaml), overrides, seed, corpus)
+
+    @pytest.mark.parametrize("by", ["mnlp", "errors", "random"])
+    def test_rounds_label_more_and_more_of_the_pool(self, make, by):
+        from labelling import simulate
+
+        simulation = make(1)
+        lines = list(simulate(simulation, by, self.SHARES, []))
+        labelled: list[int] = []
+        total = simulation.lengths.sum()
+        for line, share in zip(lines, self.SHARES, strict=True):
+            labelled += line["labelled"]
+            tokens = simulation.lengths[labelled].sum()
+            longest = simulation.lengths.max()
+            assert (line["share"], line["tokens"], line["sentences"]) == (share, tokens, len(labelled))
+            assert share / 100 * total <= tokens < share / 100 * total + longest
+            assert {"validation", "test"} <= line.keys()
+        assert len(set(labelled)) == len(labelled)
+
+    def test_it_goes_on_where_it_was_stopped(self, make):
+        from labelling import simulate
+
+        whole = list(simulate(make(1), "mnlp", self.SHARES, []))
+        rest = list(simulate(make(1), "mnlp", self.SHARES, whole[:1]))
+        for each in (*whole, *rest):
+            del each["seconds"]
+        assert rest == whole[1:]
+
+    def test_strategies_begin_alike_and_seeds_do_not(self, make):
+        from labelling import simulate
+
+        first = {by: next(simulate(make(1), by, self.SHARES, []))["labelled"] for by in ("mnlp", "random")}
+        assert first["mnlp"] == first["random"]
+        assert next(simulate(make(2), "mnlp", self.SHARES, []))["labelled"] != first["mnlp"]
+
+    def test_the_table_says_when_the_goal_is_reached(self):
+        from labelling import table
+
+        def line(strategy: str, seed: int, share: float, test: float) -> dict[str, object]:
+            return {"strategy": strategy, "seed": seed, "share": share, "test": test}
+
+        lines = [line("full", 1, 100.0, 90.0), line("full", 2, 100.0, 91.0)]
+        lines += [line("mnlp", seed, share, f1) for seed in (1, 2) for share, f1 in ((5.0, 80.0), (10.0, 89.7))]
+        lines += [line("random", 1, 5.0, 70.0)]
+        rows = table(lines, (5.0, 10.0)).splitlines()
+        assert rows[2] == "| 5 % | 80.00 ± 0.00 (2) | 70.00 (1) |"
+        assert rows[3] == "| 10 % | 89.70 ± 0.00 (2) | – |"
+        assert rows[-2] == "| 99 % of that | 89.59 | 89.59 |"
+        assert rows[-1] == "| reached with | 10 % | more than 10 % |"
