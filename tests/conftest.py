@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,53 @@ def end_of_threads(count: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PAGE_WAIT = 120.0  # seconds until a test takes it for a hang
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Start Chromium, where there is one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if path is None:
+        pytest.skip("there is no Chromium")
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox"] if root else [], timeout=1000 * PAGE_WAIT
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable[..., object]]:
+    """Open a page of a server; at the end nothing may have gone wrong in it, nor been asked of anyone else."""
+    problems: list[str] = []
+    contexts = []
+
+    def new(server, path="/", expected=(), width=1000, **options):
+        context = browser.new_context(viewport={"width": width, "height": 700}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(1000 * PAGE_WAIT)
+        origin = f"http://127.0.0.1:{server.port}/"
+
+        def note(message):
+            if message.type == "error" and not any(part in message.text for part in expected):
+                problems.append(message.text)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda asked: asked.url.startswith((origin, *expected)) or problems.append(asked.url))
+        page.goto(origin.rstrip("/") + path)
+        return page
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert problems == []

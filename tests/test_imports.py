@@ -30,6 +30,7 @@ ROOMS = [
     "training",
     "comparison",
     "experiments",
+    "labelling",
     "views",
     "integrations",
     "cli",
@@ -52,12 +53,12 @@ HOMES = {
     "markupsafe": {"views"},
     "matplotlib": {"views"},
     "click": {"cli"},
-    "fastapi": {"serving"},
-    "uvicorn": {"serving"},
+    "fastapi": {"serving", "labelling"},
+    "uvicorn": {"serving", "labelling"},
     "httptools": {"serving"},
     "prometheus_client": {"serving"},
     "yaml": {"config"},
-    "pydantic": {"config", "serving"},  # what a config says, and what a request says
+    "pydantic": {"config", "serving", "labelling"},  # what a config says, and what a request says
     "pydantic_core": {"config"},
     "pooch": {"data"},
     "requests": {"data"},

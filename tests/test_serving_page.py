@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,57 +10,12 @@ from nertool.tagging.tagger import Tagger
 
 for package in ("fastapi", "uvicorn", "prometheus_client"):
     pytest.importorskip(package, reason="the extra `serve` is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from networks import small_model  # noqa: E402
-from servers import WAIT, serving, until  # noqa: E402
+from servers import serving, until  # noqa: E402
 
 TEXT = "Ada Byron moved from Oslo to New Haven.\n\nNobody came. Lind met Okoye."
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip("there is no Chromium")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=path, args=["--no-sandbox"] if root else [], timeout=1000 * WAIT
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser) -> Iterator[Callable[..., object]]:
-    """Open a page of a server; at the end nothing may have gone wrong in it, nor been asked of anyone else."""
-    problems: list[str] = []
-    contexts = []
-
-    def new(server, path="/", expected=(), width=1000, **options):
-        context = browser.new_context(viewport={"width": width, "height": 700}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(1000 * WAIT)
-        origin = f"http://127.0.0.1:{server.port}/"
-
-        def note(message):
-            if message.type == "error" and not any(part in message.text for part in expected):
-                problems.append(message.text)
-
-        page.on("console", note)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith((origin, *expected)) or problems.append(asked.url))
-        page.goto(origin.rstrip("/") + path)
-        return page
-
-    yield new
-    for context in contexts:
-        context.close()
-    assert problems == []
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from nertool.cli.door import Door
 from nertool.cli.export import export
 from nertool.cli.hub import card, pull, push
 from nertool.cli.init import init
+from nertool.cli.label import label
 from nertool.cli.look import look
 from nertool.cli.model import attention, errors, evaluate, info
 from nertool.cli.score import score
@@ -52,6 +53,7 @@ for command in (
     export,
     info,
     init,
+    label,
     list_formats,
     look,
     pull,

@@ -177,6 +177,7 @@ _BUILT_IN: dict[str, str] = {
     "labelstudio": "nertool.formats.labelstudio:LabelStudio",
     "doccano": "nertool.formats.doccano:Doccano",
     "spacy-json": "nertool.formats.spacy_json:SpacyJson",
+    "project": "nertool.formats.project:Project",
     "brat": "nertool.formats.brat:Brat",
     "spacy": "nertool.formats.docbin:DocBinFormat",
     "parquet": "nertool.formats.arrow:Parquet",

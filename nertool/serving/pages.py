@@ -18,9 +18,9 @@ class Page(NamedTuple):
     headers: dict[str, str]
 
 
-def read_page(name: str) -> Page:
-    """Read a page of this package; its policy lets it run its own scripts and ask this server, and no more."""
-    content = files("nertool.serving").joinpath(name).read_bytes()
+def read_page(name: str, package: str = "nertool.serving") -> Page:
+    """Read a page of a package; its policy lets it run its own scripts and ask this server, and no more."""
+    content = files(package).joinpath(name).read_bytes()
     allowed: dict[str, list[str]] = {"script": [], "style": []}
     for kind, inline in _INLINE.findall(content):
         digest = base64.b64encode(hashlib.sha256(inline).digest()).decode()

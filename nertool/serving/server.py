@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from nertool.errors import NertoolError
 from nertool.serving.application import build, load_taggers
-from nertool.serving.gate import Application
+from nertool.serving.gate import Application, Limits
 from nertool.serving.metrics import SHARED
 from nertool.serving.protocol import PatientProtocol
 from nertool.serving.settings import Settings
@@ -81,12 +81,12 @@ def serve(settings: Settings, server: socket.socket, announce: Callable[[], obje
     taggers = load_taggers(settings)
     announce()
     if settings.workers == 1:
-        return _serve_alone(configure(settings, build(settings, taggers)), server)
+        return serve_alone(configure(settings, build(settings, taggers)), server)
     del taggers  # workers load their own
     return _serve_together(settings, server)
 
 
-def configure(settings: Settings, application: Application, **options: Any) -> uvicorn.Config:
+def configure(settings: Limits, application: Application, **options: Any) -> uvicorn.Config:
     """Return uvicorn's settings.
 
     Args:
@@ -111,7 +111,8 @@ def configure(settings: Settings, application: Application, **options: Any) -> u
     )
 
 
-def _serve_alone(config: uvicorn.Config, server: socket.socket) -> bool:
+def serve_alone(config: uvicorn.Config, server: socket.socket) -> bool:
+    """Serve in this process until a signal comes; returns whether it ended because it was asked to."""
     process = uvicorn.Server(config)
     try:
         process.run([server])
