@@ -1,4 +1,4 @@
-"""The page of `nertool label` in a browser: marking by mouse and keyboard, whole sessions, what it does not let in."""
+"""The page of `nertool label` in a browser: marking by mouse and keyboard, sessions, what it does not let in."""
 
 from __future__ import annotations
 
