@@ -129,6 +129,18 @@ def test_gold_labels_are_answers_and_proposals_are_not(tmp_path, texts):
     store.close()
 
 
+def test_gold_does_not_replace_what_people_said(project, tmp_path, texts):
+    answer(project, find(project, "Rain fell on Oslo."), [(3, 4, 2)])
+    gold = tmp_path / "gold.jsonl"
+    lines = [{"text": text, "entities": []} for text in ("Rain fell on Oslo.", "Nobody came.")]
+    gold.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    project.close()
+    store, (done,) = open_project(tmp_path / "project", [Source(gold, "gold")], Wishes(), None)
+    assert (done.taken.answers, done.taken.kept) == (1, 1)
+    assert read(tmp_path / "project")[0][1] == ["O", "O", "O", "B-LOC", "O"]
+    store.close()
+
+
 def test_half_labelled_gold_stays_half_labelled(tmp_path):
     gold = tmp_path / "gold.jsonl"
     line = {
@@ -427,6 +439,7 @@ def test_what_is_wrong_is_said(tmp_path, texts, monkeypatch):
         ((texts, "--output", project, "--set", "training.epoch=3"), "training.epoch"),
         ((texts, "--output", project, "--model", tmp_path / "nowhere"), "nowhere"),
         ((texts, "--output", project, "--language", "qq"), "language 'qq'"),
+        ((texts, "--output", project, "--vectors", "nothing.txt"), "nothing.txt"),
         (("--output", tmp_path / "new"), "there is no project in it"),
         ((texts, "--output", texts / "below"), "texts.txt"),
         ((texts, "--output", project, "--api-key", " "), "the API key is empty"),

@@ -170,6 +170,7 @@ def label(
                 counted(taken.sentences, "sentence"),
                 *([f"{taken.copies:,} of them there before"] if taken.copies else []),
                 *([f"{taken.answers:,} labelled"] if source.use == "gold" else []),
+                *([f"{taken.kept:,} had an answer, which stays"] if taken.kept else []),
                 *([f"{taken.proposals:,} with proposals"] if source.use == "proposals" else []),
             ]
             say(f"{source.path}: {', '.join(parts)}")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nertool.config.files import find, join_member, split_member
 from nertool.config.loading import override_tree
+from nertool.config.vector_sets import locate
 from nertool.data.recipe import overrides_of
-from nertool.errors import NertoolError
+from nertool.errors import ConfigError, NertoolError
 from nertool.formats.project import DATABASE, is_project
 from nertool.labelling.store import Store, checked_name
 from nertool.labelling.texts import Read, Source, read_texts
@@ -85,6 +87,8 @@ def open_project(
             *(wishes.overrides or ()),
         ],
     )
+    if wishes.vectors:
+        given["vectors"] = _located(wishes.vectors)
     types = [checked_name(name, "type") for name in wishes.types]
     if wishes.model is not None:
         types += _types_of(Path(wishes.model))
@@ -139,6 +143,22 @@ def beginning_of(store: Store) -> Path | None:
     """Return the folder of the model that a project begins with, if there is one."""
     model = store.settings["model"]
     return None if model is None else Path(model)
+
+
+def _located(vectors: Sequence[str]) -> list[str]:
+    """Return names of vectors as they hold in any folder.
+
+    Raises:
+        ConfigError: There are none of a name.
+    """
+    known, problems = locate(vectors)
+    if problems:
+        raise ConfigError(problems)
+    result = []
+    for name in vectors:
+        file, member = split_member(name)
+        result.append(name if name in known else join_member(find(file).resolve(), member))
+    return result
 
 
 def _types_of(folder: Path) -> list[str]:

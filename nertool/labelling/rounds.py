@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,7 +116,10 @@ class Rounds:
         for model in reversed(self._store.models()):
             folder = self._store.folder / model["folder"]
             if (folder / DONE).is_file():
-                return Proposer(model["number"], Tagger.load(folder), dict(model["types"]))
+                try:
+                    return Proposer(model["number"], Tagger.load(folder), dict(model["types"]))
+                except NertoolError as problem:
+                    self._note(problem=str(problem))
         if self._beginning is None:
             return None
         return Proposer(0, Tagger.load(self._beginning), self._store.type_names())
@@ -130,8 +134,13 @@ class Rounds:
                     elif self._due():
                         self._wanted.clear()
                         self._round(processes, self._next_number())
-                except NertoolError as problem:
-                    self._note(problem=str(problem), training=None)
+                except Exception as problem:  # the page goes on, and says what is wrong
+                    if not isinstance(problem, NertoolError):
+                        traceback.print_exc()
+                    self._wanted.clear()
+                    with suppress(NertoolError):
+                        self._tried, _, _ = self._store.learnable()
+                    self._note(problem=str(problem) or type(problem).__name__)
                 self._stopped.wait(_PAUSE)
 
     def _due(self) -> bool:

@@ -134,12 +134,14 @@ class Taken:
         sentences: How many are new.
         copies: How many of them were there before, with the same text.
         answers: How many came with an answer.
+        kept: How many came with an answer although they had one, which stays.
         proposals: How many came with a proposal.
     """
 
     sentences: int
     copies: int
     answers: int
+    kept: int
     proposals: int
 
 
@@ -308,7 +310,7 @@ class Store:
             source: Who gave these answers.
         """
         chance = random.Random(seed)
-        counts = {"sentences": 0, "copies": 0, "answers": 0, "proposals": 0}
+        counts = {"sentences": 0, "copies": 0, "answers": 0, "kept": 0, "proposals": 0}
         with self._writing() as database:
             known = {text: number for number, text in database.execute("SELECT id, text FROM sentences")}
             types = {name: number for number, name in database.execute("SELECT id, name FROM types")}
@@ -351,29 +353,9 @@ class Store:
                         database.execute("UPDATE sentences SET proposal = ? WHERE id = ?", (proposal, target))
                     counts["proposals"] += proposal is not None
                     if gold and new.spans is not None:
-                        self._answer_from_file(database, target, spans, new, source)
-                        counts["answers"] += 1
+                        is_first = _answer_from_file(database, target, spans, new, source)
+                        counts["answers" if is_first else "kept"] += 1
         return Taken(**counts)
-
-    def _answer_from_file(
-        self, database: sqlite3.Connection, sentence: int, spans: list[list[int]], new: New, source: str
-    ) -> None:
-        (before,) = database.execute("SELECT answer FROM sentences WHERE id = ?", (sentence,)).fetchone()
-        number = database.execute(
-            "INSERT INTO answers (sentence, annotator, time, action, spans, outside, partial, before, state) "
-            "VALUES (?, ?, ?, 'accept', ?, ?, ?, ?, 'used')",
-            (
-                sentence,
-                source,
-                time.time(),
-                json.dumps(spans),
-                json.dumps(new.outside),
-                new.partial,
-                before,
-            ),
-        ).lastrowid
-        database.execute("UPDATE sentences SET answer = ? WHERE id = ?", (number, sentence))
-        _judge_by(database, sentence, new.partial)
 
     # Types
 
@@ -834,6 +816,24 @@ def checked_name(name: str, what: str) -> str:
     if what == "type" and (name == "O" or " " in name):
         raise NertoolError("the name of a type is one word, and not O, which labels what is no entity")
     return name
+
+
+def _answer_from_file(
+    database: sqlite3.Connection, sentence: int, spans: list[list[int]], new: New, source: str
+) -> bool:
+    """Take an answer from a file; says whether it is the first one of its sentence, and else leaves that alone."""
+    (before,) = database.execute("SELECT answer FROM sentences WHERE id = ?", (sentence,)).fetchone()
+    if before is not None:
+        return False
+    values = (sentence, source, time.time(), json.dumps(spans), json.dumps(new.outside), new.partial)
+    number = database.execute(
+        "INSERT INTO answers (sentence, annotator, time, action, spans, outside, partial, state) "
+        "VALUES (?, ?, ?, 'accept', ?, ?, ?, 'used')",
+        values,
+    ).lastrowid
+    database.execute("UPDATE sentences SET answer = ? WHERE id = ?", (number, sentence))
+    _judge_by(database, sentence, new.partial)
+    return True
 
 
 def _add_type(database: sqlite3.Connection, name: str) -> int:

@@ -1,8 +1,8 @@
 """One training of a project, in a process of its own: `python -m nertool.labelling.worker FOLDER PARENT`.
 
 The folder is that of the new model in the project, and holds `round.json`, which says what to do. The process
-trains on the answers that there are, ranks sentences that have none, and last writes `done.json`. It runs at the
-lowest priority, and stops when its parent, a process number, is gone.
+trains on the answers that there are, ranks sentences that have none, and last writes `done.json`. It runs at low
+priority, and stops when its parent, a process number, is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nertool.config.files import read_limited, write_whole
+from nertool.config.files import read_limited, remove_files, write_whole
 from nertool.data.recipe import open_config, overrides_of
 from nertool.errors import NertoolError
 from nertool.formats.jsonl import JsonLines
@@ -27,6 +27,7 @@ from nertool.formats.registry import Report, WriteOptions
 from nertool.tagging.ranking import By, rank
 from nertool.tagging.tagger import Tagger
 from nertool.text.document import UNKNOWN
+from nertool.training.checkpoint import CHECKPOINT, KEPT
 from nertool.training.run import run
 
 ROUND, DONE = "round.json", "done.json"
@@ -34,7 +35,7 @@ RANKED = 5_000
 """Sentences, drawn at random, that are ranked."""
 
 _WANTED = 500  # of them, each different from those before it
-_LEAST_PRIORITY = 19
+_NICE = 10  # of 19; with the last, a busy machine would never end a training
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,11 @@ def read_done(folder: Path) -> Done | None:
 def main(folder: Path, parent: int) -> None:
     """Do what `round.json` says, and write `done.json`."""
     with suppress(OSError, AttributeError):
-        os.nice(_LEAST_PRIORITY)
+        os.nice(_NICE)
+    with suppress(OSError):  # Linux may weigh groups of processes against each other, and this is one
+        Path("/proc/self/autogroup").write_text(str(_NICE))
     done = work(folder, read_round(folder), parent)
+    remove_files(folder, (CHECKPOINT, KEPT))  # nothing goes on from it
     write_whole(folder / DONE, json.dumps(asdict(done)).encode())
 
 
