@@ -217,15 +217,13 @@ def test_the_keyboard_is_enough(visit, folder):
                     page.keyboard.press(key)
                 assert marks(page) == ["PER Ada Byron", "PER Lind", "LOC in Oslo"]
                 page.keyboard.press("z")
-                page.keyboard.press("Escape")
-                page.keyboard.press("e")
-                page.keyboard.press("2")
                 assert marks(page)[:2] == ["PER Ada Byron", "PER Lind"]
                 page.keyboard.press("ArrowUp")
                 assert page.locator("mark.on").count() == 1
                 accept(page)
             elif text.startswith("Nobody"):
                 page.keyboard.press("p")
+                page.keyboard.press("Home")
                 page.keyboard.press("0")
                 page.keyboard.press("End")
                 page.keyboard.press("ArrowLeft")
@@ -308,6 +306,9 @@ def test_an_answer_that_cannot_be_saved_stays_on_the_page(visit, folder):
     with labelling(folder, ["Ada met Lind .", "Nobody came ."]) as server:
         page = visit(server, expected=("ERR_",))
         ready(page)
+        page.keyboard.press("1")
+        assert marks(page) == [], "without a cursor, a selection or an entity it chooses the type and no more"
+        page.keyboard.press("ArrowRight")
         page.keyboard.press("1")
         kept = marks(page)
     page.keyboard.press("Space")
