@@ -180,11 +180,11 @@ class Desk:
         points: dict[str, list[Point]] = {"all": [], "test": []}
         sums: dict[int, list[int]] = {}
         for number, correct, proposed, marked, _ in scores:
-            if number in by_number:
-                own = sums.setdefault(number, [0, 0, 0])
-                own[0], own[1], own[2] = own[0] + correct, own[1] + proposed, own[2] + marked
+            own = sums.setdefault(number, [0, 0, 0])
+            own[0], own[1], own[2] = own[0] + correct, own[1] + proposed, own[2] + marked
         for number, own in sorted(sums.items()):
-            points["all"].append(Point(by_number[number]["sentences"], *own))
+            if number in by_number:  # the model that a project begins with learnt from something else
+                points["all"].append(Point(by_number[number]["sentences"], *own))
         for model in models:
             correct, proposed, marked, _ = model["test"]
             points["test"].append(Point(model["sentences"], correct, proposed, marked))
