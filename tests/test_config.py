@@ -31,7 +31,7 @@ SMALLEST = {"corpus": {"train": "train.txt"}}
 INTEGER = "input should be a valid integer"
 ALL_OFF = "all are switched off; a network needs at least one"
 ENCODER_KINDS = "'rnn', 'gru', 'lstm', 'cnn' or 'none'"
-INPUT_KINDS = "'words', 'characters', 'case', 'column', 'gazetteer' or 'none'"
+INPUT_KINDS = "'words', 'characters', 'case', 'column', 'gazetteer', 'transformer' or 'none'"
 
 
 @pytest.fixture
