@@ -113,6 +113,7 @@ def train(
     start: str | Path | None = None,
     keep_labels: bool = False,
     self_label: bool = False,
+    device: str | None = None,
 ) -> Result:
     """Train a model on a data file, or as a config says.
 
@@ -154,19 +155,27 @@ def train(
         keep_labels: Whether types of that model which the training split does not annotate are unknown there,
             where it has O.
         self_label: Whether that model labels these types in the training split itself.
+        device: What to train on: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, a GPU where there is one. None: what
+            the config says.
 
     Raises:
         NertoolError: The config or the corpus is wrong, or training diverged; says what to do.
     """
     with no_fork():
         from nertool.data.recipe import overrides_of
+        from nertool.training.distributed import launched
         from nertool.training.folders import run_folder
         from nertool.training.run import run
 
+    if launched() is not None:
+        raise NertoolError(
+            "nertool.train trains in one process; several train together by the command: torchrun "
+            "--nproc-per-node N -m nertool train CONFIG"
+        )
     files = [vectors] if isinstance(vectors, str) else vectors
     model = None if start is None else str(start)
     settings, name = _load_config(
-        config, overrides_of(validation, test, files, language, model, keep_labels, self_label)
+        config, overrides_of(validation, test, files, language, model, keep_labels, self_label, device)
     )
     if output is None and resume:
         raise NertoolError("resume: name the run directory of the training that was stopped as output")
@@ -194,7 +203,7 @@ def train(
     return Result(folder, scores, finished.epochs)
 
 
-def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluation:
+def evaluate(model: AnyModel, data: str | Path | Iterable[Document], *, device: str = "cpu") -> Evaluation:
     """Score a model on labelled data.
 
     >>> import nertool
@@ -208,6 +217,7 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
     Args:
         model: A run directory, a file of `nertool export`, a `Tagger` or a loaded model.
         data: A labelled file, read as the model's corpus was; or labelled documents, such as those of `read`.
+        device: What a model that is loaded here computes on; one that is loaded already stays where it is.
 
     Returns:
         Precision, recall and F1, over all (`.micro`) and for each type (`.per_type`).
@@ -223,7 +233,7 @@ def evaluate(model: AnyModel, data: str | Path | Iterable[Document]) -> Evaluati
         from nertool.tagging.predictor import Predictor
         from nertool.text.tokenization import SpacyTokenizer
 
-    loaded = _load_model(model)
+    loaded = _load_model(model, device)
     if isinstance(data, str | Path):
         tokenizer = SpacyTokenizer(loaded.config.language)
         split = read_split(find(str(data)), loaded.config.corpus, loaded.scheme, tokenizer=tokenizer)
@@ -334,13 +344,13 @@ def _load_config(config: AnyConfig, overrides: Sequence[str] = ()) -> tuple[Conf
     return locate_files(override(checked, overrides) if overrides else checked, None), "model"
 
 
-def _load_model(model: AnyModel) -> Outline:
+def _load_model(model: AnyModel, device: str = "cpu") -> Outline:
     with no_fork():
         from nertool.model.outline import Outline
         from nertool.tagging.loading import load_model, locate
 
     if isinstance(model, str | Path):
-        return load_model(locate(model))
+        return load_model(locate(model), device)
     loaded = getattr(model, "model", model)
     if not isinstance(loaded, Outline):
         raise TypeError(f"expected a model: a run directory or a Tagger, and got {type(model).__name__}")

@@ -124,7 +124,7 @@ class TestProblems:
             (
                 {**SMALLEST, "training": {"learning_rat": 1}},
                 "training.learning_rat: no such setting; training has seed, epochs, patience, batch_size, "
-                "optimizer, learning_rate, schedule, clip, clip_by, averaging, threads. "
+                "optimizer, learning_rate, schedule, clip, clip_by, averaging, device, precision, threads. "
                 "Did you mean training.learning_rate?",
             ),
             (

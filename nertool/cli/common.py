@@ -61,11 +61,33 @@ def examples(*commands: str) -> str:
     return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {each}" for each in commands)])
 
 
+class DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """Name of a device; whether it is there is seen when it is used."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a name."""
+        from nertool.config.schema import DEVICES, is_device
+
+        if not is_device(value):
+            self.fail(f"{value!r} is not one of {DEVICES}.", param, ctx)
+        return str(value)
+
+
 MODEL = click.option(
     "--model",
     metavar="MODEL",
     help="Run directory of a trained model, a file of nertool export, or hub:owner/name@revision.  "
     "[default: $NERTOOL_MODEL, else runs/latest]",
+)
+DEVICE = click.option(
+    "--device",
+    metavar="NAME",
+    type=DeviceName(),
+    default="cpu",
+    show_default=True,
+    help="What the model computes on: cpu, cuda (cuda:1 of several GPUs), mps, or auto.",
 )
 FROM = click.option(
     "--from",
@@ -175,7 +197,7 @@ class Data(NamedTuple):
         return notes
 
 
-def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str]) -> Data:
+def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str], device: str = "cpu") -> Data:
     """Load a model and read labelled data the way the model's corpus was read.
 
     Args:
@@ -183,6 +205,7 @@ def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str
         folder: Of the model, or its file.
         form: Format of the data; None: detect it, whatever format the training data had.
         overrides: Such as "corpus.label=ner".
+        device: That the model is to compute on.
 
     Raises:
         NertoolError: The model or the data cannot be read.
@@ -194,7 +217,7 @@ def read_data(name: str, folder: Path, form: str | None, overrides: Sequence[str
     from nertool.text.tokenization import SpacyTokenizer
 
     path = Path(name) if Path(name).is_dir() else find(name)
-    model = load_model(folder)
+    model = load_model(folder, device)
     config = model.config
     detected = config.model_copy(update={"corpus": config.corpus.model_copy(update={"format": None})})
     corpus = override(detected, tuple(overrides)).corpus

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import FROM, MODEL, READ_OTHERWISE, examples, model_folder, read_data
+from nertool.cli.common import DEVICE, FROM, MODEL, READ_OTHERWISE, examples, model_folder, read_data
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
@@ -18,11 +18,14 @@ from nertool.errors import NertoolError
 )
 @click.argument("data")
 @MODEL
+@DEVICE
 @FROM
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @READ_OTHERWISE
 @explains_errors
-def evaluate(data: str, model: str | None, form: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+def evaluate(
+    data: str, model: str | None, device: str, form: str | None, as_json: bool, overrides: tuple[str, ...]
+) -> None:
     """Score a model on DATA, a file of labelled sentences.
 
     DATA is read the way the model's training data was: same columns, same label column.
@@ -32,7 +35,7 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
     from nertool.tagging import windows
     from nertool.tagging.predictor import Predictor
 
-    path, loaded, split, unseen = read = read_data(data, folder, form, overrides)
+    path, loaded, split, unseen = read = read_data(data, folder, form, overrides, device)
     began = time.perf_counter()
     predictions = Predictor(loaded).predict(split.sentences)
     speed = split.token_count / (time.perf_counter() - began)
@@ -63,6 +66,7 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
 )
 @click.argument("data")
 @MODEL
+@DEVICE
 @FROM
 @click.option("--output", metavar="FILE", help="Write an HTML page instead of text.")
 @click.option(
@@ -74,6 +78,7 @@ def evaluate(data: str, model: str | None, form: str | None, as_json: bool, over
 def errors(
     data: str,
     model: str | None,
+    device: str,
     form: str | None,
     output: str | None,
     top: int,
@@ -91,7 +96,7 @@ def errors(
     from nertool.evaluation.mistakes import find_mistakes
     from nertool.tagging.predictor import Predictor
 
-    path, loaded, split, _ = read = read_data(data, folder, form, overrides)
+    path, loaded, split, _ = read = read_data(data, folder, form, overrides, device)
     predictions = Predictor(loaded).predict(split.sentences, probabilities=True)
     findings = find_mistakes(split, predictions, top)
     if output is not None:
@@ -120,16 +125,17 @@ def errors(
 )
 @click.argument("text")
 @MODEL
+@DEVICE
 @click.option("--output", metavar="FILE", help="Draw the first sentence: a .png or .svg file.")
 @explains_errors
-def attention(text: str, model: str | None, output: str | None) -> None:
+def attention(text: str, model: str | None, device: str, output: str | None) -> None:
     """Show which tokens of TEXT each token looks at (attention)."""
     folder = model_folder(model)
     if output is not None and Path(output).suffix.lower() not in (".png", ".svg"):
         raise NertoolError(f"{output}: the name of a picture ends in .png or .svg")
     from nertool.tagging.tagger import Tagger
 
-    sentences = Tagger.load(folder).attention(text)
+    sentences = Tagger.load(folder, device=device).attention(text)
     if not sentences:
         raise NertoolError("there is no token in this text")
     if output is None:

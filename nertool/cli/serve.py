@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import click
 
-from nertool.cli.common import examples, model_folder
+from nertool.cli.common import DEVICE, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
@@ -24,6 +24,7 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
     )
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
+@DEVICE
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -72,6 +73,7 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 @explains_errors
 def serve(
     models: tuple[str, ...],
+    device: str,
     host: str,
     port: int,
     workers: int,
@@ -100,6 +102,7 @@ def serve(
     named = named_models(models or [str(model_folder(None))], model_folder)
     settings = Settings(
         named,
+        device=device,
         host=host,
         port=port,
         workers=workers,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nertool.cli.common import MODEL, FormatName, examples, model_folder
+from nertool.cli.common import DEVICE, MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
 from nertool.errors import CorpusError
@@ -34,6 +34,7 @@ _RANDOM_SHARE = 0.1
 )
 @click.argument("pool")
 @MODEL
+@DEVICE
 @click.option("--output", metavar="FILE", required=True, help="Where to write the tasks.")
 @click.option(
     "--to",
@@ -85,6 +86,7 @@ _RANDOM_SHARE = 0.1
 def suggest(
     pool: str,
     model: str | None,
+    device: str,
     output: str,
     writer: str | None,
     reader: str | None,
@@ -116,7 +118,7 @@ def suggest(
     stderr = new_console(stderr=True)
     with contextlib.ExitStack() as stack, waiting(stderr, "reading the texts"):
         read = open_source(stack, source, path)
-        tagger = Tagger.load(folder)
+        tagger = Tagger.load(folder, device=device)
         documents = list(_units(read(tagger, reports[0]), units))
         count = sum(map(bool, documents))
         left_out: dict[str, int] = {}

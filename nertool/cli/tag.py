@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import MODEL, FormatName, examples, model_folder
+from nertool.cli.common import DEVICE, MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
 from nertool.errors import CorpusError, NertoolError
@@ -34,6 +34,7 @@ _VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is 
 )
 @click.argument("input")
 @MODEL
+@DEVICE
 @click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
 @click.option(
     "--to",
@@ -73,6 +74,7 @@ _VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is 
 def tag(
     input: str,
     model: str | None,
+    device: str,
     output: str | None,
     writer: str,
     reader: str | None,
@@ -102,7 +104,7 @@ def tag(
     with contextlib.ExitStack() as stack:
         # The input is opened first: a missing file should not cost the time that a model takes to load.
         read = open_source(stack, source, path, None if shown is None else shown.lines)
-        tagger = Tagger.load(folder, min_score=min_score, n_best=n_best, marginals=marginals)
+        tagger = Tagger.load(folder, device=device, min_score=min_score, n_best=n_best, marginals=marginals)
         documents = _noting_cuts(tagger.tag_documents(read(tagger, report)))
         write(tagger, documents if shown is None else shown.documents(documents), report)
     for line in [*report.notes, *report.misfits]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import time
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nertool.cli.common import LATEST, RUNS, examples, fetch_from_hub, point_latest
+from nertool.cli.common import LATEST, RUNS, DeviceName, examples, fetch_from_hub, point_latest
 from nertool.cli.door import explains_errors, say
 from nertool.cli.init import data_options
 from nertool.errors import DivergenceError, NertoolError
@@ -23,6 +26,18 @@ if TYPE_CHECKING:
 
 # As `nertool.integrations.tracking` has them, which is too heavy for a help page.
 TRACKERS = ("tensorboard", "mlflow", "trackio")
+_SECONDS_TO_SAY = 3
+
+
+@contextlib.contextmanager
+def _after_the_first() -> Iterator[None]:
+    """Let process 0 of several say what is wrong before another one ends: that ends them all."""
+    try:
+        yield
+    except NertoolError:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(_SECONDS_TO_SAY)
+        raise
 
 
 @click.command(
@@ -45,6 +60,9 @@ TRACKERS = ("tensorboard", "mlflow", "trackio")
 )
 @click.option("--self-label", is_flag=True, help="With --from: it labels these types in the new data itself.")
 @click.option("--output", metavar="DIR", help="Run directory.  [default: a new one in runs]")
+@click.option(
+    "--device", metavar="NAME", type=DeviceName(), help="Same as --set training.device=NAME: cpu, cuda, mps, auto."
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Same as --set training.seed=N.")
 @click.option(
     "--resume",
@@ -59,6 +77,7 @@ TRACKERS = ("tensorboard", "mlflow", "trackio")
     help="Show losses and scores of each epoch to this tracker too; may be given several times.",
 )
 @explains_errors
+@_after_the_first()
 def train(
     config: str,
     validation: str | None,
@@ -70,6 +89,7 @@ def train(
     keep_labels: bool,
     self_label: bool,
     output: str | None,
+    device: str | None,
     seed: int | None,
     resume: bool,
     trackers: tuple[str, ...],
@@ -88,15 +108,10 @@ def train(
     from nertool.data.recipe import open_config, overrides_of
     from nertool.training.folders import run_folder, stopped_run
 
-    opened = {}
-    if trackers:
-        from nertool.integrations.tracking import Tracking, new_tracker
-
-        opened = {each: new_tracker(each) for each in trackers}
     if start is not None and start.startswith("hub:"):
         start = str(fetch_from_hub(start).named)
     named = [
-        *overrides_of(validation, test, vectors, language, start, keep_labels, self_label),
+        *overrides_of(validation, test, vectors, language, start, keep_labels, self_label, device),
         *overrides,
     ]
     if seed is not None:
@@ -104,6 +119,19 @@ def train(
     recipe = open_config(config, named)
     settings, name = recipe.config, recipe.name
     with contextlib.ExitStack() as stack:
+        from nertool.training.distributed import joined
+        from nertool.training.run import run
+
+        group = stack.enter_context(joined())
+        if not group.leads:
+            records = stack.enter_context(contextlib.closing(run(settings, Path(), resume=resume, group=group)))
+            deque(records, maxlen=0)
+            return
+        opened = {}
+        if trackers:
+            from nertool.integrations.tracking import Tracking, new_tracker
+
+            opened = {each: new_tracker(each) for each in trackers}
         if output is not None:
             folder = Path(output)
         elif RUNS / name == LATEST:
@@ -115,7 +143,6 @@ def train(
             if resume and stopped is None:
                 say(f"there is no run of {Path(config).name} to go on with: a new one begins")
             folder = stopped or stack.enter_context(run_folder(name))
-        from nertool.training.run import run
         from nertool.views.console import new_console, percent, waiting
         from nertool.views.training import Watcher
 
@@ -126,7 +153,7 @@ def train(
         console = new_console()
         watcher = Watcher(console, folder)
         try:
-            records = stack.enter_context(contextlib.closing(run(settings, folder, resume=resume)))
+            records = stack.enter_context(contextlib.closing(run(settings, folder, resume=resume, group=group)))
             with waiting(console, "reading corpus and vectors"):
                 prepared = next(records)
             passing: Iterator[Any] = chain([prepared], records)
@@ -134,7 +161,9 @@ def train(
                 tracking = Tracking(opened, folder, partial(_warn, console))
                 passing = stack.enter_context(contextlib.closing(tracking.passing(passing)))
             watcher.watch(passing)
-        except (KeyboardInterrupt, NertoolError) as problem:
+        except (KeyboardInterrupt, NertoolError, SystemExit) as problem:
+            if isinstance(problem, SystemExit) and group.size == 1:
+                raise
             best = watcher.best
             if best is not None:
                 point_latest(folder)
@@ -147,7 +176,7 @@ def train(
             elif isinstance(problem, KeyboardInterrupt):
                 say("\nStopped before the first epoch ended: nothing was saved.")
             if not isinstance(problem, KeyboardInterrupt):
-                raise
+                raise  # what ended another process ends this one too, by a signal or an error
             sys.exit(130)
         point_latest(folder)
         if recipe.summary:

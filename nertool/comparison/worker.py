@@ -27,7 +27,7 @@ from nertool.tagging.bundle import CONFIG, load_bundle
 from nertool.tagging.predictor import Predictor
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import Prepared
-from nertool.training.run import RESULTS, Finished, Resumed, run
+from nertool.training.run import RESULTS, Finished, Resumed, run, training_device
 from nertool.training.step import training_threads
 from nertool.training.trainer import Epoch
 
@@ -67,10 +67,11 @@ def train_one(config: Config, folder: Path, parent: int) -> Run:
             finished = record
     assert prepared is not None and finished is not None
     model = load_bundle(folder)
+    end = state_gradients(model, prepared.corpus.validation.sentences)
     split = prepared.corpus.test or prepared.corpus.validation
+    model.network.to(training_device(config))
     with threads(training_threads(config.training)):
         predicted, speed = _tag(model, split)
-    end = state_gradients(model, prepared.corpus.validation.sentences)
     best = finished.best
     return Run(
         seed=config.training.seed,

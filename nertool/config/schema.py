@@ -72,6 +72,19 @@ def _odd(width: int) -> int:
 
 Width = Annotated[int, Field(strict=True, ge=1, le=9), AfterValidator(_odd)]
 
+DEVICES = "auto, cpu, cuda, cuda:N (of several GPUs the one of number N, from 0) or mps"
+
+
+def is_device(name: str) -> bool:
+    """Say whether a name is one of a device; nobody knows yet whether it is there."""
+    return re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name) is not None
+
+
+def _device(name: str) -> str:
+    if not is_device(name):
+        raise ValueError(f"there is no device {name!r}; expected {DEVICES}")
+    return name
+
 
 def _as_tuple(given: object) -> object:
     return (given,) if isinstance(given, str) else given
@@ -827,6 +840,12 @@ class TrainingConfig(Section):
     )
     averaging: Annotated[Fraction, Search(choices=(0.0, 0.99, 0.999))] = Field(
         0.99, description="decay per step of an exponential moving average of the weights; 0: none"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "cpu", description="cpu; cuda, or cuda:1 of several GPUs; mps; auto: cuda where it is there, else cpu"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: the layers before the decoder compute with 16 bits where torch deems it safe"
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
         0, description="processor threads; 0: all there are, up to 4"

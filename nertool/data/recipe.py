@@ -72,6 +72,7 @@ def overrides_of(
     start: str | None = None,
     keep_labels: bool = False,
     self_label: bool = False,
+    device: str | None = None,
 ) -> list[str]:
     """Write what the options of `nertool train` say as overrides of a config."""
     given = {
@@ -82,6 +83,7 @@ def overrides_of(
         "start.model": start,
         "start.keep_labels": keep_labels or None,
         "start.self_label": self_label or None,
+        "training.device": device,
     }
     return [f"{name}={flow(value)}" for name, value in given.items() if value is not None]
 

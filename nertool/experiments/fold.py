@@ -37,7 +37,7 @@ from nertool.text.document import Document
 from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.checkpoint import CHECKPOINT
 from nertool.training.preparation import prepare
-from nertool.training.run import METRICS, RESULTS, Finished, run_prepared
+from nertool.training.run import METRICS, RESULTS, Finished, run_prepared, training_device
 from nertool.training.step import training_threads
 
 JOB, HELD_OUT = "job.json", "held_out.safetensors"
@@ -176,7 +176,7 @@ def train_fold(config: Config, job: FoldJob, folder: Path, parent: int) -> HeldO
         if isinstance(record, Finished):
             finished = record
     assert finished is not None
-    model = load_bundle(folder)
+    model = load_bundle(folder, training_device(config))
     with threads(training_threads(config.training)):
         emissions, scores = _emissions(model, own)
     return HeldOut(np.array(held, np.int64), model.labels, emissions, scores, finished.best.validation.micro.f1)
@@ -187,16 +187,16 @@ def _emissions(model: Model, split: Split) -> tuple[np.ndarray, Scores]:
     network = model.network
     corpus = EncodedCorpus(model.inputs, pieces_of(split)[0], model.label_numbers)
     result = np.zeros((corpus.token_count, len(model.labels)), np.float32)
-    scale = 1.0 / float(network.decoder.temperature)
+    scale, device = 1.0 / float(network.decoder.temperature), next(network.parameters()).device
     with no_fork(), torch.no_grad():
         for indices in reading_order(corpus.lengths, _TOKENS_PER_BATCH):
-            batch = Batch.of(corpus.batch(indices))
-            emissions = network(batch).numpy()
+            batch = Batch.of(corpus.batch(indices), device)
+            emissions = network(batch).cpu().numpy()
             for column, index in enumerate(indices.tolist()):
                 start, length = int(corpus.offsets[index]), int(corpus.lengths[index])
                 result[start : start + length] = emissions[:length, column] * scale
         scores = network.decoder.scores(constrained=True)
-        return result, Scores(*(scale * each.double().numpy() for each in scores))
+        return result, Scores(*(scale * each.cpu().double().numpy() for each in scores))
 
 
 def main(folder: Path, parent: int) -> None:

@@ -16,6 +16,7 @@ _NEVER = {
     "training.seed": "--seeds N trains each trial with N seeds",
     "training.epochs": "trials are stopped early where others were better after as many epochs",
     "training.threads": "it changes no result",
+    "training.device": "it changes no result",
 }
 _LARGEST = 1e300  # integers may be larger than any float
 _EXAMPLE = "expected something like training.learning_rate=0.01..0.1 (or 0.001..0.1:log, or a,b,c)"

@@ -39,18 +39,26 @@ class Mapper:
         tokens: The column to tag, which holds lists of tokens, each list a sentence.
         text: Instead of it a column that holds texts.
         overwrite: Whether the new columns may replace columns of the same names.
+        device: What the model computes on in each process: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
 
     Raises:
         BundleError: It is not a model.
     """
 
     def __init__(
-        self, folder: str | Path, *, tokens: str = "tokens", text: str | None = None, overwrite: bool = False
+        self,
+        folder: str | Path,
+        *,
+        tokens: str = "tokens",
+        text: str | None = None,
+        overwrite: bool = False,
+        device: str = "cpu",
     ) -> None:
         self.folder = str(locate(folder).resolve())
         self.column = tokens if text is None else text
         self.holds_texts = text is not None
         self.overwrite = overwrite
+        self.device = device
         self.digest = fingerprint(Path(self.folder))
         self._tagger: Tagger | None = None
 
@@ -158,7 +166,7 @@ class Mapper:
         if self._tagger is None:
             if fingerprint(Path(self.folder)) != self.digest:
                 raise BundleError(f"{self.folder}: the model was replaced after this was made; make it again")
-            self._tagger = Tagger.load(self.folder)
+            self._tagger = Tagger.load(self.folder, device=self.device)
         return self._tagger
 
 

@@ -243,9 +243,10 @@ def helper_threads() -> ThreadPoolExecutor:
 def _together(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run each task on a thread of its own, the first on the calling one, in the modes of the calling thread."""
     operation, flush = torch.get_num_threads(), _flushes_denormals()
+    low_precision = torch.is_autocast_enabled("cpu")
 
     def run(task: Callable[[], Result]) -> Result:
-        with threads(operation):
+        with threads(operation), torch.autocast("cpu", torch.bfloat16) if low_precision else nullcontext():
             torch.set_flush_denormal(flush)
             return task()
 

@@ -39,6 +39,10 @@ class Noise:
         whole = self.generator.bit_generator.state
         self.generator.bit_generator.state = {**whole, "state": {"state": value}}
 
+    def branch(self, number: int) -> None:
+        """Go on in a stream of its own, one for each number."""
+        self.state = np.random.SFC64([*self.state.tolist(), number]).state["state"]["state"]
+
     def keep(self, shape: Sequence[int], probability: float, device: torch.device | str = "cpu") -> Tensor:
         """Return a boolean tensor whose elements are True with this probability (to 1/65536)."""
         size = math.prod(shape)

@@ -96,6 +96,7 @@ def copy_weights(old: Network, new: Network) -> None:
                     f"start.model: its weights {name} have shape {tuple(value.shape)}, and those of the config "
                     f"{tuple(target.shape)}"
                 )
+        value = value.to(target.device)
         if value.shape == target.shape:
             target.copy_(value)
         elif all(index[-1] == len(index) - 1 for index in indices):

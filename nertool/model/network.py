@@ -147,9 +147,20 @@ class Network(nn.Module):
             parts.append(module.spread(module(*batch.form_features[name]), batch.forms))
         return self.encode(torch.cat([*parts, *self.token_vectors(batch.token_features)], -1), batch.layout)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences."""
+    def loss(self, batch: Batch, *, low_precision: bool = False) -> Tensor:
+        """Compute the loss of a labelled batch, weighted where it has weights, averaged over its sentences.
+
+        Args:
+            batch: Labelled.
+            low_precision: Whether all but the decoder may compute in bfloat16 (`torch.autocast`).
+        """
         if batch.labels is None:
             raise ValueError("the batch has no labels")
-        loss = self.decoder.loss(self(batch), batch.labels, batch.layout, batch.weights, batch.label_sets)
+        if low_precision:
+            with torch.autocast(batch.forms.device.type, torch.bfloat16):
+                emissions = self(batch)
+            emissions = emissions.float()
+        else:
+            emissions = self(batch)
+        loss = self.decoder.loss(emissions, batch.labels, batch.layout, batch.weights, batch.label_sets)
         return loss / batch.labels.shape[1]

@@ -45,7 +45,7 @@ def load_taggers(settings: Settings) -> dict[str, Tagger]:
     Raises:
         NertoolError: A model cannot be loaded, or reads something that texts do not have.
     """
-    taggers = {name: Tagger.load(folder) for name, folder in settings.models.items()}
+    taggers = {name: Tagger.load(folder, device=settings.device) for name, folder in settings.models.items()}
     for tagger in taggers.values():
         tagger.tag("One text.")
     return taggers

@@ -16,6 +16,7 @@ class Settings:
 
     Attributes:
         models: Folder of each model by its name; the first one is used where a request names none.
+        device: What they compute on.
         host: Address to listen on.
         port: Port to listen on; 0: any that is free.
         workers: Processes, each with models of its own.
@@ -27,6 +28,7 @@ class Settings:
     """
 
     models: dict[str, Path]
+    device: str = "cpu"
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1

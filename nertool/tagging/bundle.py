@@ -67,15 +67,22 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 @fork_safe
-def load_bundle(folder: Path) -> Model:
+def load_bundle(folder: Path, device: torch.device | None = None) -> Model:
     """Read a model, in evaluation mode.
+
+    Args:
+        folder: The run directory.
+        device: What it is to compute on; None: the CPU.
 
     Raises:
         BundleError: A file is missing or corrupt, or the files do not belong together.
     """
     # One thread, because the threads of torch do not survive a fork, and a fork may lie behind this process.
     with threads(1):
-        return _load(folder)
+        model = _load(folder)
+        if device is not None:
+            model.network.to(device)
+        return model
 
 
 def _load(folder: Path) -> Model:

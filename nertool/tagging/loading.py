@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nertool.config.model_names import is_hub_name
-from nertool.errors import BundleError
+from nertool.errors import BundleError, ConfigError
 from nertool.forking import no_fork
 from nertool.model.outline import Outline
 from nertool.tagging.exported import is_exported, load_exported
@@ -34,18 +34,34 @@ def locate(name: str | Path) -> Path:
     return copy.path
 
 
-def load_model(path: Path) -> Outline:
+def load_model(path: Path, device: str = "cpu") -> Outline:
     """Read a model: a `Model` from a run directory, an `ExportedModel` from a file of `nertool export`.
+
+    Args:
+        path: Of the model.
+        device: What it computes on, as for `nertool.model.devices.find_device`; an exported one has the CPU alone.
 
     Raises:
         BundleError: It is none, or a corrupt one.
+        ConfigError: There is no such device.
     """
     if is_exported(path):
+        if device not in ("cpu", "auto"):
+            raise ConfigError(f"device: {path} is an exported model, which runs on the CPU; leave {device} out")
         model = load_exported(path)
         try_out(model, path)
         return model
-    result: Outline = _bundles(path).load_bundle(path)
+    bundles = _bundles(path)
+    where = None if device == "cpu" else _find_device(device)  # before the time that a model takes to load
+    result: Outline = bundles.load_bundle(path) if where is None else bundles.load_bundle(path, where)
     return result
+
+
+def _find_device(name: str) -> Any:
+    from nertool.model.devices import find_device
+
+    with no_fork():
+        return find_device(name)
 
 
 def fingerprint(path: Path) -> str | None:

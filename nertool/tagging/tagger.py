@@ -68,6 +68,7 @@ class Tagger:
         self.marginals = marginals
         self.predictor = Predictor(model)
         self._tokenizer = SpacyTokenizer(model.config.language)
+        self._device = "cpu"  # that it is loaded on where it is unpickled
         # The folder or file that the model was read from, and its fingerprint.
         self._source: tuple[Path, str] | None = None
         if isinstance(model, ExportedModel):
@@ -75,24 +76,33 @@ class Tagger:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, min_score: float = 0.0, n_best: int = 0, marginals: bool = False
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "cpu",
+        min_score: float = 0.0,
+        n_best: int = 0,
+        marginals: bool = False,
     ) -> Tagger:
         """Load the model in a run directory or a file of `nertool export`.
 
         Args:
             folder: The directory or file, or `hub:owner/name@revision` for a model of the Hugging Face hub, which
                 is fetched unless the cache has it.
+            device: What it computes on: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`, a GPU where there is one.
             min_score: As for the class, as the others.
             n_best: The same.
             marginals: The same.
 
         Raises:
             BundleError: It is not a model, or a corrupt one.
+            ConfigError: There is no such device.
             NertoolError: It cannot be fetched.
         """
         path = locate(folder)
         mark = fingerprint(path)
-        tagger = cls(load_model(path), min_score=min_score, n_best=n_best, marginals=marginals)
+        tagger = cls(load_model(path, device), min_score=min_score, n_best=n_best, marginals=marginals)
+        tagger._device = device
         if mark is not None:
             tagger._source = path.absolute(), mark
         return tagger
@@ -211,7 +221,7 @@ class Tagger:
 
             assert isinstance(self.model, Model)
             files = pack(self.model)
-        return {"source": self._source, "files": files, "options": options}
+        return {"source": self._source, "device": self._device, "files": files, "options": options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         source = state["source"]
@@ -224,12 +234,12 @@ class Tagger:
             path, digest = source
             found = fingerprint(path)
             if found in (None, digest):
-                model = load_model(path)
+                model = load_model(path, state.get("device", "cpu"))
                 found = model.digest if isinstance(model, ExportedModel) else found
             if found != digest:
                 raise BundleError(f"{path}: the model was replaced after the tagger loaded it; load it again")
         Tagger.__init__(self, model, **state["options"])
-        self._source = source
+        self._source, self._device = source, state.get("device", "cpu")
 
     def _tokenize(self, text: str) -> Document:
         if not isinstance(text, str):

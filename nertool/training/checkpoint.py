@@ -19,9 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from nertool.config.files import remove_files, sync_folder
 from nertool.config.loading import flow, in_force
 from nertool.config.schema import TrainingConfig
@@ -38,7 +35,8 @@ CHECKPOINT = "checkpoint.safetensors"
 KEPT = f".{WEIGHTS}.kept"
 _FORMAT = "4"
 _LARGEST_HEADER = 2**26  # bytes: the records of all epochs are in it, about a thousand each
-_FUTURE = {"training.epochs", "training.patience", "training.threads"}  # they do not change what was learnt
+# They do not change what was learnt.
+_FUTURE = {"training.epochs", "training.patience", "training.threads", "training.device"}
 _AGAINST_DIVERGENCE = {"training.learning_rate", "training.clip", "training.clip_by"}
 
 
@@ -83,6 +81,8 @@ def identify(prepared: Prepared) -> Identity:
     settings = {name: value for name, value in _flat(tree["training"], "training.") if name not in _FUTURE}
     if config.training.schedule.kind in ("cosine", "one_cycle"):  # they are laid out over all epochs
         settings["training.epochs"] = config.training.epochs
+    if settings["training.precision"] == "fp32":  # as in checkpoints from before there was a choice
+        del settings["training.precision"]
     settings |= dict(_flat(tree["model"], "model."))
     settings |= {name: value for name, value in _flat(tree["start"], "start.") if name != STARTED_FROM}
     settings["inputs"] = list(config.active_inputs)  # in order
@@ -138,9 +138,7 @@ class Checkpoint:
         self._compare(before, metadata.get("diverged"))
         self._find_best(vouched, best)
         try:
-            learner.network.load_state_dict(_part(tensors, "network."))
-            learner.optimization.restore(_part(tensors, "optimization."))
-            learner.network.noise.state = tensors["noise"].numpy().view(np.uint64)
+            learner.restore(tensors)
         except Exception as problem:  # torch raises errors of many types
             raise BundleError(f"{self._path}: corrupt ({problem})") from None
         return epochs
@@ -172,13 +170,7 @@ class Checkpoint:
         Raises:
             NertoolError: It cannot be written; the checkpoint before it is still there.
         """
-        network = self._learner.network
-        tensors = {f"network.{name}": value.detach().cpu() for name, value in network.state_dict().items()}
-        tensors |= {
-            f"optimization.{name}": value.detach().cpu()
-            for name, value in self._learner.optimization.state().items()
-        }
-        tensors["noise"] = torch.from_numpy(network.noise.state.view(np.int64).copy())
+        tensors = self._learner.state()
         metadata = {
             "nertool-checkpoint": _FORMAT,
             "identity": json.dumps(asdict(self._identity)),
@@ -263,7 +255,3 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -13,6 +13,7 @@ from nertool.config.schema import TrainingConfig
 from nertool.errors import DivergenceError, NertoolError
 from nertool.model.concurrency import fork_safe
 from nertool.model.network import Network
+from nertool.training.distributed import ALONE, Group
 
 
 class RowSGD(torch.optim.Optimizer):
@@ -49,18 +50,21 @@ class RowSGD(torch.optim.Optimizer):
 class Optimization:
     """Everything between a gradient and new weights, on the device that the network is on.
 
-    All parameters but the sparse tables are moved into one block of memory, of which they become parts: many small
-    updates become one. Those with a learning rate of their own have a block each. So the network must be where it
+    On the CPU all parameters but the sparse tables are moved into one block of memory, of which they become parts:
+    many small updates become one. Those with a learning rate of their own have a block each. Other devices update
+    many tensors at once, and want the weights of a recurrent layer where they are. So the network must be where it
     is to be trained before this is made, and stay there.
 
     Args:
         network: Whose parameters are trained; parameters without `requires_grad` stay as they are.
         config: Update rule, first learning rate, clipping and averaging.
+        group: The processes whose gradients are added up.
     """
 
     @fork_safe
-    def __init__(self, network: Network, config: TrainingConfig) -> None:
+    def __init__(self, network: Network, config: TrainingConfig, group: Group = ALONE) -> None:
         self._config = config
+        self._group = group
         sparse = {id(table) for table in network.sparse_parameters()}
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._own_rates = network.own_rates()
@@ -72,21 +76,31 @@ class Optimization:
             *(each.parameters for each in self._own_rates),
         ]
         self._dense = [parameter for part in self._parts for parameter in part]
-        self._blocks = [_flatten(part) for part in self._parts]
+        self._on_cpu = all(parameter.device.type == "cpu" for parameter in self._dense)
+        blocks = [[_flatten(part)] if self._on_cpu else part for part in self._parts]
+        self._blocks = [block for part in blocks for block in part]
         self._addresses = self._current_addresses()
-        self._rules = _update_rules(self._blocks[0], self._tables, config)
+        self._rules = _update_rules(blocks[0], self._tables, config)
         self._own_rules = [
-            torch.optim.AdamW([block], each.learning_rate, weight_decay=0.0, fused=_may_fuse(block))
-            for block, each in zip(self._blocks[1:], self._own_rates, strict=True)
+            torch.optim.AdamW(part, each.learning_rate, weight_decay=0.0, fused=_may_fuse(part))
+            for part, each in zip(blocks[1:], self._own_rates, strict=True)
         ]
+        # The blocks that each rule updates, by its number; the rows of tables have a rule besides.
+        self._updates = dict(enumerate(blocks[1:], len(self._rules))) | {0: blocks[0]}
         self._rules += self._own_rules
         self.average = Average(self._blocks, self._tables, config.averaging) if config.averaging else None
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that future steps depend on besides weights and settings, by name; the tensors are shared."""
+        """Return all that future steps depend on besides weights and settings, by name.
+
+        The names and shapes are the same on every device; the tensors may be shared.
+        """
         result: dict[str, Tensor] = {}
         for number, rule in enumerate(self._rules):
-            for index, values in rule.state_dict()["state"].items():
+            states = rule.state_dict()["state"]
+            if number in self._updates and states:
+                states = {0: {name: _joined([states[n][name] for n in sorted(states)]) for name in states[0]}}
+            for index, values in states.items():
                 for name, value in values.items():
                     result[f"rule.{number}.{index}.{name}"] = torch.as_tensor(value)
         if self.average is not None:
@@ -107,7 +121,9 @@ class Optimization:
                 number, index, name = path
                 # SparseAdam counts its steps in a plain number, the others in a tensor.
                 plain = isinstance(self._rules[int(number)], torch.optim.SparseAdam) and name == "step"
-                rules[int(number)].setdefault(int(index), {})[name] = int(value) if plain else value.clone()
+                parts = _parts(value, self._updates[int(number)]) if int(number) in self._updates else [value]
+                for part, own in enumerate(parts, int(index)):
+                    rules[int(number)].setdefault(part, {})[name] = int(own) if plain else own.clone()
         for rule, values in zip(self._rules, rules, strict=True):
             rule.load_state_dict({**rule.state_dict(), "state": values})
         if self.average is not None:
@@ -118,7 +134,8 @@ class Optimization:
         for rule in self._rules:
             for group in rule.param_groups:
                 group["lr"] = rate
-        for own, rule, block in zip(self._own_rates, self._own_rules, self._blocks[1:], strict=True):
+        for own, rule in zip(self._own_rates, self._own_rules, strict=True):
+            block = rule.param_groups[0]["params"][0]
             done = float(rule.state[block]["step"]) if block in rule.state else 0.0
             rising = min(1.0, (done + 1) / own.warmup) if own.warmup else 1.0
             for group in rule.param_groups:
@@ -132,7 +149,8 @@ class Optimization:
             DivergenceError: A gradient is not finite; the weights are as they were.
             NertoolError: The network was moved.
         """
-        if self._addresses != self._current_addresses() or all(each.grad is None for each in self._dense):
+        idle = self._group.size == 1 and all(each.grad is None for each in self._dense)
+        if idle or self._addresses != self._current_addresses():
             raise NertoolError(
                 "the parameters of the network are no longer those that are trained: it was moved or converted "
                 "(`.to()`), its parameters were replaced, or no gradient was computed; make a new Optimization "
@@ -144,12 +162,14 @@ class Optimization:
                 table.grad = table.grad.coalesce()
         # A parameter that had no part in the loss has no gradient; its part is filled with zeros.
         gradients = []
-        for block, part in zip(self._blocks, self._parts, strict=True):
+        for part in self._parts:
             values = [torch.zeros_like(p) if p.grad is None else p.grad for p in part]
-            block.grad = torch.cat([each.reshape(-1) for each in values])
-            gradients.append(block.grad)
+            gradients += [_joined(values)] if self._on_cpu else values
+        self._group.add_up(gradients, self._tables)
+        for block, gradient in zip(self._blocks, gradients, strict=True):
+            block.grad = gradient
         gradients += [table.grad._values() for table in self._tables if table.grad is not None]
-        norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients])))
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         if not math.isfinite(norm):
             raise DivergenceError(f"training diverged: the norm of a gradient is {norm}")
         clip = self._config.clip
@@ -172,37 +192,58 @@ class Optimization:
         return [parameter.data_ptr() for parameter in (*self._dense, *self._tables)]
 
 
-def _update_rules(flat: Tensor, tables: Sequence[Tensor], config: TrainingConfig) -> list[torch.optim.Optimizer]:
+def _update_rules(
+    blocks: Sequence[Tensor], tables: Sequence[Tensor], config: TrainingConfig
+) -> list[torch.optim.Optimizer]:
     """Make the rule for the dense parameters, and one for the tables if there are any."""
     settings: Any = config.optimizer
-    rate, fused = config.learning_rate, _may_fuse(flat)
+    rate, fused = config.learning_rate, _may_fuse(blocks)
     dense: torch.optim.Optimizer
     rows: torch.optim.Optimizer | None = None
     if settings.kind == "sgd":
         momentum = settings.momentum
-        dense = torch.optim.SGD([flat], rate, momentum, weight_decay=settings.weight_decay, fused=fused)
+        dense = torch.optim.SGD(blocks, rate, momentum, weight_decay=settings.weight_decay, fused=fused)
         if tables:
             rows = RowSGD(tables, rate, momentum)
     else:
         kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
-        dense = kind([flat], rate, weight_decay=settings.weight_decay, fused=fused)
+        dense = kind(blocks, rate, weight_decay=settings.weight_decay, fused=fused)
         if tables:
             rows = torch.optim.SparseAdam(tables, rate)
     return [dense] if rows is None else [dense, rows]
 
 
-def _may_fuse(block: Tensor) -> bool:
-    return block.device.type in ("cpu", "cuda")
+def _may_fuse(blocks: Sequence[Tensor]) -> bool:
+    return all(block.device.type in ("cpu", "cuda") for block in blocks)
 
 
 def _flatten(parameters: Sequence[Tensor]) -> Tensor:
     """Move parameters into one block of memory and return the block, itself a parameter, (elements,)."""
-    block = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    block = _joined([parameter.detach() for parameter in parameters])
     start = 0
     for parameter in parameters:
         parameter.data = block[start : start + parameter.numel()].view(parameter.shape)
         start += parameter.numel()
     return torch.nn.Parameter(block)
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Put tensors one behind the other, (elements,); of counts of steps, which are all the same, return one."""
+    if values[0].dim() == 0:
+        return values[0]
+    return torch.cat([value.reshape(-1) for value in values])
+
+
+def _parts(value: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Undo `_joined`, for tensors of these shapes.
+
+    Raises:
+        RuntimeError: There are more elements, or fewer.
+    """
+    if value.dim() == 0:
+        return [value] * len(like)
+    pieces = torch.split(value, [each.numel() for each in like])
+    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
 
 
 class Average:
@@ -232,8 +273,8 @@ class Average:
         ]
 
     def state(self) -> dict[str, Tensor]:
-        """Return the averages and what they remember, by name; the tensors are shared."""
-        lists = {"means": self._means, "row_means": self._row_means, "row_logs": self._row_logs}
+        """Return the averages and what they remember, by name; the tensors may be shared."""
+        lists = {"means": [_joined(self._means)], "row_means": self._row_means, "row_logs": self._row_logs}
         result = {f"{name}-{n}": value for name, values in lists.items() for n, value in enumerate(values)}
         return {**result, "past": torch.tensor([self._steps, self._log_kept], dtype=torch.float64)}
 
@@ -243,8 +284,11 @@ class Average:
         Raises:
             KeyError, RuntimeError: The state is that of other parameters.
         """
-        for name, value in self.state().items():
-            value.copy_(state[name])
+        for mean, value in zip(self._means, _parts(state["means-0"], self._means), strict=True):
+            mean.copy_(value)
+        for name, values in {"row_means": self._row_means, "row_logs": self._row_logs}.items():
+            for number, value in enumerate(values):
+                value.copy_(state[f"{name}-{number}"])
         steps, self._log_kept = state["past"].tolist()
         self._steps = int(steps)
 

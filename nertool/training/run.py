@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,11 +30,13 @@ from nertool.data.corpus import Split
 from nertool.errors import ConfigError, DivergenceError, NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads
+from nertool.model.devices import find_device
 from nertool.model.model import Model
 from nertool.tagging.bundle import FILES, load_bundle, save_bundle
 from nertool.tagging.predictor import Predictor, windows_of
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, KEPT, Checkpoint, identify, what_helps
+from nertool.training.distributed import ALONE, Group, own_device
 from nertool.training.preparation import Prepared, prepare
 from nertool.training.states import Computing, keep_states, share_states
 from nertool.training.step import Learner, training_threads
@@ -80,7 +82,7 @@ class Finished:
 
 @fork_safe
 def run(
-    config: Config, folder: Path, *, resume: bool = False
+    config: Config, folder: Path, *, resume: bool = False, group: Group = ALONE
 ) -> Generator[Prepared | Resumed | Computing | Step | Epoch | Finished, None, None]:
     """Train a model and write it to a folder.
 
@@ -95,12 +97,14 @@ def run(
         resume: Whether to go on with the training in this folder, if there is one. After an interruption it ends
             with the same bits as if it had not been stopped. A training that has ended is left alone, unless
             `training.epochs` or `training.patience` ask for more. What does not change the epochs so far may
-            differ from before: these two, `training.threads`, the test split, the places of files; and what helps
-            against divergence, after one.
+            differ from before: these two, `training.threads`, `training.device`, the test split, the places of
+            files; and what helps against divergence, after one.
+        group: The processes that train together, each of which calls this; the first one alone touches the folder.
 
     Yields:
         `Prepared`; `Resumed` if a training goes on; a `Computing` for each batch of states of a transformer; a
-        `Step` for each batch and an `Epoch` for each epoch; `Finished`.
+        `Step` for each batch and an `Epoch` for each epoch; `Finished`. In processes other than the first there is
+        no `Resumed` and no `Finished`.
 
     Raises:
         ConfigError, CorpusError: As for `prepare`.
@@ -110,11 +114,23 @@ def run(
     """
     if config.start.model is not None and Path(config.start.model).resolve() == folder.resolve():
         raise ConfigError(f"start.model: {folder} is the run directory too; name another one with --output")
-    refuse_links(folder, _OWN)
-    prepared = prepare(config)
+
+    def prepare_here() -> Prepared:
+        training_device(config, group)  # before the time that reading takes
+        if group.leads:
+            refuse_links(folder, _OWN)
+        return prepare(config)
+
+    prepared = group.all_or_none(prepare_here)
+    if group.size > 1:
+        digests = group.told(json.dumps(prepared.digests))
+        group.all_or_none(lambda: _compare(prepared, json.loads(digests)))
     yield prepared
+    if not group.leads:
+        yield from _follow(prepared, group)
+        return
     with locked(folder):
-        yield from _run(prepared, folder, resume)
+        yield from _run(prepared, folder, resume, group)
 
 
 @fork_safe
@@ -128,15 +144,18 @@ def run_prepared(
 
 
 def _run(
-    prepared: Prepared, folder: Path, resume: bool
+    prepared: Prepared, folder: Path, resume: bool, group: Group = ALONE
 ) -> Generator[Resumed | Computing | Step | Epoch | Finished, None, None]:
     config, corpus, model = prepared.config, prepared.corpus, prepared.model
     remove_leftovers(folder, (*FILES, METRICS, RESULTS, CURVES, CHECKPOINT))
-    learner = Learner(model.network, config.training)
+    device = training_device(config, group)
+    model.network.to(device)
+    learner = Learner(model.network, config.training, group)
     checkpoint = Checkpoint(folder, learner, identify(prepared))
-    epochs: list[Epoch] = []
-    if resume and checkpoint.exists():
-        epochs = checkpoint.load()
+    goes_on = resume and checkpoint.exists()
+    epochs = group.all_or_none(lambda: checkpoint.load() if goes_on else [])
+    _synchronize(learner, epochs)
+    if goes_on:
         ended = has_ended(epochs, config.training)
         yield Resumed(epochs[:])
         if ended and (finished := _read_results(folder, epochs)) is not None:
@@ -147,11 +166,9 @@ def _run(
             f"{folder}: this training has ended, and there is no {CHECKPOINT} to go on from; train without "
             "--resume to replace the model"
         )
-    with threads(training_threads(config.training)):
-        scored = windows_of(corpus.validation.sentences), scorable_sentences(model, corpus.validation)
-        yield from keep_states(model, prepared.encoded, scored)
+    yield from _keep_states(prepared)
     started = time.perf_counter() - sum(epoch.seconds for epoch in epochs)
-    validation = Validation(model, corpus.validation)
+    validation = Validation(model, corpus.validation, group)
     records = train(
         model.network,
         prepared.encoded,
@@ -184,25 +201,80 @@ def _run(
     seconds = time.perf_counter() - started
     best = epochs[epochs[-1].best - 1]
     with threads(training_threads(config.training)):
-        saved = replace(load_bundle(folder), config=config)
+        saved = replace(load_bundle(folder, device), config=config)
         share_states(model.inputs, saved.inputs)
         calibration = calibrate(saved, corpus.validation, corpus.test)
         save_bundle(saved, folder)
-        test = _score_test(corpus.test, folder)
+        # With the model as it was saved, so that the scores are those of the files.
+        test = None if corpus.test is None else score(load_bundle(folder, device), corpus.test)
     finished = Finished(best, len(epochs), seconds, calibration, test)
-    write_whole(folder / RESULTS, (json.dumps(_results(config, finished), indent=2) + "\n").encode())
+    results = {**_results(config, finished), "device": str(device), "processes": group.size}
+    write_whole(folder / RESULTS, (json.dumps(results, indent=2) + "\n").encode())
     yield finished
+
+
+def _follow(prepared: Prepared, group: Group) -> Iterator[Computing | Step | Epoch]:
+    """Train with the process that writes, and write nothing."""
+    config, model = prepared.config, prepared.model
+    model.network.to(training_device(config, group))
+    learner = Learner(model.network, config.training, group)
+    group.all_or_none(lambda: None)
+    past = _synchronize(learner, [])
+    yield from _keep_states(prepared)
+    validation = Validation(model, prepared.corpus.validation, group)
+
+    def save() -> None:
+        learner.state()  # a part of it is this process's
+
+    yield from train(
+        model.network,
+        prepared.encoded,
+        validation.score,
+        config.training,
+        validation_loss=validation.loss,
+        learner=learner,
+        past=past,
+        save=save,
+    )
+
+
+def _keep_states(prepared: Prepared) -> Iterator[Computing]:
+    model, validation = prepared.model, prepared.corpus.validation
+    with threads(training_threads(prepared.config.training)):
+        scored = windows_of(validation.sentences), scorable_sentences(model, validation)
+        yield from keep_states(model, prepared.encoded, scored)
+
+
+def _synchronize(learner: Learner, epochs: list[Epoch]) -> list[Epoch]:
+    """Bring all processes to the state of the one that writes; return its epochs."""
+    group = learner.group
+    if group.size == 1:
+        return epochs
+    told = group.told(json.dumps([epoch.to_json() for epoch in epochs]))
+    learner.restore(group.shared(learner.state()))
+    return [Epoch.from_json(tree) for tree in json.loads(told)]
+
+
+def _compare(prepared: Prepared, digests: dict[str, str]) -> None:
+    """Refuse to train where this process has read something else than the first one."""
+    differing = sorted(name for name in digests if digests[name] != prepared.digests.get(name))
+    if differing:
+        raise ConfigError(f"it has read other data than process 0: {', '.join(differing)}")
+
+
+def training_device(config: Config, group: Group = ALONE) -> torch.device:
+    """Return the device that a config trains on.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    return find_device(own_device(config.training.device, group), "training.device")
 
 
 def score(model: Model, split: Split) -> Evaluation:
     """Score a model on a labelled split whose labels are in the model's scheme."""
     predicted = Predictor(model).predict(split.sentences).labels
     return evaluate(split.labels, split.comparable(predicted), split.label_scheme)
-
-
-def _score_test(test: Split | None, folder: Path) -> Evaluation | None:
-    """Score the test split with the model as it was saved, so that the scores are those of the files."""
-    return None if test is None else score(load_bundle(folder), test)
 
 
 def _read_results(folder: Path, epochs: list[Epoch]) -> Finished | None:

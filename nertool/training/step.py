@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import Arrays
@@ -13,6 +15,7 @@ from nertool.forking import no_fork
 from nertool.model.batch import Batch
 from nertool.model.concurrency import denormals_as_zero, fork_safe, helper_threads, threads
 from nertool.model.network import Network
+from nertool.training.distributed import ALONE, Group
 from nertool.training.optimization import Optimization
 
 
@@ -30,6 +33,7 @@ class Learner:
     Args:
         network: Trained in place, on the device that its weights are on.
         config: Update rule, rates, clipping, averaging and threads.
+        group: The processes that train it together. Each draws a stream of random bits of its own for dropout.
 
     Attributes:
         threads: Threads that training uses.
@@ -37,16 +41,21 @@ class Learner:
     """
 
     @fork_safe
-    def __init__(self, network: Network, config: TrainingConfig) -> None:
+    def __init__(self, network: Network, config: TrainingConfig, group: Group = ALONE) -> None:
         self.network = network
         self.config = config
-        self.optimization = Optimization(network, config)
+        self.group = group
+        if group.rank:
+            network.noise.branch(group.rank)
+        self.optimization = Optimization(network, config, group)
         self.threads = training_threads(config)
         self._device = next(network.parameters()).device
         # Two directions run on a thread each; cores beyond these work inside the operations.
         self._operation_threads = max(1, self.threads // getattr(network.encoder, "branches", 1))
-        network.encoder.concurrent = self.threads > 1
-        self._helpers = helper_threads() if self.threads > 1 else None  # they end with this
+        concurrent = self.threads > 1 and self._device.type == "cpu"
+        network.encoder.concurrent = concurrent
+        self._helpers = helper_threads() if concurrent else None  # they end with this
+        self._low_precision = config.precision == "bf16"
         self._pending = 0
         self._shows_averages = False
 
@@ -55,35 +64,39 @@ class Learner:
         """How many sentences have added gradients since the last step."""
         return self._pending
 
-    def accumulate(self, arrays: Arrays) -> float:
+    def accumulate(self, arrays: Arrays | None, of: int | None = None) -> float:
         """Add the gradients of a batch to those of the step.
 
         Args:
-            arrays: A labelled batch.
+            arrays: A labelled batch; None: an empty share of one.
+            of: Sentences of the batch that this is a share of; None: it is a whole one.
 
         Returns:
-            The mean loss of its sentences.
+            The mean loss of its sentences; of a share, the sum of their losses over the sentences of the batch.
         """
         self.resume()
         if not self.network.training:
             self.network.train()
+        if arrays is None:
+            self._make_room(self._pending + (of or 0))
+            return 0.0
         sentences = len(arrays.lengths)
-        total = self._pending + sentences
+        batch_size = of or sentences
+        total = self._pending + batch_size
         try:
             with no_fork(), threads(self._operation_threads), denormals_as_zero():
-                loss = self.network.loss(Batch.of(arrays, self._device))
-                if not self._pending:
+                batch = Batch.of(arrays, self._device)
+                loss = self.network.loss(batch, low_precision=self._low_precision)
+                if total == sentences:
                     loss.backward()  # type: ignore[no-untyped-call]
                 else:  # keep the gradient the mean over all sentences of the step
-                    for parameter in self.network.parameters():
-                        if parameter.grad is not None:
-                            parameter.grad.mul_(self._pending / total)
+                    self._make_room(total)
                     (loss * (sentences / total)).backward()  # type: ignore[no-untyped-call]
         except BaseException:
             self._drop()
             raise
         self._pending = total
-        return float(loss.detach())
+        return float(loss.detach()) * (sentences / batch_size)
 
     def step(self, rate: float) -> float:
         """Update the weights by the mean gradient of the sentences since the last step.
@@ -123,6 +136,32 @@ class Learner:
             average.swap()
             self._shows_averages = False
 
+    def state(self) -> dict[str, Tensor]:
+        """Return all that future steps depend on besides settings, by name, on the CPU; of all processes together.
+
+        The network holds the weights that training goes on from. Each process of the group has to call this.
+        """
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"optimization.{name}": value for name, value in self.optimization.state().items()}
+        tensors = {name: value.detach().cpu() for name, value in tensors.items()}
+        noises = self.group.collect(self.network.noise.state.view(np.int64))
+        tensors["noise"] = torch.from_numpy(np.stack(noises) if len(noises) > 1 else noises[0].copy())
+        return tensors
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state: to the same bits, if there are as many processes as there were.
+
+        Raises:
+            Exception: Of many types; the state is that of another network or of other settings.
+        """
+        self.network.load_state_dict(_part(state, "network."))
+        self.optimization.restore(_part(state, "optimization."))
+        noises = state["noise"].numpy().view(np.uint64).reshape(-1, 4)
+        same = len(noises) == self.group.size
+        self.network.noise.state = noises[self.group.rank if same else 0]
+        if self.group.rank and not same:
+            self.network.noise.branch(self.group.rank)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Call `show` for the time of a block, and `resume` however the block ends."""
@@ -132,6 +171,17 @@ class Learner:
         finally:
             self.resume()
 
+    def _make_room(self, total: int) -> None:
+        """Scale the gradients so far for a mean over more sentences, and count these as pending."""
+        for parameter in self.network.parameters() if self._pending else ():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._pending / total)
+        self._pending = total
+
     def _drop(self) -> None:
         self._pending = 0
         self.network.zero_grad(set_to_none=True)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -28,7 +28,7 @@ class Step:
         epoch: Counted from 1.
         tokens: Learnt in this epoch so far.
         total: Tokens of the epoch.
-        loss: Mean loss of a sentence in this epoch so far.
+        loss: Mean loss of a sentence in this epoch so far; of several processes that of this one's sentences.
         seconds: Since the epoch began.
     """
 
@@ -137,6 +137,7 @@ def train(
         DivergenceError: Training diverged; names the batch.
     """
     learner = learner or Learner(network, config)
+    group = learner.group
     epochs = list(past)
     try:
         while not has_ended(epochs, config):
@@ -147,11 +148,12 @@ def train(
             network.train()
             began = time.perf_counter()
             loss_sum = norm_sum = 0.0
-            sentences = tokens = 0
+            own_sentences = tokens = 0
             for step, indices in enumerate(order):
                 rate = learning_rate(config, number, step, len(order), f1s)
-                batch = corpus.batch(indices)
-                loss_sum += learner.accumulate(batch) * len(indices)
+                own = group.share(indices)
+                batch = corpus.batch(own) if len(own) else None
+                loss_sum += learner.accumulate(batch, len(indices)) * len(indices)
                 try:
                     norm_sum += learner.step(rate)
                 except DivergenceError as problem:
@@ -160,10 +162,11 @@ def train(
                         f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the "
                         f"training split): {problem}"
                     ) from None
-                sentences += len(indices)
-                tokens += batch.token_count
+                own_sentences += len(own)
+                tokens += int(corpus.lengths[indices].sum())
                 seconds = time.perf_counter() - began
-                yield Step(number + 1, tokens, corpus.token_count, loss_sum / sentences, seconds)
+                yield Step(number + 1, tokens, corpus.token_count, loss_sum / max(own_sentences, 1), seconds)
+            loss_sum = group.total(loss_sum)
             seconds = time.perf_counter() - began
             with learner.averaged():
                 with threads(learner.threads):
@@ -175,7 +178,7 @@ def train(
                 epochs.append(
                     Epoch(
                         number + 1,
-                        loss_sum / sentences,
+                        loss_sum / len(corpus),
                         rate,
                         norm_sum / len(order),
                         validation,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import torch
 
 from nertool.data.corpus import Split
@@ -16,6 +18,7 @@ from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
 from nertool.text.document import Document
 from nertool.text.schemes import OUTSIDE, Scheme, stray_positions
+from nertool.training.distributed import ALONE, Group
 
 _TOKENS_PER_BATCH = 2000
 
@@ -26,31 +29,46 @@ class Validation:
     Args:
         model: That is being trained.
         split: Labelled, in the model's scheme.
+        group: The processes that share the work; each has to call each method.
     """
 
-    def __init__(self, model: Model, split: Split) -> None:
+    def __init__(self, model: Model, split: Split, group: Group = ALONE) -> None:
         self._model = model
+        self._group = group
         self._split = split
         self._found_none = False
 
     def score(self) -> Evaluation:
         """Label the split, and score the labels."""
-        predicted = Predictor(self._model).predict(self._split.sentences).labels
+        group, sentences = self._group, self._split.sentences
+        if group.size == 1:
+            return self._evaluate(Predictor(self._model).predict(sentences).labels)
+        own = group.share(np.arange(len(sentences))).tolist()
+        labels = Predictor(self._model).predict([sentences[index] for index in own]).labels
+        parts = group.collect(np.frombuffer(json.dumps(labels).encode(), np.uint8))
+        result = ""
+        if group.leads:
+            predicted: list[list[str]] = [[] for _ in sentences]
+            for number, part in enumerate(parts):
+                predicted[number :: group.size] = json.loads(part.tobytes())
+            result = json.dumps(self._evaluate(predicted).to_json())
+        return Evaluation.from_json(json.loads(group.told(result)))
+
+    def _evaluate(self, predicted: list[list[str]]) -> Evaluation:
         spans = self._split.label_scheme is not Scheme.PLAIN
         self._found_none = spans and all(label == OUTSIDE for row in predicted for label in row)
         return evaluate(self._split.labels, self._split.comparable(predicted), self._split.label_scheme)
 
     def loss(self) -> float | None:
         """Compute the mean loss of a sentence; None if it is not finite, or no sentence can be scored."""
-        if not len(self._encoded):
-            return None
         network, total = self._model.network, 0.0
         device = next(network.parameters()).device
         for indices in reading_order(self._encoded.lengths, _TOKENS_PER_BATCH):
             batch = self._encoded.batch(indices)
             with no_fork(), torch.no_grad():
                 total += float(network.loss(Batch.of(batch, device))) * len(indices)
-        mean = total / len(self._encoded)
+        total, count = self._group.total(total), self._group.total(len(self._encoded))
+        mean = total / count if count else math.inf
         return mean if math.isfinite(mean) else None
 
     def note(self) -> str:
@@ -63,7 +81,7 @@ class Validation:
     def _encoded(self) -> EncodedCorpus:
         return EncodedCorpus(
             self._model.inputs,
-            scorable_sentences(self._model, self._split),
+            scorable_sentences(self._model, self._split)[self._group.rank :: self._group.size],
             *self._model.label_codes(self._split.unannotated),
         )
 

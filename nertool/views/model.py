@@ -121,7 +121,7 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
         lines = {
             "training": f"seed {tree['seed']}, {tree['epochs']} epochs in {duration(tree['seconds'])}, "
             f"best: {tree['best_epoch']}, validation F1 {percent(tree['validation']['f1'])}, "
-            f"{tree['tokens_per_second']:,.0f} tokens/s on {counted(tree['threads'], 'thread')}",
+            f"{tree['tokens_per_second']:,.0f} tokens/s on {_machine(tree)}",
             **_calibration(tree.get("calibration")),
             "versions": ", ".join(f"{name} {version}" for name, version in tree["versions"].items()),
         }
@@ -129,6 +129,11 @@ def _read_results(path: Path) -> tuple[dict[str, str], Evaluation | None]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise BundleError(f"{path}: corrupt ({problem!r})") from None
     return lines, test
+
+
+def _machine(tree: dict[str, Any]) -> str:
+    device = tree.get("device", "cpu")
+    return counted(tree["threads"], "thread") if device == "cpu" else str(device)
 
 
 def _calibration(tree: dict[str, Any] | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from nertool.config.schema import TrainingConfig
 from nertool.data.corpus import unseen_labels
 from nertool.data.pieces import LONGEST
+from nertool.model.devices import find_device
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
 from nertool.training.preparation import Prepared
@@ -273,9 +274,15 @@ def show_preparation(console: Console, record: Prepared) -> None:
     inputs = "; ".join(f"{name}: {each.describe()}" for name, each in model.inputs.items())
     console.print(
         f"{len(model.labels)} labels ({model.scheme.value}); {inputs}\n"
-        f"{dense:,} weights and {sparse:,} in word vectors; seed {record.config.training.seed}; ready after "
-        f"{record.seconds:.1f} s",
+        f"{dense:,} weights and {sparse:,} in word vectors; seed {record.config.training.seed}"
+        f"{_computing(record.config.training)}; ready after {record.seconds:.1f} s",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
+
+
+def _computing(config: TrainingConfig) -> str:
+    """Say what is computed on, and how, where it is not the usual."""
+    on = "" if config.device == "cpu" else f"; on {find_device(config.device, 'training.device')}"
+    return on + ("; bfloat16 before the decoder" if config.precision == "bf16" else "")

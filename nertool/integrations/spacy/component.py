@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     assigns=["doc.ents", "doc.spans", "token.ent_iob", "token.ent_type"],
     default_config={
         "model": None,
+        "device": "cpu",
         "overwrite_ents": False,
         "settings": None,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
@@ -40,6 +41,7 @@ def make_nertool(
     nlp: Language,
     name: str,
     model: str | None,
+    device: str,
     overwrite_ents: bool,
     settings: dict[str, Any] | None,
     scorer: Callable[..., Any] | None,
@@ -51,6 +53,7 @@ def make_nertool(
         name: Of the component in the pipeline.
         model: Run directory of a trained model, or `hub:owner/name@revision`; None: spaCy trains it, or it
             is loaded with the pipeline.
+        device: What the model computes on, in training too: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         overwrite_ents: Whether other entities that are on a Doc already give way to overlapping ones.
         settings: For training: a config of nertool as a tree, without its `corpus`; None: its defaults.
         scorer: What `nlp.evaluate` scores the component with.
@@ -65,7 +68,13 @@ def make_nertool(
 
         parse_settings(settings, nlp.lang)
     pipe = NertoolPipe(
-        nlp.vocab, name, source=model, settings=settings, overwrite_ents=overwrite_ents, scorer=scorer
+        nlp.vocab,
+        name,
+        source=model,
+        device=device,
+        settings=settings,
+        overwrite_ents=overwrite_ents,
+        scorer=scorer,
     )
     pipe.load_source()
     return pipe
@@ -114,6 +123,7 @@ class NertoolPipe(EntityPipe):
     def __reduce__(self) -> tuple[Any, ...]:
         options = {
             "source": self.source,
+            "device": self.device,
             "settings": self.settings,
             "overwrite_ents": self.overwrite_ents,
             "scorer": self.scorer,

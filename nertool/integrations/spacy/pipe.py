@@ -41,8 +41,12 @@ class EntityPipe(Pipe):
         vocab: Of the pipeline.
         name: Of the component; names the span group too.
         source: The run directory that the pipeline's config names, if any.
+        device: What the model computes on.
         overwrite_ents: Whether other entities that are on a Doc already give way to overlapping ones.
         scorer: What `nlp.evaluate` scores the component with.
+
+    Raises:
+        ConfigError: There is no such device.
     """
 
     def __init__(
@@ -51,12 +55,18 @@ class EntityPipe(Pipe):
         name: str = "nertool",
         *,
         source: str | None = None,
+        device: str = "cpu",
         overwrite_ents: bool = False,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
         self.vocab = vocab
         self.name = name
         self.source = source
+        self.device = device
+        if device != "cpu":  # said now, and not when the component is used
+            from nertool.model.devices import find_device
+
+            find_device(device, f"component {name!r}: device")
         self.overwrite_ents = overwrite_ents
         self.scorer = scorer
         self.model: Model | None = None
@@ -242,6 +252,10 @@ class EntityPipe(Pipe):
             columns = columns_read(model.config)
         except NertoolError as problem:
             raise BundleError(f"{where}: {problem}") from None
+        if self.device != "cpu":
+            from nertool.model.devices import find_device
+
+            model.network.to(find_device(self.device))
         self.model = model
         self._columns = columns
         self._predictor = None

@@ -57,6 +57,8 @@ def parse_settings(settings: Mapping[str, Any], language: str | None) -> Config:
     corpus = {"train": READ_BY_SPACY, "learn_scheme": SCHEME.value}
     if "start" in settings:
         raise ConfigError("start: name the model in the config's [initialize.components.nertool]", source)
+    if "device" in (settings.get("training") or {}):
+        raise ConfigError("training.device: name it beside the settings, as the component's device", source)
     config = parse_config({"language": language or "xx", **settings, "corpus": corpus}, source)
     if config.training.schedule.kind == "plateau":
         raise ConfigError("training.schedule: spaCy tells no component its scores, which plateau needs", source)

@@ -58,7 +58,8 @@ class WordVectors(InputModule):
     @torch.no_grad()
     def copy_rows(self, rows: np.ndarray, sources: np.ndarray) -> None:
         """Set rows, (rows,), to the values of others, (rows,)."""
-        self.weight[to_tensor(rows, self.weight.device)] = self.weight[to_tensor(sources)]
+        device = self.weight.device
+        self.weight[to_tensor(rows, device)] = self.weight[to_tensor(sources, device)]
 
     def forward(self, *features: Tensor) -> Tensor:
         """Look up vectors (forms, dimensions) of rows (forms,)."""

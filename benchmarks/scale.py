@@ -1,0 +1,174 @@
+"""Measure what threads, processes and bfloat16 are worth in training: steps in turn, in one run.
+
+    python benchmarks/scale.py threads                                  # 1 thread and 2, training and tagging
+    python benchmarks/scale.py precision                                # fp32 and bf16
+    torchrun --nproc-per-node 2 benchmarks/scale.py processes           # 1 process and all of them
+
+The network is that of `conll03.yaml` without pretrained vectors (2 x 200 units), the corpus the demonstration
+corpus. Wall time says most on an idle machine. On a busy one the CPU time of the busiest thread says how fast it
+could be at best: what it does not compute itself, others compute meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from nertool.config.loading import find_config, load_config, locate_files
+from nertool.config.schema import TrainingConfig
+from nertool.data.encoding import EncodedCorpus, training_order
+from nertool.model.concurrency import threads
+from nertool.model.model import Model
+from nertool.tagging.predictor import Predictor
+from nertool.training.distributed import ALONE, Group, joined
+from nertool.training.preparation import prepare
+from nertool.training.step import Learner
+
+BATCHES = (10, 32, 256)
+SIZES = ("inputs.words.dimensions=100", "model.encoder={kind: lstm, hidden: 200}", "model.attention=none")
+
+
+class Time(NamedTuple):
+    """Seconds: on the clock, of the calling thread on a CPU, and of all threads of this process."""
+
+    wall: float
+    thread: float
+    process: float
+
+    @classmethod
+    def now(cls) -> Time:
+        return cls(time.perf_counter(), time.thread_time(), time.process_time())
+
+    def since(self, tokens: int) -> Time:
+        """Microseconds a token since this time."""
+        return Time(*(1e6 * (now - then) / tokens for now, then in zip(Time.now(), self, strict=True)))
+
+
+def network() -> tuple[Model, EncodedCorpus]:
+    path = find_config("demo.yaml")
+    prepared = prepare(locate_files(load_config(path, SIZES), path))
+    return prepared.model, prepared.encoded
+
+
+def steps(learner: Learner, corpus: EncodedCorpus, batches: list[np.ndarray]) -> Time:
+    """Take steps over some batches, as the trainer does."""
+    began = Time.now()
+    for indices in batches:
+        own = learner.group.share(indices)
+        learner.accumulate(corpus.batch(own) if len(own) else None, len(indices))
+        learner.step(0.001)
+    return began.since(int(sum(corpus.lengths[indices].sum() for indices in batches)))
+
+
+def report(what: str, found: dict[str, list[Time]]) -> None:
+    """Print the medians, and how fast each contender is, the first one being 1."""
+    first = next(iter(found.values()))
+    for name, times in found.items():
+        ratios = [a.wall / b.wall for a, b in zip(first, times, strict=True)]
+        middle = Time(*(statistics.median(column) for column in zip(*times, strict=True)))
+        bound = statistics.median(each.thread for each in first) / middle.thread
+        print(
+            f"{what:>12}  {name:>12}  {middle.wall:8.1f} us a token, on the CPU {middle.thread:6.1f} of the "
+            f"calling thread, {middle.process:6.1f} of all; speed {statistics.median(ratios):5.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}), at best {bound:5.2f}",
+            flush=True,
+        )
+
+
+def alternate(contenders: dict[str, Callable[[], Time]], rounds: int) -> dict[str, list[Time]]:
+    found: dict[str, list[Time]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, contender in contenders.items():
+            if number:  # the first round warms up
+                found[name].append(contender())
+            else:
+                contender()
+    return found
+
+
+def batches_of(corpus: EncodedCorpus, size: int, tokens: int) -> list[np.ndarray]:
+    order = training_order(corpus.lengths, size, np.random.default_rng(1))
+    return order[: max(1, round(tokens / (size * float(corpus.lengths.mean()))))]
+
+
+def compare_settings(settings: dict[str, dict[str, object]], rounds: int, tokens: int) -> None:
+    """Train with each of some settings in turn."""
+    learners = {}
+    for name, values in settings.items():
+        model, corpus = network()
+        learners[name] = Learner(model.network, TrainingConfig.model_validate(values))
+    for size in BATCHES:
+        batches = batches_of(corpus, size, tokens)
+        contenders = {name: partial(steps, each, corpus, batches) for name, each in learners.items()}
+        report(f"batch {size}", alternate(contenders, rounds))
+
+
+def compare_tagging(rounds: int) -> None:
+    """Tag the test split with as many threads as are asked for."""
+    path = find_config("demo.yaml")
+    prepared = prepare(locate_files(load_config(path, SIZES), path))
+    prepared.model.network.eval()
+    assert prepared.corpus.test is not None
+    sentences = prepared.corpus.test.sentences
+    tokens = sum(map(len, sentences))
+
+    def tag(count: int) -> Time:
+        with threads(count):
+            predictor = Predictor(prepared.model)
+            began = Time.now()
+            predictor.predict(sentences)
+            return began.since(tokens)
+
+    report("tagging", alternate({f"{n} threads": partial(tag, n) for n in (1, 2)}, rounds))
+
+
+def compare_processes(group: Group, rounds: int, tokens: int) -> None:
+    """Let process 0 train alone while the others wait, then all together."""
+    config = TrainingConfig(threads=1)
+    model, corpus = network()
+    together = Learner(model.network, config, group)
+    alone = Learner(network()[0].network, config, ALONE)
+    for size in BATCHES:
+        batches = batches_of(corpus, size, tokens)
+
+        def by_itself(batches: list[np.ndarray] = batches) -> Time:
+            result = steps(alone, corpus, batches) if group.leads else Time(1, 1, 1)
+            group.total(0.0)  # the others wait here, without work
+            return result
+
+        contenders = {
+            "1 process": by_itself,
+            f"{group.size} processes": partial(steps, together, corpus, batches),
+        }
+        found = alternate(contenders, rounds)
+        if group.leads:
+            report(f"batch {size}", found)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["threads", "precision", "processes"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=5000, help="of a slice")
+    args = parser.parse_args()
+    if args.what == "processes":
+        with joined() as group:
+            compare_processes(group, args.rounds, args.tokens)
+    elif args.what == "precision":
+        values = {name: {"precision": name, "threads": 1} for name in ("fp32", "bf16")}
+        compare_settings(values, args.rounds, args.tokens)
+    else:
+        values = {f"{count} threads": {"threads": count} for count in (1, 2)}
+        compare_settings(values, args.rounds, args.tokens)
+        compare_tagging(args.rounds)
+
+
+if __name__ == "__main__":
+    main()
