@@ -848,7 +848,7 @@ class TrainingConfig(Section):
         "fp32", description="bf16: the layers before the decoder compute with 16 bits where torch deems it safe"
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
-        0, description="processor threads; 0: all there are, up to 4"
+        0, description="processor threads; 0: 2, or 1 where there is one core"
     )
 
     @model_validator(mode="after")

@@ -20,8 +20,11 @@ from nertool.training.optimization import Optimization
 
 
 def training_threads(config: TrainingConfig) -> int:
-    """Return how many threads a run uses: as configured, else what torch would use, but no more than help."""
-    return config.threads or min(torch.get_num_threads(), 4)
+    """Return how many threads a run uses: as configured, else one for each direction of the encoder.
+
+    More have not been measured (docs/scale.md).
+    """
+    return config.threads or min(torch.get_num_threads(), 2)
 
 
 class Learner:
