@@ -30,21 +30,40 @@ _VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is 
         "nertool tag report.txt",
         'echo "Ada lives in London." | nertool tag - --to jsonl',
         "nertool tag test.conll --to conll --output tagged.conll",
+        "nertool tag news/*.parquet --column text --output tagged/ --workers 8",
     )
 )
-@click.argument("input")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @MODEL
 @DEVICE
-@click.option("--output", metavar="FILE", help="Where to write.  [default: standard output]")
+@click.option(
+    "--output", metavar="FILE", help="Where to write; with --column a folder.  [default: standard output]"
+)
+@click.option(
+    "--column",
+    metavar="NAME",
+    help="Tag this column of parquet or JSON Lines files, texts or lists of tokens, and keep the others.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Processes that tag a column.  [default: one for each core]",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1, 1_000_000_000),
+    metavar="N",
+    help="Rows of each file that is written, with --column.  [default: 50000]",
+)
 @click.option(
     "--to",
     "--format",
     "writer",
     metavar="FORMAT",
     type=FormatName(writes=True, also=_VIEWS),
-    default="text",
-    show_default=True,
-    help="How to write: text (entities in colours or brackets), html, conll, jsonl, spacy, ...",
+    default=None,
+    help="How to write: text (entities in colours or brackets), html, conll, jsonl, spacy, ...  [default: text]",
 )
 @click.option(
     "--from",
@@ -72,11 +91,14 @@ _VIEWS = ("text", "html")  # the keys of `nertool.views.tagged.VIEWS`, which is 
 @click.option("--marginals", is_flag=True, help="Add the probabilities of each token's labels (jsonl).")
 @explains_errors
 def tag(
-    input: str,
+    inputs: tuple[str, ...],
     model: str | None,
     device: str,
     output: str | None,
-    writer: str,
+    column: str | None,
+    workers: int | None,
+    shard_rows: int | None,
+    writer: str | None,
     reader: str | None,
     min_score: float,
     n_best: int,
@@ -86,8 +108,39 @@ def tag(
 
     Formats are those of `nertool formats`. From conll to conll, all columns are kept and the predicted labels
     become the last one.
+
+    With --column, INPUT is any number of parquet and JSON Lines files, or folders of them. Their rows are written
+    in shards to the folder --output, with new columns. A shard is there as a whole or not at all, and the same
+    command goes on where it was stopped. Rows that cannot be tagged are written aside, with the reason.
     """
     folder = model_folder(model)
+    if column is not None:
+        refused = {"--to": writer, "--from": reader, "--n-best": n_best, "--marginals": marginals}
+        for option, value in refused.items():
+            if value:
+                raise NertoolError(f"{option} has no effect with --column: shards have the format of their files")
+        if output is None:
+            raise NertoolError("--column writes several files: name a folder with --output")
+        from nertool.cli.shards import tag_shards
+
+        tag_shards(
+            inputs,
+            folder,
+            Path(output),
+            column=column,
+            workers=workers,
+            rows=shard_rows,
+            min_score=min_score,
+            device=device,
+        )
+        return
+    for option, value in {"--workers": workers, "--shard-rows": shard_rows}.items():
+        if value:
+            raise NertoolError(f"{option} is for columns of parquet and JSON Lines files: add --column NAME")
+    if len(inputs) > 1:
+        raise NertoolError(f"expected one file and got {len(inputs)}; several are tagged with --column alone")
+    (input,) = inputs
+    writer = writer or "text"
     if (n_best or marginals) and writer != "jsonl":
         option = "--n-best" if n_best else "--marginals"
         raise NertoolError(f"{option} needs JSON Lines: add --to jsonl")

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nertool.errors import BundleError, CorpusError
-from nertool.tagging.bundle import fingerprint
-from nertool.tagging.loading import locate
+from nertool.errors import BundleError, CorpusError, NertoolError
+from nertool.tagging.loading import fingerprint, locate
 from nertool.tagging.tagger import Tagger
 from nertool.text.document import Document, Entity
 
@@ -20,10 +20,12 @@ class Mapper:
     """Tags the batches of a dataset: `dataset.map(Mapper("runs/demo"), batched=True)`.
 
     A batch is a mapping of columns, a pandas DataFrame, or an Arrow table or record batch. For a mapping the new
-    columns come back; for a DataFrame, or an Arrow table, one of the same kind with the new columns added.
+    columns come back; for a DataFrame, or an Arrow table, one of the same kind with the new columns added. A
+    dictionary of numpy arrays, as Ray Data has it, comes back with its columns and the new ones.
 
     It goes to other processes (`num_proc=2`) and into the fingerprints of datasets as the name of a folder and a
-    digest of its files; each process loads the model when it has something to tag.
+    digest of its files; each process loads the model when it has something to tag. Ray Data makes one in each
+    actor, `dataset.map_batches(Mapper, fn_constructor_args=("runs/demo",), ...)`; Spark calls `pandas`.
 
     The new columns are `labels`, as strings; `entities`, each with start, end, label, text and score; and for
     texts `tokens`. Offsets count characters of a text, or tokens where these were given; the end is exclusive.
@@ -40,6 +42,7 @@ class Mapper:
         text: Instead of it a column that holds texts.
         overwrite: Whether the new columns may replace columns of the same names.
         device: What the model computes on in each process: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+        min_score: Entities with a lower score are left out, and their tokens labelled O.
 
     Raises:
         BundleError: It is not a model.
@@ -53,14 +56,29 @@ class Mapper:
         text: str | None = None,
         overwrite: bool = False,
         device: str = "cpu",
+        min_score: float = 0.0,
     ) -> None:
+        if not 0 <= min_score <= 1:
+            raise NertoolError(f"min_score is {min_score}; expected a probability from 0 to 1")
         self.folder = str(locate(folder).resolve())
         self.column = tokens if text is None else text
         self.holds_texts = text is not None
         self.overwrite = overwrite
         self.device = device
-        self.digest = fingerprint(Path(self.folder))
+        self.min_score = min_score
+        self.digest = _digest(Path(self.folder))
         self._tagger: Tagger | None = None
+        self._cut_sentences = 0
+
+    @property
+    def new_columns(self) -> tuple[str, ...]:
+        """The names of the columns that are added."""
+        return ("tokens", "labels", "entities") if self.holds_texts else ("labels", "entities")
+
+    @property
+    def cut_sentences(self) -> int:
+        """How many sentences were too long to be tagged whole, in this process."""
+        return self._cut_sentences
 
     def __call__(self, batch: Any) -> Any:
         """Tag a batch.
@@ -75,9 +93,12 @@ class Mapper:
             return batch.assign(**columns)
         if package == "pyarrow" and hasattr(batch, "column_names"):
             columns = self._tag(batch.column_names, lambda: batch.column(self.column).to_pylist())
-            return _with_columns(batch, columns)
+            return with_columns(batch, columns)
         if isinstance(batch, Mapping):
-            return self._tag(list(batch), lambda: batch[self.column])
+            columns = self._tag(list(batch), lambda: batch[self.column])
+            # Ray takes what comes back for the whole batch; `datasets` adds it to the other columns.
+            arrays = type(batch) is dict and all(type(each).__module__ == "numpy" for each in batch.values())
+            return _with_arrays(dict(batch), columns) if arrays else columns
         raise CorpusError(
             f"expected a batch of columns (a mapping, a pandas DataFrame or an Arrow table) and got "
             f"{type(batch).__name__}"
@@ -100,20 +121,62 @@ class Mapper:
         self._refuse_overwriting(given or ())
         return entity_features(given, self.holds_texts)
 
+    def pandas(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """Tag DataFrames one after another, for `df.mapInPandas(mapper.pandas, mapper.spark_schema(df.schema))`.
+
+        Args:
+            frames: pandas DataFrames.
+        """
+        yield from map(self, frames)
+
+    def spark_schema(self, given: Any = None) -> Any:
+        """Return the schema of a Spark DataFrame that has been mapped, a `pyspark.sql.types.StructType`.
+
+        Args:
+            given: `df.schema`, of the DataFrame to be mapped; None: it has the column to tag alone.
+
+        Raises:
+            CorpusError: The column to tag is not in it, or one of the new columns is.
+        """
+        from pyspark.sql import types
+
+        texts = types.ArrayType(types.StringType())
+        if given is None:
+            given = types.StructType().add(self.column, types.StringType() if self.holds_texts else texts)
+        names = list(given.names)
+        self._find_column(names)
+        self._refuse_overwriting(names)
+        entity = types.StructType()
+        for name, kind in (("start", "long"), ("end", "long"), ("label", "string"), ("text", "string")):
+            entity.add(name, kind)
+        entity.add("score", "double")
+        fields = {field.name: field for field in given.fields}
+        for name in self.new_columns:
+            kind = types.ArrayType(entity) if name == "entities" else texts
+            fields[name] = types.StructField(name, kind)
+        return types.StructType(list(fields.values()))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_tagger"}
+        return {name: value for name, value in vars(self).items() if name not in ("_tagger", "_cut_sentences")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _tagger=None)
+        self.__dict__.update(state, _tagger=None, _cut_sentences=0)
 
     def _tag(self, names: list[str], values: Any) -> dict[str, list[Any]]:
-        if self.column not in names:
-            raise CorpusError(
-                f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}. Name "
-                "one that holds lists of tokens with tokens=..., or one that holds texts with text=..."
-            )
+        self._find_column(names)
         rows = self._checked(values())
         self._refuse_overwriting(names)
+        return self.tag_rows(rows)
+
+    def tag_rows(self, rows: list[Any]) -> dict[str, list[Any]]:
+        """Tag the values of a column.
+
+        Args:
+            rows: Texts, or lists of tokens, and nothing else.
+
+        Returns:
+            The new columns.
+        """
         tagger = self._ready()
         if self.holds_texts:
             tagged = list(tagger.tag_texts(rows))
@@ -123,7 +186,15 @@ class Mapper:
             tagged = list(tagger.tag_tokens(rows))
             entities = [_in_tokens(document) for document in tagged]
             extra = {}
+        self._cut_sentences += sum(document.cut_sentences for document in tagged)
         return {**extra, "labels": [list(document.labels or ()) for document in tagged], "entities": entities}
+
+    def _find_column(self, names: list[str]) -> None:
+        if self.column not in names:
+            raise CorpusError(
+                f"there is no column {self.column!r} to tag; the columns are: {', '.join(map(str, names))}. Name "
+                "one that holds lists of tokens with tokens=..., or one that holds texts with text=..."
+            )
 
     def _checked(self, values: Any) -> list[Any]:
         """Return the rows, texts or lists of tokens; refuse anything else."""
@@ -131,7 +202,7 @@ class Mapper:
         advice = f"expected {kind} in each row of a batch; is batched=True missing, or is it another column?"
         if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
             raise CorpusError(f"the column {self.column!r} is {_describe(values)}: {advice}")
-        rows = []
+        rows: list[Any] = []
         for number, value in enumerate(values, 1):
             place = f"row {number} of the batch, column {self.column!r}"
             if _is_null(value):
@@ -139,7 +210,7 @@ class Mapper:
             if isinstance(value, str) is not self.holds_texts or not hasattr(value, "__iter__"):
                 raise CorpusError(f"{place}: {_describe(value)}; {advice}")
             if self.holds_texts:
-                rows.append(value)
+                rows.append(str(value))  # numpy has strings of its own
                 continue
             row = list(value)
             if set(map(type, row)) - {str}:
@@ -154,7 +225,7 @@ class Mapper:
         raise CorpusError(f"{place}: token {index} {wrong}; expected a string")
 
     def _refuse_overwriting(self, names: Iterable[str]) -> None:
-        new = ("tokens", "labels", "entities") if self.holds_texts else ("labels", "entities")
+        new = self.new_columns
         taken = sorted(set(new) & set(names))
         if taken and not self.overwrite:
             raise CorpusError(
@@ -164,13 +235,33 @@ class Mapper:
 
     def _ready(self) -> Tagger:
         if self._tagger is None:
-            if fingerprint(Path(self.folder)) != self.digest:
+            if _digest(Path(self.folder)) != self.digest:
                 raise BundleError(f"{self.folder}: the model was replaced after this was made; make it again")
-            self._tagger = Tagger.load(self.folder, device=self.device)
+            self._tagger = Tagger.load(self.folder, device=self.device, min_score=self.min_score)
         return self._tagger
 
 
-def _with_columns(batch: Any, columns: dict[str, list[Any]]) -> Any:
+def _digest(path: Path) -> str:
+    """Return a digest of a model: a run directory, or a file of `nertool export`."""
+    found = fingerprint(path)
+    if found is None:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _with_arrays(batch: dict[str, Any], columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return a dictionary of numpy arrays with new columns, whose rows are Python lists."""
+    import numpy
+
+    result = dict(batch)
+    for name, values in columns.items():
+        result[name] = numpy.empty(len(values), dtype=object)
+        result[name][:] = values
+    return result
+
+
+def with_columns(batch: Any, columns: Mapping[str, Any]) -> Any:
     """Return an Arrow table with columns added, or replaced in their places."""
     import pyarrow
 
