@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ def report(what: str, found: dict[str, list[Time]]) -> None:
         )
 
 
-def alternate(contenders: dict[str, Callable[[], Time]], rounds: int) -> dict[str, list[Time]]:
+def alternate(contenders: Mapping[str, Callable[[], Time]], rounds: int) -> dict[str, list[Time]]:
     found: dict[str, list[Time]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, contender in contenders.items():
@@ -97,7 +97,7 @@ def batches_of(corpus: EncodedCorpus, size: int, tokens: int) -> list[np.ndarray
     return order[: max(1, round(tokens / (size * float(corpus.lengths.mean()))))]
 
 
-def compare_settings(settings: dict[str, dict[str, object]], rounds: int, tokens: int) -> None:
+def compare_settings(settings: Mapping[str, Mapping[str, object]], rounds: int, tokens: int) -> None:
     """Train with each of some settings in turn."""
     learners = {}
     for name, values in settings.items():
@@ -142,7 +142,7 @@ def compare_processes(group: Group, rounds: int, tokens: int) -> None:
             group.total(0.0)  # the others wait here, without work
             return result
 
-        contenders = {
+        contenders: dict[str, Callable[[], Time]] = {
             "1 process": by_itself,
             f"{group.size} processes": partial(steps, together, corpus, batches),
         }

@@ -11,7 +11,7 @@ from nertool.config.files import find
 from nertool.config.loading import find_config, load_config, locate_files, parse_config
 from nertool.config.schema import READ_BY_SPACY, Config
 from nertool.data.corpus import read_split
-from nertool.errors import ConfigError
+from nertool.errors import ConfigError, CorpusError
 from nertool.tagging.tagger import Tagger
 from nertool.training.preparation import Prepared
 from nertool.training.run import Finished, run
@@ -156,9 +156,14 @@ def test_it_builds_and_trains(path, tmp_path):
     test = config.corpus.test
     sentences = None if test is None else len(read_split(Path(test), config.corpus))
     assert (finished.test and finished.test.sentences) == sentences
-    # Raw text goes through the tokeniser of its language.
+    # Raw text goes through the tokenizer of its language.
+    tagger = Tagger.load(tmp_path / "run")
     text = "李华去北京。" if config.language == "zh" else "Mina Lind left Oslo in May."
-    tagged = Tagger.load(tmp_path / "run").tag(text)
+    if any(each.kind == "column" for each in config.active_inputs.values()):
+        with pytest.raises(CorpusError, match="column"):
+            tagger.tag(text)
+        return
+    tagged = tagger.tag(text)
     assert (tagged.text, len(tagged.tokens)) == (text, 6 if config.language == "zh" else 7)
 
 
