@@ -40,7 +40,7 @@ QUICK := $(addprefix tests/test_,$(addsuffix .py,api cli conll crf docbin evalua
 	resume spacy_component statistics training))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-attack test-slow test-portable test-lowest check format lock audit bench corpus clean
+.PHONY: help install demo test test-attack test-slow test-cluster test-portable test-lowest check format lock audit bench corpus clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,11 @@ test-attack: install  ## run every tenth attack (kills, forks, interrupts, fuzzi
 
 test-slow: install  ## run the slow tests too, and all attacks: about an hour and a half
 	$(PYTEST) -m 'slow or not slow'
+
+# Half a gigabyte, which is why `make install` leaves it out. Spark needs Java 17 or later.
+test-cluster: install  ## install Ray and Spark in .venv and run the tests of the Mapper in them
+	$(BIN)/python $(PIP) --require-hashes --no-deps --no-build-isolation --requirement $(LOCKS)/cluster.lock
+	$(PYTEST) -n 0 -m 'slow or not slow' tests/test_clusters.py
 
 test-portable: install  ## run numerical tests with other vector instructions, and all tests in the C locale without a home
 	ATEN_CPU_CAPABILITY=default $(PYTEST) $(NUMERICAL)

@@ -26,6 +26,7 @@ COMPILE = [
     *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
     *("--no-annotate", "--no-header"),
 ]
+CLUSTER = "pyspark\nray[data]\n"
 # Tests run with these, also where all else is the lowest version that pyproject.toml admits.
 TESTING = ("hypothesis", "pytest", "pytest-randomly", "pytest-xdist")
 
@@ -121,6 +122,10 @@ def main(options: list[str]) -> None:
     write("build.lock", "What builds nertool, and seqeval, which has no wheel.", text)
     text = compiled("cyclonedx-bom\npip-audit\nuv\n", *options, previous="tools.lock")
     write("tools.lock", "Tools that `make lock`, `make audit` and `make test-lowest` use.", text)
+    text = compiled(CLUSTER, *options, "--constraint", str(CONSTRAINTS), previous="cluster.lock")
+    write(
+        "cluster.lock", "What `make test-cluster` needs beside nertool: engines of clusters.", TORCH.sub("", text)
+    )
     lowest = "".join(
         f"{name}=={version}\n" for name, version in pins(CONSTRAINTS.read_text()).items() if name in TESTING
     )

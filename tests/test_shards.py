@@ -307,6 +307,7 @@ def test_kills_lose_and_double_nothing(trained_run, tmp_path):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     killed = False
     while not killed and process.poll() is None:
+        time.sleep(0.01)
         for child in children.read_text().split():
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(int(child), signal.SIGKILL)
