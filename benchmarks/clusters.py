@@ -1,7 +1,7 @@
 """Tag the same texts in one process, by `nertool tag --workers`, in Ray Data and in Spark; compare the results.
 
 `python benchmarks/clusters.py RUN --rows 100000 --engines alone,workers,ray,spark`; the engines come with
-`make test-cluster`. Texts are three sentences of the demonstration corpus each, drawn at random.
+`make test-cluster`. Texts are three documents of the demonstration corpus each, drawn at random.
 """
 
 from __future__ import annotations
