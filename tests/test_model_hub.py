@@ -343,6 +343,14 @@ def test_push_again(hub, trained_run, tmp_path):
     assert run("card", str(run_folder)) == "--- license: mit --- Mine."
 
 
+def test_an_empty_file_is_no_card(trained_run, tmp_path):
+    """`nertool card RUN > RUN/README.md`: the shell makes the file before the command begins."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    (folder / "README.md").touch()
+    assert run("card", str(folder), NAME, "--licence", "mit").startswith("--- ")
+
+
 def test_exported_models(hub, trained_run, tmp_path):
     pytest.importorskip("onnx")
     for name in ("small", "other"):

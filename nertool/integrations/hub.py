@@ -49,7 +49,8 @@ class Pushed:
 def own_card(path: Path) -> Path | None:
     """Return the card that somebody wrote for a run directory, if there is one."""
     card = path / CARD
-    return card if path.is_dir() and card.is_file() else None
+    # A shell makes an empty file before `nertool card RUN > RUN/README.md` begins.
+    return card if path.is_dir() and card.is_file() and card.stat().st_size else None
 
 
 def card_of(model: Outline, path: Path, address: HubModel | None, licence: str | None) -> str:
