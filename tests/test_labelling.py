@@ -193,6 +193,15 @@ def test_answers_are_read_as_a_format(project, tmp_path):
     assert {each.id for each in nertool.read(folder)} == {"texts.txt:1"}
 
 
+@pytest.mark.parametrize("command", ["convert", "train"])
+def test_a_project_without_answers_says_so(project, tmp_path, command):
+    answer(project, find(project, "Nobody came."), action="skip")
+    out = [str(tmp_path / "out.jsonl")] if command == "convert" else []
+    done = CliRunner().invoke(main, [command, str(tmp_path / "project"), *out])
+    assert done.exit_code == 1
+    assert f"no sentence has been accepted yet; label some: nertool label {tmp_path / 'project'}" in done.output
+
+
 def test_types_are_renamed_everywhere(project, tmp_path):
     answer(project, find(project, "Rain fell on Oslo."), [(3, 4, 2)])
     project.rename_type(2, "PLACE")
@@ -427,10 +436,12 @@ def test_what_is_wrong_is_said(tmp_path, texts, monkeypatch):
     project, binary, empty = tmp_path / "project", tmp_path / "picture.png", tmp_path / "empty.txt"
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)))
     empty.write_text("\n\n")
+    (tmp_path / "model.onnx").touch()
     for arguments, message in [
         ((), "Name texts to label"),
         ((texts,), "--output DIR"),
         ((tmp_path,), "this is not a project"),
+        ((tmp_path / "absent",), "there is no such project"),
         ((tmp_path / "absent.txt", "--output", project), "there is no such file"),
         ((binary, "--output", project), "picture.png"),
         ((empty, "--output", project), "there is no sentence in it"),
@@ -438,6 +449,10 @@ def test_what_is_wrong_is_said(tmp_path, texts, monkeypatch):
         ((texts, "--output", project, "--types", "A B"), "name of a type is one word"),
         ((texts, "--output", project, "--set", "training.epoch=3"), "training.epoch"),
         ((texts, "--output", project, "--model", tmp_path / "nowhere"), "nowhere"),
+        (
+            (texts, "--output", project, "--model", tmp_path / "model.onnx"),
+            "training cannot start from an exported",
+        ),
         ((texts, "--output", project, "--language", "qq"), "language 'qq'"),
         ((texts, "--output", project, "--vectors", "nothing.txt"), "nothing.txt"),
         (("--output", tmp_path / "new"), "there is no project in it"),

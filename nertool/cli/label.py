@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import FormatName, examples
+from nertool.cli.common import FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
@@ -46,7 +46,11 @@ BY = ("mnlp", "errors", "random")
     help="Format of the files, such as text or conll.  [default: detected, else text]",
 )
 @click.option("--types", metavar="A,B,...", help="Types of entities; the page can add more.")
-@click.option("--model", metavar="DIR", help="Model that proposes first, and from which training starts.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model that proposes first, and from which training starts: a run directory, or hub:owner/name@revision.",
+)
 @click.option(
     "--vectors",
     metavar="FILE|NAME",
@@ -74,7 +78,9 @@ BY = ("mnlp", "errors", "random")
     metavar="P",
     help="Share of the texts, drawn at random, that is kept apart to test with.  [default: 0.1]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31), metavar="N", help="Of what is drawn.  [default: 1]")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), metavar="N", help="Seed of the random choices.  [default: 1]"
+)
 @click.option(
     "--annotator", metavar="NAME", help="Name to begin with; the page can change it.  [default: the user's]"
 )
@@ -145,7 +151,7 @@ def label(
     wishes = Wishes(
         types=tuple(filter(None, (name.strip() for name in (types or "").split(",")))),
         language=language,
-        model=model,
+        model=None if model is None else str(model_folder(model)),
         vectors=vectors or None,
         overrides=overrides or None,
         every=every,
@@ -201,6 +207,8 @@ def _folder(texts: tuple[str, ...], output: str | None) -> tuple[Path, tuple[str
         return Path(texts[0]), ()
     if len(texts) == 1 and Path(texts[0]).is_dir():
         raise NertoolError(f"{texts[0]}: this is not a project; to make one of its texts, add --output DIR")
+    if len(texts) == 1 and not Path(texts[0]).exists():
+        raise NertoolError(f"{texts[0]}: there is no such project; to make one: nertool label TEXTS --output DIR")
     raise click.UsageError("Name the folder of the project: --output DIR.")
 
 

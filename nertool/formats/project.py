@@ -232,6 +232,9 @@ def _note(database: sqlite3.Connection, part: Part, path: Path, report: Report) 
         "SELECT a.action, count(*) FROM sentences s JOIN answers a ON a.id = s.answer WHERE s.role = ? GROUP BY 1"
     )
     counts = dict(_rows(database, query, (part,), str(path)))
+    folder = path if path.is_dir() else path.parent
+    if not counts.get("accept"):
+        report.notes.append(f"{path}: no sentence has been accepted yet; label some: nertool label {folder}")
     if rejected := counts.get("reject"):
         report.notes.append(f"{path}: {rejected:,} rejected sentence{'s' * (rejected > 1)} left out")
     if part == "pool":
@@ -243,7 +246,6 @@ def _note(database: sqlite3.Connection, part: Part, path: Path, report: Report) 
             str(path),
         )
         if tests:
-            folder = path if path.is_dir() else path.parent
             report.notes.append(f"{path}: {tests:,} sentence{'s' * (tests > 1)} to test with: {folder / TEST}")
 
 

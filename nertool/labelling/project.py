@@ -91,6 +91,10 @@ def open_project(
         given["vectors"] = _located(wishes.vectors)
     types = [checked_name(name, "type") for name in wishes.types]
     if wishes.model is not None:
+        if Path(wishes.model).is_file():
+            raise NertoolError(
+                f"{wishes.model}: training cannot start from an exported file; name a run directory"
+            )
         types += _types_of(Path(wishes.model))
         given["model"] = str(Path(wishes.model).resolve())
     is_new = not is_project(folder)
