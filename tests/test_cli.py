@@ -205,6 +205,13 @@ class TestStart:
         assert re.search(r"^ +nertool " + name, page, re.M)
         assert "\b" not in page and "\\b" not in page
 
+    def test_the_first_page_lists_each_command_with_a_whole_sentence(self):
+        lines = succeed("--help").partition("Commands:")[2].partition("Example")[0].strip().splitlines()
+        names = [line.split()[0] for line in lines]
+        assert len(names) == len(lines) == len(nertool.cli.main.main.commands)
+        assert names[0] == "train"
+        assert not [line for line in lines if not line.endswith(".") or line.endswith("...")]
+
     def test_version(self):
         assert nertool.__version__ in succeed("--version")
 

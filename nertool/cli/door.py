@@ -68,6 +68,10 @@ def explains_errors(command: Callable[..., None]) -> Callable[..., None]:
 class Door(click.Group):
     """Commands that also end well where standard output is closed or cannot be written to."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order in which they were added, not in that of the alphabet."""
+        return list(self.commands)
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and end the process."""
         _fill_closed_streams()

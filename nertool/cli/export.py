@@ -20,10 +20,10 @@ from nertool.errors import NertoolError
 @click.option("--int8", is_flag=True, help="Keep weights as 8-bit integers: a quarter of the size.")
 @explains_errors
 def export(model: str, output: str, fp16: bool, int8: bool) -> None:
-    """Write MODEL, a run directory or hub:owner/name, as one ONNX file that tags without torch.
+    """Write MODEL as one ONNX file that tags without torch.
 
-    The file has the network, the scores of the CRF and the vocabularies. Commands take it as a
-    model: nertool tag --model OUT.onnx, and so does Tagger.load.
+    MODEL is a run directory or hub:owner/name. The file has the network, the scores of the CRF and the
+    vocabularies. Commands take it as a model: nertool tag --model OUT.onnx, and so does Tagger.load.
     """
     if fp16 and int8:
         raise NertoolError("--fp16 and --int8: choose one")

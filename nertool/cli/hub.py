@@ -32,10 +32,11 @@ _LICENCE = click.option(
 @_LICENCE
 @explains_errors
 def push(run: str, repository: str, private: bool, licence: str | None) -> None:
-    """Publish RUN, a run directory or a file of `nertool export`, on the Hugging Face hub.
+    """Publish a model on the Hugging Face hub.
 
-    The model's files and a card (README.md) go there in one commit; `nertool card` shows the card. A README.md in
-    RUN is taken instead. Log in with `hf auth login`, or set HF_TOKEN.
+    RUN is a run directory or a file of `nertool export`. The model's files and a card (README.md) go there in one
+    commit; `nertool card` shows the card. A README.md in RUN is taken instead. Log in with `hf auth login`, or set
+    HF_TOKEN.
     """
     path = model_folder(run)
     from nertool.config.model_names import parse_hub_name
@@ -67,9 +68,11 @@ def push(run: str, repository: str, private: bool, licence: str | None) -> None:
 @click.option("--output", metavar="DIR", help="Write a copy to this folder, too.")
 @explains_errors
 def pull(repository: str, output: str | None) -> None:
-    """Fetch a model from the Hugging Face hub, check it and put it into the cache.
+    """Fetch a model from the Hugging Face hub.
 
-    REVISION is a branch, a tag or a commit. OWNER/NAME/FILE.onnx is an exported file, where there are several.
+    It is checked and put into the cache. REVISION is a branch, a tag or a commit. OWNER/NAME/FILE.onnx is an
+    exported file, where there are several.
+
     What has been fetched is found without a network: --model hub:OWNER/NAME.
     """
     if output is not None and Path(output).exists():
@@ -97,9 +100,11 @@ def pull(repository: str, output: str | None) -> None:
 @_LICENCE
 @explains_errors
 def card(run: str, repository: str | None, licence: str | None) -> None:
-    """Print the model card of RUN, as `nertool push` would publish it.
+    """Print the model card of RUN for the hub.
 
-    To change it, write it to README.md in RUN: nertool card RUN > RUN/README.md
+    This is the card that `nertool push` would publish. To change it, write it to README.md in RUN:
+
+    nertool card RUN > RUN/README.md
     """
     path = model_folder(run)
     from nertool.config.model_names import parse_hub_name

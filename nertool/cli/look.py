@@ -44,9 +44,10 @@ _MOST_SENTENCES = 10  # whose tables a reader can be asked to look at
 )
 @explains_errors
 def look(text: str, model: str | None, output: str | None, reader: str | None) -> None:
-    """Look inside a model while it labels TEXT: gates, attention, label scores, transitions, the best two paths.
+    """Look inside a model while it labels TEXT.
 
-    TEXT is a text, the name of a file, or - for standard input; the first 10 sentences are shown.
+    This shows gates, attention, label scores, transitions and the two best label sequences. TEXT is a text, the
+    name of a file, or - for standard input; the first 10 sentences are shown.
     """
     folder = model_folder(model)
     if output is not None and Path(output).suffix.lower() not in (".html", ".htm"):

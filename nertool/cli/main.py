@@ -41,30 +41,35 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+# The order of the help page.
 for command in (
-    attention,
-    audit,
-    card,
-    check,
-    compare,
-    convert,
-    errors,
-    evaluate,
-    export,
-    info,
-    init,
-    label,
-    list_formats,
-    look,
-    pull,
-    push,
-    score,
-    serve,
-    suggest,
-    tag,
+    # a model, from training to use
     train,
-    tune,
+    evaluate,
+    tag,
+    errors,
+    info,
+    serve,
+    export,
+    push,
+    pull,
+    card,
+    # data
+    init,
+    check,
+    convert,
+    list_formats,
     vectors,
+    # labelling
+    label,
+    suggest,
+    audit,
+    # experiments, and what goes on in a model
+    compare,
+    tune,
+    score,
+    look,
+    attention,
 ):
     main.add_command(command)
 

@@ -51,7 +51,12 @@ _RANDOM_SHARE = 0.1
     help="Format of POOL, such as text (raw), tokens, conll or jsonl.  [default: detected, else text]",
 )
 @click.option(
-    "--top", type=click.IntRange(1, 1_000_000), metavar="N", default=100, show_default=True, help="How many."
+    "--top",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Texts to choose, at most.",
 )
 @click.option(
     "--by",
@@ -66,9 +71,16 @@ _RANDOM_SHARE = 0.1
     metavar="P",
     default=_RANDOM_SHARE,
     show_default=True,
-    help="Share of them that is drawn at random from all of POOL, as a fair test set.",
+    help="Share of the chosen texts that is drawn at random from all of POOL, as a fair test set.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Seed of the random choice.",
+)
 @click.option(
     "--units",
     type=click.Choice(["sentences", "documents"]),
@@ -97,10 +109,11 @@ def suggest(
     units: str,
     labelled: tuple[str, ...],
 ) -> None:
-    """Choose the texts of POOL, a file or - for standard input, that are worth labelling most.
+    """Choose the texts of POOL that are worth labelling most.
 
-    These are the texts that the model is least certain of, each different from those before it, and some drawn at
-    random. They are written in this order with the entities that the model proposes, for an annotation tool.
+    POOL is a file, or - for standard input. The command chooses the texts that the model is least certain of,
+    each different from those before it, and some drawn at random. They are written in this order with the entities
+    that the model proposes, for an annotation tool.
     """
     folder = model_folder(model)
     from nertool.formats.registry import Report, WriteOptions, find_format, format_for_writing

@@ -213,7 +213,7 @@ def _cached(name: str, revision: str | None, download: bool) -> Path:
     try:
         return Path(snapshot_download(**wanted))
     except Exception as problem:
-        reason = " ".join(str(problem).split())[:300]
+        reason = " ".join(str(problem).split())[:300].rstrip(".")
         raise ConfigError(
             f"there is neither a folder {name} nor a model of that name in the cache of the hub "
             f"({constants.HF_HUB_CACHE}), and the hub does not give it: {reason}. Where there is a network, "
