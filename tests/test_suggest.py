@@ -63,7 +63,7 @@ def lines(path):
 
 
 def test_the_command_has_the_measures_and_the_share_of_the_ranking():
-    assert command._MEASURES == ranking.MEASURES
+    assert command.MEASURES == ranking.MEASURES
     assert command._RANDOM_SHARE == ranking.RANDOM_SHARE
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+LOCAL_ADDRESSES = ("127.0.0.1", "::1", "localhost")
+# As `nertool.tagging.ranking` has them, which is too heavy for a help page.
+MEASURES = ("mnlp", "errors", "random")
 
 
 class FormatName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3, and 8.1 will do

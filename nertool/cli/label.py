@@ -9,14 +9,11 @@ from pathlib import Path
 
 import click
 
-from nertool.cli.common import FormatName, examples, model_folder
+from nertool.cli.common import LOCAL_ADDRESSES, MEASURES, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
 _PACKAGES = ("fastapi", "uvicorn", "httptools")
-_LOCAL = ("127.0.0.1", "::1", "localhost")
-# As `nertool.tagging.ranking` has them, which is too heavy for a help page.
-BY = ("mnlp", "errors", "random")
 
 
 @click.command(
@@ -71,7 +68,7 @@ BY = ("mnlp", "errors", "random")
     metavar="N",
     help="Train after so many answers; 0: when the page is told to.  [default: 20]",
 )
-@click.option("--by", type=click.Choice(BY), help="What to label next.  [default: mnlp]")
+@click.option("--by", type=click.Choice(MEASURES), help="What to label next.  [default: mnlp]")
 @click.option(
     "--test-share",
     type=click.FloatRange(0, 0.5),
@@ -183,7 +180,7 @@ def label(
 
         def announce() -> None:
             say(f"labelling {folder} at {url(server)}; stop with Ctrl-C")
-            if api_key is None and host not in _LOCAL:
+            if api_key is None and host not in LOCAL_ADDRESSES:
                 say("whoever reaches this address can read the texts and change labels: no API key is asked for")
 
         try:

@@ -7,12 +7,11 @@ from importlib.util import find_spec
 
 import click
 
-from nertool.cli.common import DEVICE, examples, model_folder
+from nertool.cli.common import DEVICE, LOCAL_ADDRESSES, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
 
 _PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @click.command(
@@ -119,7 +118,7 @@ def serve(
 
         def announce() -> None:
             say(f"serving {', '.join(named)} at {url(server)}; stop with Ctrl-C")
-            if api_key is None and host not in _LOCAL:
+            if api_key is None and host not in LOCAL_ADDRESSES:
                 say("whoever reaches this address can use it: no API key is asked for")
 
         if not run(settings, server, announce):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nertool.cli.common import DEVICE, MODEL, FormatName, examples, model_folder
+from nertool.cli.common import DEVICE, MEASURES, MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
 from nertool.errors import CorpusError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from nertool.tagging.tagger import Tagger
     from nertool.text.document import Document
 
-# As `nertool.tagging.ranking` has them, which is too heavy for a help page.
-_MEASURES = ("mnlp", "errors", "random")
 _RANDOM_SHARE = 0.1
 
 
@@ -60,7 +58,7 @@ _RANDOM_SHARE = 0.1
 )
 @click.option(
     "--by",
-    type=click.Choice(_MEASURES),
+    type=click.Choice(MEASURES),
     default="mnlp",
     show_default=True,
     help="mnlp: least probable labels for each token; errors: most wrong entities expected; random.",
