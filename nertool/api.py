@@ -5,7 +5,7 @@
 | `train(data or config)` | train a model; returns a `Result` with scores and a `Tagger` |
 | `Tagger.load(path)` | load a model, exported or not; `tagger(text)` returns a `Document` with entities |
 | `evaluate(model, data)` | score a model on labelled data |
-| `look(model, text)` | look inside a model at work; a notebook draws what it returns |
+| `look(model, text)` | look inside a model at work; returns a `Look`, which a notebook draws |
 | `read(path)` | read documents from a file in any format |
 | `read_corpus(config)` | read the splits that a config names |
 | `Document`, `Entity` | text with tokens, labels, entities and scores |

@@ -95,11 +95,13 @@ class TestTables:
         assert empty.schema == found.schema and len(empty) == 0
 
     def test_arrays_of_numpy(self, trained_run, wanted):
-        assert Mapper(trained_run, text="text")({"text": np.array(TEXTS)}) == wanted
+        found = Mapper(trained_run, text="text")({"text": np.array(TEXTS)})
+        assert found.pop("text").tolist() == TEXTS
+        assert {name: list(values) for name, values in found.items()} == wanted
         rows = np.empty(2, object)
         rows[:] = [np.array(KNOWN), np.array([], dtype=object)]
         found = Mapper(trained_run)({"tokens": rows})
-        assert found["labels"] == [KNOWN_LABELS, []] and found["entities"][0][0]["text"] == "Ada Byron"
+        assert list(map(list, found["labels"])) == [KNOWN_LABELS, []] and found["entities"][0][0]["text"] == "Ada Byron"
 
     def test_a_dictionary_of_nothing(self, trained_run):
         assert Mapper(trained_run)({"tokens": []}) == {"labels": [], "entities": []}

@@ -127,7 +127,7 @@ def test_patience_that_had_run_out_trains_no_further(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("nertool.training.run._score_test", stopped)
+        patched.setattr("nertool.training.run.score", stopped)
         list(run(config, tmp_path))
     again = list(run(config, tmp_path, resume=True))
     assert not any(isinstance(record, Step) for record in again)

@@ -251,7 +251,10 @@ def _synchronize(learner: Learner, epochs: list[Epoch]) -> list[Epoch]:
     if group.size == 1:
         return epochs
     told = group.told(json.dumps([epoch.to_json() for epoch in epochs]))
-    learner.restore(group.shared(learner.state()))
+    state = learner.state()
+    if learner.restored_noise is not None:  # only process 0 has read what the streams of the others were at
+        state["noise"] = learner.restored_noise
+    learner.restore(group.shared(state))
     return [Epoch.from_json(tree) for tree in json.loads(told)]
 
 

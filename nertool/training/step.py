@@ -41,6 +41,8 @@ class Learner:
     Attributes:
         threads: Threads that training uses.
         optimization: State of the update rules and of the averages.
+        restored_noise: Positions in the streams of random bits of all processes, in the state that was restored
+            last; None: there was none.
     """
 
     @fork_safe
@@ -59,6 +61,7 @@ class Learner:
         network.encoder.concurrent = concurrent
         self._helpers = helper_threads() if concurrent else None  # they end with this
         self._low_precision = config.precision == "bf16"
+        self.restored_noise: Tensor | None = None
         self._pending = 0
         self._shows_averages = False
 
@@ -159,6 +162,7 @@ class Learner:
         """
         self.network.load_state_dict(_part(state, "network."))
         self.optimization.restore(_part(state, "optimization."))
+        self.restored_noise = state["noise"]
         noises = state["noise"].numpy().view(np.uint64).reshape(-1, 4)
         same = len(noises) == self.group.size
         self.network.noise.state = noises[self.group.rank if same else 0]
