@@ -36,6 +36,7 @@ from nertool.data.corpus import read_split
 from nertool.data.vectors import read_vectors
 from nertool.errors import NertoolError
 from nertool.formats.convert import convert_file
+from nertool.formats.project import DATABASE
 from nertool.formats.registry import (
     ReadOptions,
     Report,
@@ -46,6 +47,7 @@ from nertool.formats.registry import (
     formats,
     recognize,
 )
+from nertool.labelling.store import New, Store
 from nertool.model.inputs.gazetteer import read_phrases
 from nertool.tagging.bundle import CONFIG, FILES, VOCABULARY, WEIGHTS, load_bundle
 from nertool.tagging.tagger import Tagger
@@ -144,6 +146,16 @@ class Target(NamedTuple):
     read: Callable[[bytes, Path], object]
 
 
+def project_database() -> bytes:
+    """A project of `nertool label` with an answer in it, as its database."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.create(Path(folder), {})
+        sentence = New("Ada in Oslo", ((0, 3), (4, 6), (7, 11)), True, "", {}, ((0, 1, "PER"), (2, 3, "LOC")))
+        store.take([("a.txt", None, 0, [sentence])], test_share=0.0, seed=1, gold=True, source="ada")
+        store.close()
+        return (Path(folder) / DATABASE).read_bytes()
+
+
 def targets(run: Path) -> dict[str, Target]:
     """Return all readers by name.
 
@@ -222,6 +234,8 @@ def targets(run: Path) -> dict[str, Target]:
     def beside(content: bytes, folder: Path, name: str) -> Path:
         """Write content where a format expects it, with the text that brat has beside it."""
         path = folder / f"a{known[name].suffixes[0] if known[name].suffixes else '.txt'}"
+        if name == "project":
+            path = folder / DATABASE
         path.write_bytes(content)
         if name == "brat":
             path.with_suffix(".txt").write_text("Ada Byron in Oslo é\nRain .\n", encoding="utf-8")
@@ -372,6 +386,7 @@ def targets(run: Path) -> dict[str, Target]:
         "doccano": [doccano],
         "spacy-json": [pairs, words, trees],
         "brat": [standoff],
+        "project": [project_database()],
         "spacy": [tables["spacy"]],
         "parquet": [tables["parquet"]],
         "arrow": [tables["arrow"]],
