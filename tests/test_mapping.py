@@ -101,7 +101,8 @@ class TestTables:
         rows = np.empty(2, object)
         rows[:] = [np.array(KNOWN), np.array([], dtype=object)]
         found = Mapper(trained_run)({"tokens": rows})
-        assert list(map(list, found["labels"])) == [KNOWN_LABELS, []] and found["entities"][0][0]["text"] == "Ada Byron"
+        assert list(map(list, found["labels"])) == [KNOWN_LABELS, []]
+        assert found["entities"][0][0]["text"] == "Ada Byron"
 
     def test_a_dictionary_of_nothing(self, trained_run):
         assert Mapper(trained_run)({"tokens": []}) == {"labels": [], "entities": []}
