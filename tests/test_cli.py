@@ -666,6 +666,13 @@ class TestTag:
             assert rows[1] == {"text": "", "tokens": [], "labels": [], "entities": []}
         assert "Malm\\u" not in output, "letters stay legible"
 
+    @pytest.mark.parametrize("content", ["", "\n \n"])
+    def test_no_text_is_said(self, model, content):
+        written("empty.txt", content)
+        result = invoke("tag", "empty.txt")
+        assert result.exit_code == 0
+        assert "there is no text in empty.txt" in result.stderr
+
     @pytest.mark.parametrize("kind", INPUTS)
     def test_conll_can_be_read_back(self, model, tagger, kind):
         written("input", INPUTS[kind])
@@ -788,8 +795,10 @@ class TestTag:
 
     @pytest.mark.parametrize("form", FORMATS)
     def test_nothing_in(self, model, form):
-        output = succeed("tag", "-", "--format", form, input=b"")
-        assert Page(output).figures == [] if form == "html" else output == ""
+        result = invoke("tag", "-", "--format", form, input=b"")
+        assert result.exit_code == 0
+        assert "there is no text in standard input" in result.stderr
+        assert Page(result.stdout).figures == [] if form == "html" else result.stdout == ""
 
     @pytest.mark.parametrize("form", FORMATS)
     def test_order_is_kept_over_many_parts(self, model, monkeypatch, form):

@@ -158,7 +158,7 @@ def tag(
         # The input is opened first: a missing file should not cost the time that a model takes to load.
         read = open_source(stack, source, path, None if shown is None else shown.lines)
         tagger = Tagger.load(folder, device=device, min_score=min_score, n_best=n_best, marginals=marginals)
-        documents = _noting_cuts(tagger.tag_documents(read(tagger, report)))
+        documents = _noting(tagger.tag_documents(read(tagger, report)), input)
         write(tagger, documents if shown is None else shown.documents(documents), report)
     for line in [*report.notes, *report.misfits]:
         say(line)
@@ -219,13 +219,16 @@ def _text_output(name: str | None) -> Iterator[IO[str]]:
         raise CorpusError(f"cannot be written: {problem.reason}", name or "standard output") from None
 
 
-def _noting_cuts(documents: Iterable[Document]) -> Iterator[Document]:
-    """Pass documents on, and say in the end how many sentences were too long to be tagged whole."""
+def _noting(documents: Iterable[Document], source: str) -> Iterator[Document]:
+    """Pass documents on, and say in the end if there was no text, or if sentences were too long."""
     from nertool.tagging import windows
 
-    count = 0
+    cut, empty = 0, True
     for document in documents:
-        count += document.cut_sentences
+        cut += document.cut_sentences
+        empty = empty and not document
         yield document
-    if count:
-        say(windows.note(count))
+    if empty:
+        say(f"there is no text in {'standard input' if source == STANDARD_INPUT else source}")
+    if cut:
+        say(windows.note(cut))

@@ -196,7 +196,10 @@ class LabelStudio:
         elif (known := self._interfaces.get(_project(request.project))) is not None:
             interface = known
         else:
-            raise wrong_field("label_config", "there is none, and no setup of this project came before")
+            raise wrong_field(
+                "label_config",
+                "is missing, and this project has sent no setup: connecting the model in Label Studio sends it",
+            )
         names = self._names(interface, "label_config")
         texts = [_text(task, interface.key, number) for number, task in enumerate(request.tasks)]
         check_length(texts, self._service.max_chars)

@@ -181,7 +181,7 @@ def _choose(documents: Sequence[Document], scores: np.ndarray, count: int) -> np
     free = np.ones(len(forms), bool)
     result = np.zeros(count, np.int64)
     for place in range(count):
-        # What is as like as two peas is worth nothing, and still goes before what was chosen.
+        # A copy of a chosen document has the value 0, and still goes before what was chosen.
         best = int(np.where(free, scores * (1.0 - overlap), -1.0).argmax())
         result[place], free[best] = best, False
         own = flat[ends[best] - sizes[best] : ends[best]]
