@@ -512,6 +512,25 @@ def test_a_damaged_database_is_said(tmp_path):
     assert done.exit_code == 1 and "it is not a project's" in done.output
 
 
+def test_a_database_damaged_inside_is_said(project, tmp_path):
+    answer(project, find(project, "Rain fell on Oslo."), [(3, 4, 2)])
+    project.close()
+    path = tmp_path / "project" / DATABASE
+    whole = path.read_bytes()
+    schema = whole.index(b"CREATE TABLE types")
+    tables = {
+        "not UTF-8": whole[: schema + 7] + b"\xff" + whole[schema + 8 :],
+        "cut": whole[: len(whole) // 2],
+        "overwritten": whole[:4096] + bytes(len(whole) - 4096),
+    }
+    for damage in tables.values():
+        path.write_bytes(damage)
+        with pytest.raises(CorpusError, match="the file is damaged; take the answers from a copy"):
+            read(tmp_path / "project")
+        with pytest.raises(NertoolError, match="the file is damaged; take the answers from a copy"):
+            Store(tmp_path / "project")
+
+
 def test_a_project_in_a_folder_that_cannot_be_written_can_be_read(project, tmp_path):
     answer(project, find(project, "Rain fell on Oslo."), [(3, 4, 2)])
     project.close()

@@ -33,9 +33,13 @@ APPLICATION = 0x6E657274
 VERSION = 1
 """SQLite's `user_version`: which tables there are, and what they mean."""
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged database raises; the second where a message of SQLite's quotes bytes that are not UTF-8."""
+
 _MAGIC = b"SQLite format 3\0"
 _PLACE = 68  # of the application's number in the file
 _HOLDERS = ("locked", "busy")
+_DAMAGED = ("malformed", "not a database", "no such", "Could not decode")
 
 Part = Literal["pool", "test"]
 
@@ -103,7 +107,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
             # In a folder that cannot be written to, SQLite cannot make the files that go with the database.
             database = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
             check_version(database, path)
-    except sqlite3.Error as problem:
+    except SQLITE_ERRORS as problem:
         raise explained(problem, path) from None
     return database
 
@@ -123,12 +127,12 @@ def check_version(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def explained(problem: sqlite3.Error, path: Path) -> CorpusError:
-    """Say what can be done about an error of SQLite."""
-    text = str(problem)
+def explained(problem: Exception, path: Path) -> CorpusError:
+    """Say what can be done about one of `SQLITE_ERRORS`."""
+    text = str(problem) if isinstance(problem, sqlite3.Error) else "malformed database"
     if any(word in text for word in _HOLDERS):
         text += ": another program holds the database; close it, and try again"
-    elif "malformed" in text or "not a database" in text:
+    elif any(word in text for word in _DAMAGED):
         text += ": the file is damaged; take the answers from a copy"
     elif "full" in text:
         text += ": make room on the disk, and try again"
@@ -149,7 +153,7 @@ def answered(
     Raises:
         CorpusError: An entry is damaged.
     """
-    names = dict(database.execute("SELECT id, name FROM types"))
+    names = dict(_rows(database, "SELECT id, name FROM types", (), name))
     query = (
         f"SELECT {_COLUMNS}, a.spans, a.outside, a.partial FROM sentences s JOIN answers a ON a.id = s.answer "
         "JOIN documents d ON d.id = s.document WHERE s.role = ? AND a.action = 'accept' "
@@ -222,7 +226,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     try:
         yield from database.execute(query, values)
-    except sqlite3.Error as problem:
+    except SQLITE_ERRORS as problem:
         raise explained(problem, Path(name)) from None
 
 

@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 
 from nertool.config.files import write_whole
 from nertool.errors import NertoolError
-from nertool.formats.project import APPLICATION, DATABASE, TEST, TEST_LINE, VERSION, check_version, explained
+from nertool.formats.project import (
+    APPLICATION,
+    DATABASE,
+    SQLITE_ERRORS,
+    TEST,
+    TEST_LINE,
+    VERSION,
+    check_version,
+    explained,
+)
 
 LEASE = 600.0
 """Seconds for which a sentence is a session's alone, from when it was last heard of."""
@@ -209,11 +218,14 @@ class Store:
                 self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
             check_version(self._database, self.path)
+            for (finding,) in self._database.execute("PRAGMA quick_check(1)"):
+                if finding != "ok":
+                    raise explained(sqlite3.DatabaseError(f"malformed: {finding}"), self.path)
             self._database.execute("PRAGMA journal_mode = WAL")
             # An answer must also survive a power failure; the default of many builds does not see to that.
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute("PRAGMA foreign_keys = ON")
-        except sqlite3.Error as problem:
+        except SQLITE_ERRORS as problem:
             raise explained(problem, self.path) from None
 
     @classmethod
@@ -241,7 +253,7 @@ class Store:
                 database.close()
             write_whole(folder / TEST, f"{TEST_LINE}\n".encode())
             beside.replace(path)
-        except sqlite3.Error as problem:
+        except SQLITE_ERRORS as problem:
             raise explained(problem, path) from None
         except OSError as problem:
             raise NertoolError(f"{folder}: cannot write there: {problem.strerror or problem}") from None
@@ -265,14 +277,14 @@ class Store:
                     if self._database.in_transaction:
                         self._database.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as problem:
+            except SQLITE_ERRORS as problem:
                 raise explained(problem, self.path) from None
 
     def _ask(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return self._database.execute(query, values).fetchall()
-            except sqlite3.Error as problem:
+            except SQLITE_ERRORS as problem:
                 raise explained(problem, self.path) from None
 
     # Settings
