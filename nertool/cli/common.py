@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
-LOCAL_ADDRESSES = ("127.0.0.1", "::1", "localhost")
 # As `nertool.tagging.ranking` has them, which is too heavy for a help page.
 MEASURES = ("mnlp", "errors", "random")
 
@@ -56,6 +56,24 @@ class FormatName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         if value not in names:
             self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
         return str(value)
+
+
+def check_service(what: str, api_key: str | None, *further: str) -> None:
+    """Check that a command can answer requests over HTTP.
+
+    Args:
+        what: What the command does, for the message.
+        api_key: What requests must show; None: nothing.
+        further: Packages that it needs beside those that every service needs.
+
+    Raises:
+        NertoolError: A package is missing, or the key is empty.
+    """
+    missing = [name for name in ("fastapi", "uvicorn", "httptools", *further) if find_spec(name) is None]
+    if missing:
+        raise NertoolError(f"{what} needs {', '.join(missing)}: pip install 'nertool[serve]'")
+    if api_key is not None and not api_key.strip():
+        raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
 
 
 def examples(*commands: str) -> str:

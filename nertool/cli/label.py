@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import getpass
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from nertool.cli.common import LOCAL_ADDRESSES, MEASURES, FormatName, examples, model_folder
+from nertool.cli.common import MEASURES, FormatName, check_service, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.errors import NertoolError
-
-_PACKAGES = ("fastapi", "uvicorn", "httptools")
 
 
 @click.command(
@@ -126,11 +123,7 @@ def label(
     Each answer is in the project's database before the next sentence is shown. `nertool train PROJECT` and
     `nertool convert PROJECT OUT` read the answers, also meanwhile; PROJECT/test has those kept apart.
     """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise NertoolError(f"labelling needs {', '.join(missing)}: pip install 'nertool[serve]'")
-    if api_key is not None and not api_key.strip():
-        raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
+    check_service("labelling", api_key)
     folder, named = _folder(texts, output)
     from nertool.labelling.project import Wishes, beginning_of, open_project
     from nertool.labelling.server import held, serve
@@ -138,6 +131,7 @@ def label(
     from nertool.labelling.store import checked_name
     from nertool.labelling.texts import Source
     from nertool.serving.server import listen, url
+    from nertool.serving.settings import LOCAL_ADDRESSES
     from nertool.views.console import counted
 
     sources = [

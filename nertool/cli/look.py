@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nertool.cli.common import MODEL, FormatName, examples, model_folder
+from nertool.cli.common import DEVICE, MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
+from nertool.config.files import is_file
 from nertool.errors import NertoolError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _MOST_SENTENCES = 10  # whose tables a reader can be asked to look at
 )
 @click.argument("text")
 @MODEL
+@DEVICE
 @click.option(
     "--output", metavar="FILE", help="Write an HTML page instead of text: all label scores as heat maps."
 )
@@ -43,7 +45,7 @@ _MOST_SENTENCES = 10  # whose tables a reader can be asked to look at
     help="How to read a file: text (raw), tokens, conll, jsonl, spacy, ...  [default: detected, else text]",
 )
 @explains_errors
-def look(text: str, model: str | None, output: str | None, reader: str | None) -> None:
+def look(text: str, model: str | None, device: str, output: str | None, reader: str | None) -> None:
     """Look inside a model while it labels TEXT.
 
     This shows gates, attention, label scores, transitions and the two best label sequences. TEXT is a text, the
@@ -58,7 +60,7 @@ def look(text: str, model: str | None, output: str | None, reader: str | None) -
     report = Report()
     with contextlib.ExitStack() as stack:
         documents = _documents(stack, text, reader, report)
-        tagger = Tagger.load(folder)
+        tagger = Tagger.load(folder, device=device)
         sentences = (sentence for document in documents(tagger) for sentence in document.sentences())
         chosen = list(islice((each for each in sentences if each.tokens), _MOST_SENTENCES + 1))
     if not chosen:
@@ -85,7 +87,7 @@ def _documents(
 ) -> Callable[[Tagger], Iterable[Document]]:
     """Open what was named; returns what reads it, once the tagger is there."""
     path = None if text == STANDARD_INPUT else Path(text)
-    if path is None or reader is not None or _is_file(path):
+    if path is None or reader is not None or is_file(path):
         read = open_source(stack, find_source(path, reader), path)
         return lambda tagger: read(tagger, report)
     if _looks_like_a_file(text):
@@ -95,12 +97,6 @@ def _documents(
     from nertool.text.tokenization import SpacyTokenizer, tokenize
 
     return lambda tagger: [tokenize(text, SpacyTokenizer(tagger.model.config.language))]
-
-
-def _is_file(path: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):  # a text may be too long for a name, or hold a NUL
-        return path.is_file()
-    return False
 
 
 def _looks_like_a_file(text: str) -> bool:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
 import click
 
-from nertool.cli.common import DEVICE, LOCAL_ADDRESSES, examples, model_folder
+from nertool.cli.common import DEVICE, check_service, examples, model_folder
 from nertool.cli.door import explains_errors, say
-from nertool.errors import NertoolError
-
-_PACKAGES = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 
 
 @click.command(
@@ -91,12 +87,8 @@ def serve(
     is on standard output, a JSON object a line, without the texts. SIGTERM and Ctrl-C end the
     service when the requests that it has are answered.
     """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise NertoolError(f"serving needs {', '.join(missing)}: pip install 'nertool[serve]'")
-    if api_key is not None and not api_key.strip():
-        raise NertoolError("the API key is empty; leave --api-key and NERTOOL_API_KEY out to ask for none")
-    from nertool.serving.settings import Settings, named_models
+    check_service("serving", api_key, "prometheus_client")
+    from nertool.serving.settings import LOCAL_ADDRESSES, Settings, named_models
 
     named = named_models(models or [str(model_folder(None))], model_folder)
     settings = Settings(

@@ -16,8 +16,7 @@ from nertool.labelling.settings import Settings
 from nertool.serving.application import show
 from nertool.serving.gate import Application, Gate, Scope
 from nertool.serving.pages import read_page
-
-LOCAL = ("127.0.0.1", "::1", "localhost")
+from nertool.serving.settings import LOCAL_ADDRESSES
 
 
 class _Uncounted:
@@ -75,7 +74,7 @@ def _refuse(settings: Settings, scope: Scope) -> str | None:
     """
     headers = dict(scope["headers"])
     host = headers.get(b"host", b"").decode("latin-1")
-    if settings.host in LOCAL and not _is_local(host):
+    if settings.host in LOCAL_ADDRESSES and not _is_local(host):
         return "this is for localhost alone; start it with --host to reach it by another name"
     origin = headers.get(b"origin")
     if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:

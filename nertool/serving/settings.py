@@ -9,6 +9,9 @@ from pathlib import Path
 from nertool.config.model_names import is_hub_name, parse_hub_name
 from nertool.errors import NertoolError
 
+LOCAL_ADDRESSES = ("127.0.0.1", "::1", "localhost")
+"""Addresses that this machine alone reaches."""
+
 
 @dataclass(frozen=True)
 class Settings:
