@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from nertool.cli.main import main
 from nertool.errors import CorpusError, NertoolError
 from nertool.formats.project import DATABASE, VERSION
 from nertool.labelling import store as store_module
+from nertool.labelling.download import download, downloads
 from nertool.labelling.progress import Estimate, Point, extrapolate
 from nertool.labelling.project import Wishes, open_project
 from nertool.labelling.store import Answer, LateError, Span, Store
@@ -108,7 +111,6 @@ def test_documents_are_the_context_of_their_own_sentences_alone(tmp_path):
 
 def test_gold_labels_are_answers_and_proposals_are_not(tmp_path, texts):
     gold, proposed = tmp_path / "gold.conll", tmp_path / "proposed.jsonl"
-    gold.write_text("Mina B-PER\ncame O\n\nOslo B-LOC\nwon -\nNobody O\n".replace(" -", " "), encoding="utf-8")
     gold.write_text("Mina\tB-PER\ncame\tO\n\nOslo\tB-LOC\nwon\tO\n", encoding="utf-8")
     proposed.write_text(
         json.dumps(
@@ -529,6 +531,28 @@ def test_a_database_damaged_inside_is_said(project, tmp_path):
             read(tmp_path / "project")
         with pytest.raises(NertoolError, match="the file is damaged; take the answers from a copy"):
             Store(tmp_path / "project")
+
+
+@pytest.mark.parametrize("name", downloads())
+def test_answers_can_be_downloaded_in_each_format(project, tmp_path, name):
+    answer(project, find(project, "Rain fell on Oslo."), [(3, 4, 2)])
+    project.close()
+    given = download(tmp_path / "project", name)
+    assert (given["sentences"], given["entities"]) == (1, 1)
+    path = tmp_path / given["name"]
+    path.write_bytes(b64decode(given["content"]))
+    if path.suffix == ".zip":
+        path = tmp_path / "unpacked"
+        shutil.unpack_archive(tmp_path / given["name"], path)
+    (document,) = nertool.read(path, format=name)
+    assert [(span.start, span.end) for span in document.spans] == [(3, 4)]
+    assert "".join(document.tokens) == "RainfellonOslo."
+
+
+def test_a_download_without_answers_says_why(project, tmp_path):
+    project.close()
+    with pytest.raises(NertoolError, match="no sentence has been accepted yet"):
+        download(tmp_path / "project", "jsonl")
 
 
 def test_a_project_in_a_folder_that_cannot_be_written_can_be_read(project, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,30 @@ def test_marking_with_the_mouse(visit, folder):
         assert "Nothing is left" in page.inner_text("#sentence")
         labels = ["B-PER", "I-PER", "O", "B-PER", "O", "B-LOC", "I-LOC", "O"]
         assert [list(each.labels) for each in nertool.read(folder)] == [labels]
+
+
+def test_answers_are_downloaded(visit, folder, tmp_path):
+    with labelling(folder, ["Ada Byron met Lind in New Haven ."]) as server:
+        page = visit(server, expected=("409",))
+        ready(page)
+        page.select_option("#format", "conll")
+        page.click("#download button")
+        until(lambda: "no sentence has been accepted yet" in page.inner_text("#status"))
+        mark_as(page, ["PER Ada Byron"])
+        page.click("#accept")
+        until(lambda: page.evaluate("!waiting && now === null"))
+        for name in ("conll", "brat", "spacy"):
+            page.select_option("#format", name)
+            with page.expect_download() as waited:
+                page.click("#download button")
+            path = tmp_path / waited.value.suggested_filename
+            waited.value.save_as(path)
+            if path.suffix == ".zip":
+                shutil.unpack_archive(path, tmp_path / "unpacked")
+                path = tmp_path / "unpacked"
+            (document,) = nertool.read(path)
+            assert document.text.strip() == "Ada Byron met Lind in New Haven ." and len(document.spans) == 1
+            until(lambda: "1 sentence, 1 entity" in page.inner_text("#status"))
 
 
 def test_the_keyboard_is_enough(visit, folder):

@@ -7,11 +7,13 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 
 from nertool.labelling.desk import Desk
+from nertool.labelling.download import downloads
 from nertool.labelling.settings import Settings
 from nertool.serving.application import show
 from nertool.serving.gate import Application, Gate, Scope
@@ -59,9 +61,9 @@ def _routes(desk: Desk, settings: Settings) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/begin")
-    async def begin() -> dict[str, str]:
+    async def begin() -> dict[str, Any]:
         """Say what the page begins with."""
-        return {"annotator": settings.annotator, "title": settings.title}
+        return {"annotator": settings.annotator, "title": settings.title, "formats": downloads()}
 
     return app
 

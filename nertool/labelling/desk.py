@@ -9,8 +9,9 @@ from typing import Any
 
 from nertool.errors import NertoolError
 from nertool.formats.project import open_database, sentences
+from nertool.labelling.download import download, downloads
 from nertool.labelling.progress import FEWEST_ENTITIES, FEWEST_MODELS, Point, extrapolate, f1
-from nertool.labelling.requests import Answered, Asked, Looked, Reopened, TypeChanged, parse, refuse
+from nertool.labelling.requests import Answered, Asked, Looked, Reopened, TypeChanged, Wanted, parse, refuse
 from nertool.labelling.rounds import Proposer, Rounds
 from nertool.labelling.store import Answer, Held, LateError, Span, Store, checked_name
 from nertool.serving.requests import to_json
@@ -41,6 +42,7 @@ class Desk:
             "/history": self._handler(self._history),
             "/train": self._handler(self._train),
             "/state": self._handler(self._state),
+            "/download": self._download,
         }
 
     def close(self) -> None:
@@ -54,6 +56,16 @@ class Desk:
             return await loop.run_in_executor(self._executor, lambda: to_json(answer(body)))
 
         return handle
+
+    async def _download(self, body: bytearray, details: dict[str, Any]) -> bytes:
+        """Give all answers as a file; this takes long in a large project, and nobody else waits for it."""
+        asked = parse(body, Wanted)
+        if asked.format not in downloads():
+            refuse(422, f"format: one of {', '.join(downloads())}")
+        try:
+            return to_json(await asyncio.to_thread(download, self._store.folder, asked.format))
+        except NertoolError as problem:
+            refuse(409, str(problem))
 
     # Handlers, in the thread of the executor
 

@@ -54,6 +54,12 @@ class Looked(Asked):
     before: int | None = Field(default=None, ge=0, le=2**53)
 
 
+class Wanted(Asked):
+    """A wish for all answers in a format."""
+
+    format: str = Field(min_length=1, max_length=100)
+
+
 def parse(body: bytes | bytearray, kind: type[_Request]) -> _Request:
     """Read the body of a request.
 
