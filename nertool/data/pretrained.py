@@ -195,7 +195,7 @@ def _weights(folder: Path, name: str) -> list[Path]:
 def _cached(name: str, revision: str | None, download: bool) -> Path:
     """Return the folder of a transformer in the cache of the hub."""
     try:
-        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub import constants, errors, snapshot_download
     except ImportError:
         raise ConfigError(f"{name}: names of the hub need the package huggingface_hub: {EXTRA}") from None
     wanted: Mapping[str, Any] = {"repo_id": name, "revision": revision, "allow_patterns": list(_FILES)}
@@ -213,7 +213,10 @@ def _cached(name: str, revision: str | None, download: bool) -> Path:
     try:
         return Path(snapshot_download(**wanted))
     except Exception as problem:
-        reason = " ".join(str(problem).split())[:300].rstrip(".")
+        # Where the hub cannot be reached, the package looks into its cache, and what happened is the cause.
+        missed = isinstance(problem, errors.LocalEntryNotFoundError)
+        happened = (missed and problem.__cause__) or problem
+        reason = " ".join(str(happened).split())[:300].rstrip(".")
         raise ConfigError(
             f"there is neither a folder {name} nor a model of that name in the cache of the hub "
             f"({constants.HF_HUB_CACHE}), and the hub does not give it: {reason}. Where there is a network, "
