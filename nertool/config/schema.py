@@ -310,6 +310,12 @@ class CorpusConfig(Section):
         "`nertool audit --weights` writes it; none: all count the same",
     )
     allow_empty: bool = Field(False, description="train although no token of the training split is an entity")
+    stream: bool = Field(
+        False,
+        description="the training split need not fit into memory: it is written into shards in the cache once, "
+        "and read from these; validation and test are in memory",
+    )
+    shuffle: Number = Field(2**24, description="stream: how many tokens are in memory, and are shuffled, together")
 
     @field_validator("scheme", mode="before")
     @classmethod
@@ -353,6 +359,7 @@ class CorpusConfig(Section):
             ({"held_out", "held_out_by"} if self.validation is not None else set())
             | ({"config", "revision"} if self.hub is None else set())
             | ({"fraction_seed"} if self.fraction == 1 else set())
+            | ({"shuffle"} if not self.stream else set())
         )
 
     @property
@@ -386,6 +393,23 @@ class CorpusConfig(Section):
             for key in ("config", "revision"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key}: is for a dataset only, and hub names none")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_streamed_is_not_divided(self) -> CorpusConfig:
+        if not self.stream:
+            return self
+        for key in ("hub", "fold", "weights"):
+            if getattr(self, key) is not None:
+                what = "a dataset is" if key == "hub" else f"with {key} all sentences are"
+                more = "; name its files instead, such as .parquet" if key == "hub" else ""
+                raise ValueError(f"stream: {what} read into memory; leave one of the two out{more}")
+        if self.validation is None:
+            raise ValueError(
+                "stream: no part of it can be held out; name a file as validation (--validation FILE)"
+            )
+        if self.fraction < 1:
+            raise ValueError("stream: a fraction is drawn from sentences in memory; leave one of the two out")
         return self
 
     @model_validator(mode="after")

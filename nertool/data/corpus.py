@@ -12,9 +12,11 @@ import numpy as np
 
 from nertool.config.schema import CorpusConfig
 from nertool.data.folds import boundaries, divide, draw_share, make_folds, units_of
+from nertool.data.pieces import LONGEST
 from nertool.data.stratification import choose_share
+from nertool.data.vocabulary import count_labels
 from nertool.data.weights import read_weights
-from nertool.errors import CorpusError
+from nertool.errors import ConfigError, CorpusError
 from nertool.forking import cached_property
 from nertool.formats import hub
 from nertool.formats.datasets_export import to_dataset_dict
@@ -47,7 +49,7 @@ class Split:
         weights: What each sentence counts in the loss, (sentences,); None: 1.
     """
 
-    documents: list[Document] = field(repr=False)
+    documents: Sequence[Document] = field(repr=False)
     scheme: Scheme
     label_scheme: Scheme
     strays: int = 0
@@ -60,7 +62,7 @@ class Split:
     weights: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @cached_property
-    def sentences(self) -> list[Document]:
+    def sentences(self) -> Sequence[Document]:
         """Each sentence as a document of its own."""
         return [sentence for document in in_context(self.documents) for sentence in document.sentences()]
 
@@ -85,7 +87,16 @@ class Split:
     @cached_property
     def unknown_count(self) -> int:
         """How many tokens have no label."""
-        return sum((document.labels or ()).count(UNKNOWN) for document in self.documents)
+        return self.label_counts()[UNKNOWN]
+
+    @cached_property
+    def long_count(self) -> int:
+        """How many sentences are learnt in pieces."""
+        return sum(len(sentence) > LONGEST for sentence in self.sentences)
+
+    def label_counts(self) -> Counter[str]:
+        """Count the labels, `UNKNOWN` included."""
+        return count_labels(self.documents)
 
     def entity_counts(self) -> Counter[str]:
         """Count the entities of each type; there are none among plain tags."""
@@ -124,9 +135,7 @@ class Split:
     @cached_property
     def has_entities(self) -> bool:
         """Whether any label is more than O; always true of plain tags."""
-        outside = {OUTSIDE, UNKNOWN}
-        plain = self.label_scheme is Scheme.PLAIN
-        return plain or any(not outside.issuperset(document.labels or ()) for document in self.documents)
+        return self.label_scheme is Scheme.PLAIN or not self.label_counts().keys() <= {OUTSIDE, UNKNOWN}
 
     def comparable(self, predicted: Sequence[list[str]]) -> Sequence[list[str]]:
         """Return predicted labels as they can be scored here: without the types that are not annotated."""
@@ -253,18 +262,23 @@ def open_splits(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> 
     return read_dataset
 
 
-def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None) -> Corpus:
+def read_corpus(config: CorpusConfig, *, tokenizer: Tokenizer | None = None, train: Split | None = None) -> Corpus:
     """Read all splits, with the labels in the scheme to be learnt; plain tags stay plain.
 
     Args:
         config: The files, or the dataset, and how to read them.
         tokenizer: Makes tokens and sentences of raw text; None: English.
+        train: The training split, where it has been read already.
 
     Raises:
         CorpusError: A file is wrong, or one split has plain tags and another has entities.
     """
     read = open_splits(config, tokenizer=tokenizer)
-    train = whole = read_training(read, config)
+    if train is None and config.stream:
+        from nertool.data.streaming import read_streamed  # which is built on this module
+
+        train = read_streamed(config, tokenizer)
+    train = whole = read_training(read, config) if train is None else train
     test = None
     if config.fold_numbers is not None:
         train, test = _take_fold(train, *config.fold_numbers)
@@ -289,8 +303,11 @@ def read_training(read: Callable[..., Split], config: CorpusConfig) -> Split:
         config: That the function was made for.
 
     Raises:
+        ConfigError: The config says that not all of it is to be in memory.
         CorpusError: The data or the file of weights is wrong.
     """
+    if config.stream:
+        raise ConfigError("corpus.stream: here all sentences are read into memory; leave it out")
     split = read(config.train or "", partial=True)
     # A conversion depends on the neighbours of a label: with some of them unknown, the file's scheme is learnt.
     if not split.unknown_count:
@@ -303,7 +320,7 @@ def read_training(read: Callable[..., Split], config: CorpusConfig) -> Split:
 def unseen_labels(split: Split, labels: Iterable[str]) -> Counter[str]:
     """Count the labels of a split that training never saw, which no model can predict."""
     known = {*labels, UNKNOWN}
-    return Counter(label for document in split.documents for label in document.labels or () if label not in known)
+    return Counter({label: count for label, count in split.label_counts().items() if label not in known})
 
 
 def _named_scheme(config: CorpusConfig) -> Scheme | None:

@@ -7,10 +7,10 @@ it. Inputs that depend on more (a column, a gazetteer) are encoded for each toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -147,6 +147,36 @@ class Arrays:
         return int(self.lengths.sum())
 
 
+class Batches(NamedTuple):
+    """The batches of an epoch, in order.
+
+    Attributes:
+        steps: How many there are.
+        batches: For each the corpus that it is cut from, which may be a part of all; the indices of its sentences
+            there; and their numbers among all sentences.
+    """
+
+    steps: int
+    batches: Iterator[tuple[EncodedCorpus, np.ndarray, np.ndarray]]
+
+
+class Learnable(Protocol):
+    """What can be learnt from: an `EncodedCorpus`, or one that is on disk."""
+
+    weights: np.ndarray | None
+
+    def __len__(self) -> int: ...
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of all sentences."""
+        ...
+
+    def epoch(self, batch_size: int, random: np.random.Generator) -> Batches:
+        """Draw the order of an epoch."""
+        ...
+
+
 class EncodedCorpus:
     """Sentences as integers: 4 bytes a token for its form, 2 for its label, and the features of further inputs.
 
@@ -186,6 +216,31 @@ class EncodedCorpus:
             if not encoder.context_free
         }
 
+    @classmethod
+    def of_arrays(
+        cls,
+        tokens: np.ndarray,
+        labels: np.ndarray,
+        lengths: np.ndarray,
+        form_tables: dict[str, Table],
+        label_sets: np.ndarray | None = None,
+    ) -> EncodedCorpus:
+        """Make a labelled corpus, without further inputs, of what is encoded already.
+
+        Args:
+            tokens: The form of each token, (tokens,).
+            labels: The number of the label of each, (tokens,).
+            lengths: Tokens of each sentence, (sentences,).
+            form_tables: The features of all forms, by the name of the encoder.
+            label_sets: As for the class.
+        """
+        corpus = cls({}, [])
+        corpus.tokens, corpus.labels, corpus.label_sets = tokens, labels, label_sets
+        corpus.lengths = lengths.astype(np.int64)
+        corpus.offsets = np.concatenate(([0], np.cumsum(corpus.lengths)))
+        corpus.form_tables = form_tables
+        return corpus
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -193,6 +248,11 @@ class EncodedCorpus:
     def token_count(self) -> int:
         """Tokens of all sentences."""
         return int(self.offsets[-1])
+
+    def epoch(self, batch_size: int, random: np.random.Generator) -> Batches:
+        """Draw the order of an epoch; see `training_order`."""
+        order = training_order(self.lengths, batch_size, random)
+        return Batches(len(order), ((self, indices, indices) for indices in order))
 
     def batch(self, sentences: np.ndarray) -> Arrays:
         """Cut a batch of sentences, given by their indices in the corpus."""

@@ -62,9 +62,21 @@ def boundaries(documents: Sequence[Document]) -> Iterator[bool]:
 
     It does not where two parts have one id, nor between sentences that are of no document.
     """
-    for before, document in pairwise(documents):
-        loose = _is_loose(before) and _is_loose(document)
-        yield before.id != document.id or (document.id is None and not loose)
+    for before, document in pairwise(map(mark_of, documents)):
+        yield begins(before, document)
+
+
+Mark = tuple[str | None, bool]
+
+
+def mark_of(document: Document) -> Mark:
+    """Return the id of a document, and whether it is a sentence that is of no document."""
+    return document.id, document.source_text is None and len(document.sentence_starts) == 1
+
+
+def begins(before: Mark, mark: Mark) -> bool:
+    """Say whether another document begins between two neighbours."""
+    return before[0] != mark[0] or (mark[0] is None and not (before[1] and mark[1]))
 
 
 def units_of(documents: Sequence[Document], fewest: int = 2) -> list[Unit]:
@@ -213,7 +225,3 @@ def divide(split: Split, chosen: Collection[int]) -> tuple[Split, Split]:
             weights=weights[1],
         ),
     )
-
-
-def _is_loose(document: Document) -> bool:
-    return document.source_text is None and len(document.sentence_starts) == 1

@@ -14,11 +14,13 @@ from nertool.config.model_names import find_model
 from nertool.config.schema import Config, CorpusConfig
 from nertool.config.vector_sets import fetched, recommended
 from nertool.config.vector_sets import locate as locate_vectors
-from nertool.data.corpus import read_split
+from nertool.data.corpus import read_options, read_split
 from nertool.errors import ConfigError, CorpusError
+from nertool.formats.registry import Report, detect_format, find_format
 from nertool.text.tokenization import SpacyTokenizer
 
 FEWEST = 10  # sentences of which some are held out
+ENOUGH = 20_000  # sentences; more change no setting, and are not counted if they are streamed
 _SMALL = 1_000  # sentences; fewer take a minute, and nothing is gained by fewer epochs
 
 
@@ -181,8 +183,9 @@ def make_recipe(data: str, overrides: Iterable[str] = ()) -> Recipe:
     if not base and not any(getattr(each, "vectors", ()) for each in config.active_inputs.values()):
         warnings += _recommend_vectors(config.language)
     chosen = config.training
+    about = "at least" if given.corpus.stream and count >= ENOUGH else "about"
     summary = (
-        f"chosen for about {learnt:,} training sentence{'s' * (learnt != 1)}: at most {chosen.epochs} epochs "
+        f"chosen for {about} {learnt:,} training sentence{'s' * (learnt != 1)}: at most {chosen.epochs} epochs "
         f"(patience {chosen.patience}), batches of {chosen.batch_size}, learning rate {chosen.learning_rate:g}, "
         f"schedule {chosen.schedule.kind}, averaging {chosen.averaging:g}; {judged}"
     )
@@ -198,7 +201,18 @@ def _count_sentences(config: Config) -> int:
 
 @lru_cache(maxsize=16)
 def _count(corpus: CorpusConfig, language: str, _changed: int) -> int:
-    return len(read_split(corpus.train or "", corpus, partial=True, tokenizer=SpacyTokenizer(language)))
+    tokenizer = SpacyTokenizer(language)
+    if not corpus.stream:
+        return len(read_split(corpus.train or "", corpus, partial=True, tokenizer=tokenizer))
+    path = Path(corpus.train or "")
+    used = find_format(corpus.format) if corpus.format else detect_format(path)
+    documents = used.read(path, read_options(corpus, tokenizer=tokenizer), Report())
+    count = 0
+    for document in documents:
+        count += len(document.sentence_starts)
+        if count >= ENOUGH:
+            break
+    return count
 
 
 def _settings_of_model(name: str | None) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def written(key: str, shape: tuple[int, int]) -> Iterator[np.ndarray]:
 
 def _make_room(size: int) -> bool:
     """Remove what was not used for longest until there is room for a file; False if there cannot be."""
-    limit = _limit() * 1e9
+    limit = limit_of_cache(LIMIT, _DEFAULT_LIMIT) * 1e9
     if size > limit:
         return False
     files = []
@@ -198,12 +198,21 @@ def _make_room(size: int) -> bool:
     return True
 
 
-def _limit() -> float:
-    text = os.environ.get(LIMIT, "")
+def limit_of_cache(variable: str, default: float) -> float:
+    """Return how many GB a folder of the cache may have.
+
+    Args:
+        variable: Environment variable that says so.
+        default: What holds if it says nothing.
+
+    Raises:
+        ConfigError: It has no number.
+    """
+    text = os.environ.get(variable, "")
     try:
-        limit = float(text) if text else _DEFAULT_LIMIT
+        limit = float(text) if text else default
     except ValueError:
         limit = math.nan
     if not 0 <= limit < math.inf:
-        raise ConfigError(f"{LIMIT} is {text!r}; expected a number of GB, such as {_DEFAULT_LIMIT:g}")
+        raise ConfigError(f"{variable} is {text!r}; expected a number of GB, such as {default:g}")
     return limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,6 +10,38 @@ import numpy as np
 
 from nertool.data.vectors import Vectors, look_up
 from nertool.text.document import Document
+
+
+class CountedDocuments(Sequence[Document]):
+    """Documents that know how often each token and each label occurs in them, without a look at each."""
+
+    @abstractmethod
+    def token_counts(self) -> Counter[str]:
+        """Count the tokens."""
+
+    @abstractmethod
+    def label_counts(self) -> Counter[str]:
+        """Count the labels."""
+
+
+def count_tokens(documents: Iterable[Document]) -> Counter[str]:
+    """Count the tokens of documents."""
+    if isinstance(documents, CountedDocuments):
+        return documents.token_counts()
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(document.tokens)
+    return counts
+
+
+def count_labels(documents: Iterable[Document]) -> Counter[str]:
+    """Count the labels of documents, `UNKNOWN` included."""
+    if isinstance(documents, CountedDocuments):
+        return documents.label_counts()
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(document.labels or ())
+    return counts
 
 
 def collect_words(
@@ -26,9 +59,7 @@ def collect_words(
         extra_rows: How many words that have pretrained vectors but are not in the training documents are added, in
             the order of their files.
     """
-    counts: Counter[str] = Counter()
-    for document in documents:
-        counts.update(document.tokens)
+    counts = count_tokens(documents)
     words = [
         word
         for word in _by_frequency(counts)
@@ -48,10 +79,7 @@ def collect_words(
 
 def collect_characters(documents: Iterable[Document]) -> list[str]:
     """Collect the characters of all tokens, sorted."""
-    forms: set[str] = set()
-    for document in documents:
-        forms.update(document.tokens)
-    return sorted({character for form in forms for character in form})
+    return sorted({character for form in count_tokens(documents) for character in form})
 
 
 def collect_values(documents: Iterable[Document], column: str, minimum_count: int = 1) -> list[str]:

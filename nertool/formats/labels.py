@@ -59,6 +59,7 @@ def resolve(
     stray: Literal["repair", "refuse", "keep"] = "repair",
     partial: bool = False,
     keep_unlabelled: bool = False,
+    in_part: bool = False,
     report: Report | None = None,
 ) -> tuple[list[Document], Facts]:
     """Find the scheme of labels as they were read, check them, repair them and convert them.
@@ -74,6 +75,7 @@ def resolve(
             unknown label becomes unknown itself. If such a sentence stays, no label is converted, because a
             conversion depends on the neighbours of a label.
         keep_unlabelled: Whether sentences without any label stay too.
+        in_part: Whether these are a part of what is in the file, which may be without any sentence that stays.
         report: What the reader of the documents left out, which may be why labels are missing.
 
     Returns:
@@ -87,7 +89,7 @@ def resolve(
     own = next((document.scheme for document in given if document.scheme is not None), None)
     rows = [row for document in given for row in _rows(document)]
     places = _Places(given, path)
-    if not rows:
+    if not rows and not in_part:
         causes = "" if report is None else report.causes(path)
         raise CorpusError(f"there is no sentence in it{causes}", path)
     rows, scheme, notes = _find_scheme(rows, scheme, target, places) if own is None else (rows, own, [])
@@ -95,7 +97,7 @@ def resolve(
         rows = [[UNKNOWN if name in MARKS else name for name in row] if MARKS & set(row) else row for row in rows]
     kept = [n for n, row in enumerate(rows) if keep_unlabelled or UNKNOWN not in row or (partial and any(row))]
     unlabelled = len(rows) - len(kept)
-    if not kept:
+    if not kept and not in_part:
         needed = "any of its tokens" if partial else "all of its tokens"
         causes = "" if report is None else report.causes(path)
         message = f"there is no sentence in it with labels for {needed} ({unlabelled} lack them){causes}"
@@ -110,12 +112,12 @@ def resolve(
         target = scheme
     facts = Facts(scheme, target, unlabelled=unlabelled, notes=[f"{path}: {note}" for note in notes])
     for sentence, row in enumerate(rows):
-        in_part = UNKNOWN in row
-        positions = _strays_in_part(row, scheme) if in_part else stray_positions(row, scheme)
+        unknown = UNKNOWN in row
+        positions = _strays_in_part(row, scheme) if unknown else stray_positions(row, scheme)
         facts.stray_places += [(sentence, position, row[position]) for position in positions]
-        if in_part and positions:
+        if unknown and positions:
             rows[sentence] = [UNKNOWN if n in positions else name for n, name in enumerate(row)]
-        elif not in_part and ((positions and stray != "keep") or scheme is not target):
+        elif not unknown and ((positions and stray != "keep") or scheme is not target):
             rows[sentence] = convert(row, scheme, target)
     facts.strays = len(facts.stray_places)
     if facts.strays and stray == "refuse":

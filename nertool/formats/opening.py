@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -66,18 +67,46 @@ def open_bytes(path: str | Path, what: str) -> Iterator[BinaryIO]:
             raise CorpusError(message, path) from None
 
 
+class Counted:
+    """How much has been read.
+
+    Attributes:
+        bytes: Of files, before they are decompressed.
+    """
+
+    bytes = 0
+
+
+_counted: ContextVar[Counted | None] = ContextVar("counted", default=None)
+
+
+@contextmanager
+def counting() -> Iterator[Counted]:
+    """Count what is read of the files that are opened within a block, also after it."""
+    count = Counted()
+    token = _counted.set(count)
+    try:
+        yield count
+    finally:
+        _counted.reset(token)
+
+
 class _File(io.FileIO):
     """A file whose errors, such as those of a disk that fails, say that it is this file that cannot be read."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._path = path
+        self._count = _counted.get()
 
     def readinto(self, buffer: Any) -> int | None:
         try:
-            return super().readinto(buffer)
+            size = super().readinto(buffer)
         except OSError as problem:
             raise CorpusError(f"cannot be read: {problem.strerror or problem}", self._path) from None
+        if self._count is not None and size:
+            self._count.bytes += size
+        return size
 
 
 class _Gzip(io.RawIOBase):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nertool.config.schema import Config
+from nertool.data.vocabulary import count_labels
 from nertool.errors import ConfigError
 from nertool.model.building import refuse_huge
 from nertool.model.concurrency import fork_safe
@@ -47,7 +48,7 @@ def fit_labels(documents: Iterable[Document], scheme: Scheme, more: Iterable[str
     Raises:
         ConfigError: There are too many labels, or one is not text.
     """
-    labels = {label for document in documents for label in document.labels or () if label} | set(more)
+    labels = {label for label in count_labels(documents) if label} | set(more)
     if wrong := [label for label in labels if not is_text(label)]:
         raise ConfigError(f"the label {wrong[0][:60]!r} has a control character or half a character in it")
     if len(labels) > MOST_LABELS:

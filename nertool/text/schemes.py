@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
@@ -139,6 +139,11 @@ def detect(sequences: Iterable[Sequence[str]]) -> Scheme:
     pairs: Counter[tuple[str, str]] = Counter()
     for labels in sequences:
         pairs.update(zip(chain((OUTSIDE,), labels), labels, strict=False))  # the last label precedes none
+    return detect_pairs(pairs)
+
+
+def detect_pairs(pairs: Mapping[tuple[str, str], int]) -> Scheme:
+    """Detect the scheme of a file, as `detect` does, from how often a label follows another, or O at the start."""
     counts: Counter[str] = Counter()
     for (_, label), count in pairs.items():
         if label != OUTSIDE:

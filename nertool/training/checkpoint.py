@@ -22,6 +22,7 @@ from typing import Any
 from nertool.config.files import remove_files, sync_folder
 from nertool.config.loading import flow, in_force
 from nertool.config.schema import TrainingConfig
+from nertool.data.streaming import StreamedCorpus
 from nertool.errors import BundleError, NertoolError
 from nertool.model.concurrency import fork_safe
 from nertool.model.model import Model
@@ -85,6 +86,8 @@ def identify(prepared: Prepared) -> Identity:
         del settings["training.precision"]
     settings |= dict(_flat(tree["model"], "model."))
     settings |= {name: value for name, value in _flat(tree["start"], "start.") if name != STARTED_FROM}
+    if isinstance(prepared.encoded, StreamedCorpus) and not prepared.encoded.covered:
+        settings["corpus.shuffle"] = config.corpus.shuffle
     settings["inputs"] = list(config.active_inputs)  # in order
     for name, entry in config.active_inputs.items():
         elsewhere = {*entry.file_settings, *entry.places}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,8 +17,12 @@ from nertool.config.schema import Config
 from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus, Table
 from nertool.data.pieces import in_pieces
+from nertool.data.shards import Shards
+from nertool.data.streaming import StreamedCorpus, StreamedSplit
 from nertool.data.vectors import Vectors, look_up, read_vectors
+from nertool.data.vocabulary import count_tokens
 from nertool.errors import ConfigError, CorpusError
+from nertool.model.inputs import input_class
 from nertool.model.inputs.base import Resources
 from nertool.model.model import Model, new_model
 from nertool.tagging.bundle import fingerprint
@@ -53,7 +56,7 @@ class Prepared:
     config: Config
     corpus: Corpus
     model: Model
-    encoded: EncodedCorpus
+    encoded: EncodedCorpus | StreamedCorpus
     digests: dict[str, str]
     coverage: dict[str, float] | None
     parameters: tuple[int, int]
@@ -62,13 +65,20 @@ class Prepared:
     start: Start | None = None
 
 
-def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[str] = ()) -> Prepared:
+def prepare(
+    config: Config,
+    corpus: Corpus | None = None,
+    more_labels: Iterable[str] = (),
+    *,
+    shards: Shards | None = None,
+) -> Prepared:
     """Read the corpus and the vectors, collect the vocabularies and build the network.
 
     Args:
         config: With paths that exist (see `nertool.config.loading.locate_files`).
         corpus: What to train on and to validate with; None: what the config says.
         more_labels: Labels to know besides those of the training split.
+        shards: Of the training split, if it is streamed and they have been written; None: find or write them.
 
     Raises:
         ConfigError, CorpusError: A file is missing or wrong, a split lacks a column that an input reads, the sizes
@@ -77,9 +87,11 @@ def prepare(config: Config, corpus: Corpus | None = None, more_labels: Iterable[
     """
     began = time.perf_counter()
     check_language(config.language)
+    check_streaming(config)
     source = load_start(config)
     if corpus is None:
-        corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language))
+        train = None if shards is None else StreamedSplit.of(shards, config.corpus)
+        corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language), train=train)
     report = corpus.train.report
     if not corpus.train.has_entities and not config.corpus.allow_empty:
         raise CorpusError(
@@ -131,7 +143,7 @@ def read_resources(config: Config, documents: Iterable[Document]) -> Resources:
     names = [name for entry in config.active_inputs.values() for name in getattr(entry, "vectors", ())]
     if not names:
         return Resources()
-    words = set(chain.from_iterable(document.tokens for document in documents))
+    words = set(count_tokens(documents))
     extra = max(getattr(entry, "extra_rows", 0) for entry in config.active_inputs.values())
     return Resources({name: read_vectors(name, words, extra) for name in dict.fromkeys(names)})
 
@@ -160,7 +172,7 @@ def build_model(
     return new_model(config, documents, scheme, resources or read_resources(config, documents), more_labels, start)
 
 
-def encode(split: Split, model: Model) -> EncodedCorpus:
+def encode(split: Split, model: Model) -> EncodedCorpus | StreamedCorpus:
     """Encode a labelled split as the network wants it, long sentences in pieces.
 
     Args:
@@ -168,11 +180,34 @@ def encode(split: Split, model: Model) -> EncodedCorpus:
         model: That will learn from it.
     """
     codes = model.label_codes(split.unannotated)
+    if isinstance(split, StreamedSplit):
+        return StreamedCorpus(model.inputs, split, *codes, window=model.config.corpus.shuffle)
     if split.weights is None:
         return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), *codes)
     pieces = [in_pieces([sentence], split.label_scheme) for sentence in split.sentences]
     repeated = np.repeat(split.weights, [len(each) for each in pieces])
     return EncodedCorpus(model.inputs, list(chain.from_iterable(pieces)), *codes, repeated)
+
+
+def check_streaming(config: Config) -> None:
+    """Refuse settings that need all training sentences in memory, where these are streamed.
+
+    Raises:
+        ConfigError: There are some; names all of them.
+    """
+    if not config.corpus.stream:
+        return
+    problems = []
+    if config.start.self_label:
+        problems.append("corpus.stream: start.self_label labels sentences in memory; leave one of the two out")
+    problems += [
+        f"corpus.stream: inputs.{name} (kind {entry.kind}) reads more than the form of a token, which shards do "
+        "not hold; leave one of the two out"
+        for name, entry in config.active_inputs.items()
+        if not input_class(entry).context_free
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_language(code: str) -> None:
@@ -194,19 +229,23 @@ def _parameters(model: Model) -> tuple[int, int]:
 
 
 def _coverage(split: Split, vectors: Sequence[Vectors]) -> float:
-    counts = Counter(chain.from_iterable(sentence.tokens for sentence in split.sentences))
+    counts = count_tokens(split.sentences)
     covered = sum(
         n for token, n in counts.items() if any(look_up(token, each.index) is not None for each in vectors)
     )
     return covered / max(counts.total(), 1)
 
 
-def _digests(corpus: Corpus, model: Model, encoded: EncodedCorpus, resources: Resources) -> dict[str, str]:
+def _digests(
+    corpus: Corpus, model: Model, encoded: EncodedCorpus | StreamedCorpus, resources: Resources
+) -> dict[str, str]:
     """Compute the digests of `Prepared`: of content, wherever its files are and however they are packed."""
     contextual = {name: each for name, each in model.inputs.items() if not each.context_free}
     validation = {name: each.encode_documents(corpus.validation.sentences) for name, each in contextual.items()}
     found = {
-        "training": _split_digest(corpus.train, encoded.token_tables, encoded.weights),
+        "training": corpus.train.digest()
+        if isinstance(corpus.train, StreamedSplit)
+        else _split_digest(corpus.train, getattr(encoded, "token_tables", {}), encoded.weights),
         "validation": _split_digest(corpus.validation, validation),
     }
     for name, each in model.inputs.items():

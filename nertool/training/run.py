@@ -27,6 +27,9 @@ from nertool.config.files import (
 )
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
+from nertool.data.encoding import EncodedCorpus
+from nertool.data.shards import Shards
+from nertool.data.streaming import Sharding, write_shards
 from nertool.errors import ConfigError, DivergenceError, NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads
@@ -34,10 +37,11 @@ from nertool.model.devices import find_device
 from nertool.model.model import Model
 from nertool.tagging.bundle import FILES, load_bundle, save_bundle
 from nertool.tagging.predictor import Predictor, windows_of
+from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, KEPT, Checkpoint, identify, what_helps
 from nertool.training.distributed import ALONE, Group, own_device
-from nertool.training.preparation import Prepared, prepare
+from nertool.training.preparation import Prepared, check_streaming, prepare
 from nertool.training.states import Computing, keep_states, share_states
 from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, has_ended, train
@@ -83,7 +87,7 @@ class Finished:
 @fork_safe
 def run(
     config: Config, folder: Path, *, resume: bool = False, group: Group = ALONE
-) -> Generator[Prepared | Resumed | Computing | Step | Epoch | Finished, None, None]:
+) -> Generator[Sharding | Prepared | Resumed | Computing | Step | Epoch | Finished, None, None]:
     """Train a model and write it to a folder.
 
     The folder always holds the model of the best epoch so far, with `metrics.jsonl`, and a checkpoint to go on
@@ -102,9 +106,10 @@ def run(
         group: The processes that train together, each of which calls this; the first one alone touches the folder.
 
     Yields:
-        `Prepared`; `Resumed` if a training goes on; a `Computing` for each batch of states of a transformer; a
-        `Step` for each batch and an `Epoch` for each epoch; `Finished`. In processes other than the first there is
-        no `Resumed` and no `Finished`.
+        A `Sharding` for each shard of a streamed training split that is written; `Prepared`; `Resumed` if a
+        training goes on; a `Computing` for each batch of states of a transformer; a `Step` for each batch and an
+        `Epoch` for each epoch; `Finished`. In processes other than the first there is no `Resumed` and no
+        `Finished`.
 
     Raises:
         ConfigError, CorpusError: As for `prepare`.
@@ -115,12 +120,21 @@ def run(
     if config.start.model is not None and Path(config.start.model).resolve() == folder.resolve():
         raise ConfigError(f"start.model: {folder} is the run directory too; name another one with --output")
 
-    def prepare_here() -> Prepared:
+    shards: Shards | None = None
+
+    def check_here() -> None:
         training_device(config, group)  # before the time that reading takes
         if group.leads:
             refuse_links(folder, _OWN)
-        return prepare(config)
+        check_streaming(config)
 
+    def prepare_here() -> Prepared:
+        check_here()
+        return prepare(config, shards=shards)
+
+    if config.corpus.stream and group.size == 1:
+        check_here()
+        shards = yield from write_shards(config.corpus, SpacyTokenizer(config.language))
     prepared = group.all_or_none(prepare_here)
     if group.size > 1:
         digests = group.told(json.dumps(prepared.digests))
@@ -240,6 +254,8 @@ def _follow(prepared: Prepared, group: Group) -> Iterator[Computing | Step | Epo
 
 def _keep_states(prepared: Prepared) -> Iterator[Computing]:
     model, validation = prepared.model, prepared.corpus.validation
+    if not isinstance(prepared.encoded, EncodedCorpus):  # all that is streamed is context-free
+        return
     with threads(training_threads(prepared.config.training)):
         scored = windows_of(validation.sentences), scorable_sentences(model, validation)
         yield from keep_states(model, prepared.encoded, scored)

@@ -128,7 +128,7 @@ def start_from(model: Model, corpus: Corpus, config: Config) -> tuple[Corpus, St
         if start.keep_labels:
             train = replace(train, unannotated=frozenset(missing))
     known = set(model.labels)
-    new = {label for document in train.documents for label in document.labels or () if label} - known
+    new = {label for label in train.label_counts() if label} - known
     return Corpus(
         train,
         replace(corpus.validation, unannotated=unscored.get("validation", frozenset())),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nertool.config.schema import TrainingConfig
-from nertool.data.encoding import EncodedCorpus, training_order
+from nertool.data.encoding import Learnable
 from nertool.errors import DivergenceError
 from nertool.evaluation.scores import Evaluation
 from nertool.model.concurrency import threads
@@ -104,7 +104,7 @@ def has_ended(epochs: Sequence[Epoch], config: TrainingConfig) -> bool:
 
 def train(
     network: Network,
-    corpus: EncodedCorpus,
+    corpus: Learnable,
     validate: Callable[[], Evaluation],
     config: TrainingConfig,
     *,
@@ -144,26 +144,26 @@ def train(
             number = len(epochs)
             f1s = [epoch.validation.micro.f1 for epoch in epochs]
             # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
-            order = training_order(corpus.lengths, config.batch_size, np.random.default_rng((config.seed, number)))
+            steps, batches = corpus.epoch(config.batch_size, np.random.default_rng((config.seed, number)))
             network.train()
             began = time.perf_counter()
             loss_sum = norm_sum = 0.0
             own_sentences = tokens = 0
-            for step, indices in enumerate(order):
-                rate = learning_rate(config, number, step, len(order), f1s)
+            for step, (part, indices, numbers) in enumerate(batches):
+                rate = learning_rate(config, number, step, steps, f1s)
                 own = group.share(indices)
-                batch = corpus.batch(own) if len(own) else None
+                batch = part.batch(own) if len(own) else None
                 loss_sum += learner.accumulate(batch, len(indices)) * len(indices)
                 try:
                     norm_sum += learner.step(rate)
                 except DivergenceError as problem:
-                    listed = ", ".join(str(index + 1) for index in sorted(indices.tolist()))
+                    listed = ", ".join(str(index + 1) for index in sorted(numbers.tolist()))
                     raise DivergenceError(
-                        f"epoch {number + 1}, batch {step + 1} of {len(order)} (sentences {listed} of the "
+                        f"epoch {number + 1}, batch {step + 1} of {steps} (sentences {listed} of the "
                         f"training split): {problem}"
                     ) from None
                 own_sentences += len(own)
-                tokens += int(corpus.lengths[indices].sum())
+                tokens += int(part.lengths[indices].sum())
                 seconds = time.perf_counter() - began
                 yield Step(number + 1, tokens, corpus.token_count, loss_sum / max(own_sentences, 1), seconds)
             loss_sum = group.total(loss_sum)
@@ -180,7 +180,7 @@ def train(
                         number + 1,
                         loss_sum / len(corpus),
                         rate,
-                        norm_sum / len(order),
+                        norm_sum / steps,
                         validation,
                         seconds,
                         tokens / seconds,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from nertool.config.schema import TrainingConfig
 from nertool.data.corpus import unseen_labels
 from nertool.data.pieces import LONGEST
+from nertool.data.streaming import Sharding
 from nertool.model.devices import find_device
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
@@ -50,6 +51,7 @@ class Watcher:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._shards: TaskID | None = None
         self._training: TrainingConfig | None = None
         self._replaces = False  # whether there is a model that the first epoch will replace
         self._note = ""
@@ -62,7 +64,9 @@ class Watcher:
         self._before = 0  # epochs that were trained before this call
         self._epoch_seconds: float | None = None  # of a whole epoch with its validation, once one has ended
 
-    def watch(self, records: Iterator[Prepared | Resumed | Computing | Step | Epoch | Finished]) -> None:
+    def watch(
+        self, records: Iterator[Sharding | Prepared | Resumed | Computing | Step | Epoch | Finished]
+    ) -> None:
         """Consume and draw the records of a run."""
         with self._progress:
             for record in records:
@@ -73,6 +77,8 @@ class Watcher:
                     self._epoch(record)
                 elif isinstance(record, Computing):
                     self._computing(record)
+                elif isinstance(record, Sharding):
+                    self._sharding(record)
                 elif isinstance(record, Prepared):
                     self._prepared(record)
                 elif isinstance(record, Resumed):
@@ -80,7 +86,33 @@ class Watcher:
                 else:
                     self._finished(record)
 
+    def _sharding(self, record: Sharding) -> None:
+        if self._shards is None:
+            self._shards = self._progress.add_task("writing shards", total=None, state="", left="–")
+        speed = (record.tokens - record.before) / record.seconds
+        if record.done:
+            again = f", {record.before:,} of them before it was stopped" if record.before else ""
+            self._console.print(
+                f"train: {record.tokens:,} tokens were written into shards{again}, in {duration(record.seconds)} "
+                f"({speed:,.0f} tokens/s)",
+                style="dim",
+                highlight=False,
+                soft_wrap=True,
+            )
+        known = record.share is not None and record.share > 0
+        self._progress.update(
+            self._shards,
+            total=1.0 if known else None,
+            completed=record.share or 0.0,
+            description="reading vocabulary and vectors" if record.done else "writing shards",
+            state=f"{record.tokens:,} tokens" + (f"  {speed:,.0f} tokens/s" if speed else ""),
+            left=duration(record.seconds / record.share - record.seconds) if record.share else "–",
+        )
+
     def _prepared(self, record: Prepared) -> None:
+        if self._shards is not None:
+            self._progress.remove_task(self._shards)
+            self._shards = None
         self._epochs = record.config.training.epochs
         self._training = record.config.training
         show_preparation(self._console, record)
@@ -238,8 +270,7 @@ def show_preparation(console: Console, record: Prepared) -> None:
             row.append(f"{100 * record.coverage[name]:.1f} %")
         table.add_row(*row)
     console.print(table)
-    long = sum(len(sentence) > LONGEST for sentence in record.corpus.train.sentences)
-    if long:
+    if long := record.corpus.train.long_count:
         console.print(
             f"train: {counted(long, 'sentence')} of more than {LONGEST} tokens, learnt in pieces between entities",
             highlight=False,
