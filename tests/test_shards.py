@@ -203,9 +203,20 @@ class TestGoingOn:
         (out / ".in-00001.jsonl.1.part").write_bytes(b"half")
         paths[0].write_bytes(b"mark")
         result = tag(trained_run, source, *options)
-        assert result.exit_code == 0 and "2 of 3 shards are there already" in result.output
+        assert result.exit_code == 0
+        assert "2 of 3 shards are there already: tagging the other 1" in result.output
+        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.output.splitlines()]
+        assert ["shards", "1", "3"] in rows and ["rows", "4", "9"] in rows
         assert [path.read_bytes() for path in paths] == [b"mark", *before[1:]]
         assert not list(out.rglob(".*.part"))
+
+    @pytest.mark.parametrize(("rows", "said"), [(50, "the one shard is there"), (4, "all 3 shards are there")])
+    def test_nothing_to_do(self, trained_run, tmp_path, source, rows, said):
+        options = (source, "--column", "text", "--output", tmp_path / "out", "--shard-rows", rows)
+        assert "tokens/s" in tag(trained_run, *options).output
+        result = tag(trained_run, *options)
+        assert result.exit_code == 0 and f"nothing to do: {said} already" in result.output
+        assert "this call" not in result.output and "tokens/s" not in result.output
 
     def test_another_command_is_refused(self, trained_run, tmp_path, source):
         options = ("--column", "text", "--output", tmp_path / "out")

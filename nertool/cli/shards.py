@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nertool.cli.common import cores
 from nertool.cli.door import say
 from nertool.errors import CorpusError, NertoolError
+
+if TYPE_CHECKING:
+    from nertool.integrations.shard_files import Counts
 
 
 def tag_shards(
@@ -58,8 +62,12 @@ def tag_shards(
             remove_unfinished(output)
             plan = make_plan(sources, mapper, output, rows or ROWS)
         shards = plan.shards_done + len(plan.parts)
-        if plan.shards_done:
-            say(f"{plan.shards_done:,} of {counted(shards, 'shard')} are there already and stay as they are")
+        if not plan.parts:
+            there = "the one shard is" if shards == 1 else f"all {shards:,} shards are"
+            say(f"nothing to do: {there} there already")
+        elif plan.shards_done:
+            there = f"{plan.shards_done:,} of {shards:,} shards {'is' if plan.shards_done == 1 else 'are'}"
+            say(f"{there} there already: tagging the other {len(plan.parts):,}")
         now = Counts()
         began = time.perf_counter()
         unfinished: dict[str, int] = {}
@@ -82,29 +90,40 @@ def tag_shards(
     total = Counts()
     total.add(plan.done)
     total.add(now)
-    figures: dict[str, int | str] = {
-        "files": len(sources),
-        "shards": shards,
-        "rows": total.tagged + total.rejected,
-        "tagged": total.tagged,
-        "rejected": total.rejected,
-        **({"blank lines": total.blank} if total.blank else {}),
-        "tokens": total.tokens,
-        "entities": total.entities,
-    }
+    reasons = [reason for reason, _ in total.reasons.most_common(10)]
+    figures = _figures(now, len({part.path for part in plan.parts}), len(plan.parts), reasons)
     if now.tokens:
         figures["time"] = duration(seconds)
         figures["tokens/s"] = f"{now.tokens / seconds:,.0f}"
-    new_console().print(shards_table(str(output), figures, total.reasons.most_common(10)))
+    columns = {"this call": figures, "in all": _figures(total, len(sources), shards, reasons)}
+    if not plan.parts:
+        del columns["this call"]
+    elif not plan.shards_done:
+        del columns["in all"]
+    new_console().print(shards_table(str(output), columns))
     if total.cut:
         say(windows.note(total.cut))
     if not total.tagged:
-        raise CorpusError(
-            f"no row could be tagged: there are {counted(total.rejected, 'row')}, all rejected", output
-        )
+        raise CorpusError(f"no row could be tagged; {counted(total.rejected, 'row')} rejected", output)
     if total.rejected:
-        say(f"{counted(total.rejected, 'row')} could not be tagged; they are in {output / REJECTED}")
+        are = "it is" if total.rejected == 1 else "they are"
+        say(f"{counted(total.rejected, 'row')} could not be tagged; {are} in {output / REJECTED}")
     if not total.entities:
         say("no entity was found: is it the right column, and the right model?")
     if total.rows != plan.rows:
         raise NertoolError(f"{output}: {total.rows:,} of {plan.rows:,} rows are there; this is a bug")
+
+
+def _figures(counts: Counts, files: int, shards: int, reasons: Sequence[str]) -> dict[str, int | str]:
+    """Return a column of the table: what became of the rows of some shards."""
+    return {
+        "files": files,
+        "shards": shards,
+        "rows": counts.tagged + counts.rejected,
+        "tagged": counts.tagged,
+        "rejected": counts.rejected,
+        **{f"  {reason}": counts.reasons[reason] for reason in reasons},
+        **({"blank lines": counts.blank} if counts.blank else {}),
+        "tokens": counts.tokens,
+        "entities": counts.entities,
+    }

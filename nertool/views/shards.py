@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -65,20 +65,18 @@ class ShardProgress:
         return f"{text}, left: {duration(seconds / self._now * left) if self._now > 0 else '–'}"
 
 
-def shards_table(title: str, counts: Mapping[str, int | str], reasons: Sequence[tuple[str, int]]) -> Table:
+def shards_table(title: str, columns: Mapping[str, Mapping[str, int | str]]) -> Table:
     """Make a table of what became of the rows.
 
     Args:
         title: Of the table.
-        counts: Numbers by what they count.
-        reasons: Why rows were rejected, with how many of them.
+        columns: Numbers by what they count, for each heading. A table with one column has no heading.
     """
-    table = Table(title=escape(title), title_justify="left", show_header=False)
+    table = Table(title=escape(title), title_justify="left", show_header=len(columns) > 1)
     table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in counts.items():
-        table.add_row(name, value if isinstance(value, str) else f"{value:,}")
-        if name == "rejected":
-            for reason, count in reasons:
-                table.add_row(f"  {escape(reason)}", f"{count:,}")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for name in dict.fromkeys(name for counts in columns.values() for name in counts):
+        values = (counts.get(name, "") for counts in columns.values())
+        table.add_row(escape(name), *(value if isinstance(value, str) else f"{value:,}" for value in values))
     return table
