@@ -191,9 +191,7 @@ def main() -> None:
         write_texts(few, FEW)
         write_texts(source, options.rows)
         wanted: Any = None
-        print(
-            "engine   rows     tokens     start s  all s    rows/s   tokens/s  CPU s    tokens/CPU s  scores differ"
-        )
+        print("engine   rows     tokens     start s  all s    rows/s   tokens/s  CPU s    tokens/CPU s  scores")
         for number in range(options.rounds):
             for name in options.engines.split(","):
                 start, idle = measure(name, few, Path(folder, f"{name}-{number}-few"), run)
