@@ -88,6 +88,7 @@ class TestWithoutAnEngine:
 
 @pytest.fixture(scope="module")
 def ray():
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would be sent over the network
     package = pytest.importorskip("ray", reason="ray is not installed: make test-cluster")
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     package.init(
@@ -111,7 +112,7 @@ class TestRay:
             fn_constructor_kwargs={"text": "text"},
             batch_format=batches,
             batch_size=256,
-            concurrency=2,
+            compute=ray.data.ActorPoolStrategy(size=2),
         )
         assert normal(mapped.to_pandas()) == alone
 
@@ -123,7 +124,7 @@ class TestRay:
             fn_constructor_kwargs={"text": "text"},
             batch_format="pyarrow",
             batch_size=256,
-            concurrency=2,
+            compute=ray.data.ActorPoolStrategy(size=2),
         )
         mapped.write_parquet(str(tmp_path / "out"))
         assert (tmp_path / "mark").exists()
