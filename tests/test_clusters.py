@@ -48,7 +48,7 @@ def normal(frame):
 
 
 class DiesOnce(nertool.Mapper):
-    """A mapper whose process is killed at the first batch that any of them gets.
+    """A mapper whose process is killed at its second batch; that of no other one is, once this has happened.
 
     Args:
         folder: Of the model.
@@ -58,8 +58,12 @@ class DiesOnce(nertool.Mapper):
     def __init__(self, folder, mark, **options):
         super().__init__(folder, **options)
         self.mark = str(mark)
+        self.batches = 0
 
     def __call__(self, batch):
+        self.batches += 1
+        if self.batches < 2:
+            return super().__call__(batch)
         try:
             os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -106,7 +110,8 @@ def ray():
 class TestRay:
     @pytest.mark.parametrize("batches", ["numpy", "pandas", "pyarrow"])
     def test_two_actors(self, trained_run, alone, ray, batches):
-        mapped = ray.data.from_arrow(table()).map_batches(
+        pieces = [table().slice(start, ROWS // 4) for start in range(0, ROWS, ROWS // 4)]
+        mapped = ray.data.from_arrow(pieces).map_batches(
             nertool.Mapper,
             fn_constructor_args=(str(trained_run),),
             fn_constructor_kwargs={"text": "text"},
@@ -117,7 +122,7 @@ class TestRay:
         assert normal(mapped.to_pandas()) == alone
 
     def test_a_killed_actor(self, trained_run, alone, ray, tmp_path):
-        parquet.write_table(table(), tmp_path / "in.parquet", row_group_size=500)
+        parquet.write_table(table(), tmp_path / "in.parquet", row_group_size=ROWS // 4)
         mapped = ray.data.read_parquet(str(tmp_path / "in.parquet"), override_num_blocks=4).map_batches(
             DiesOnce,
             fn_constructor_args=(str(trained_run), str(tmp_path / "mark")),
