@@ -96,7 +96,7 @@ def ray():
     package = pytest.importorskip("ray", reason="ray is not installed: make test-cluster")
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     package.init(
-        num_cpus=2,
+        num_cpus=3,  # one is for tasks that read and write: where two actors have all, these wait without end
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=2**28,
