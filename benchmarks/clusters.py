@@ -146,7 +146,7 @@ def measure(name: str, source: Path, output: Path, run: str) -> tuple[float, flo
             except psutil.Error:  # it has ended
                 known.pop(each.pid)
     if process.returncode:
-        raise SystemExit(f"{name} failed")
+        raise RuntimeError(f"ended with code {process.returncode}")
     return time.perf_counter() - began, sum(busy.values())
 
 
@@ -194,8 +194,12 @@ def main() -> None:
         print("engine   rows     tokens     start s  all s    rows/s   tokens/s  CPU s    tokens/CPU s  scores")
         for number in range(options.rounds):
             for name in options.engines.split(","):
-                start, idle = measure(name, few, Path(folder, f"{name}-{number}-few"), run)
-                seconds, busy = measure(name, source, Path(folder, f"{name}-{number}"), run)
+                try:
+                    start, idle = measure(name, few, Path(folder, f"{name}-{number}-few"), run)
+                    seconds, busy = measure(name, source, Path(folder, f"{name}-{number}"), run)
+                except RuntimeError as problem:
+                    print(f"{name:8} {problem}", flush=True)
+                    continue
                 found = result(Path(folder, f"{name}-{number}"))
                 wanted = wanted or found
                 difference = compare(found, wanted)
