@@ -117,7 +117,9 @@ def dask(source: Path, output: Path, run: str) -> None:
     mapper = nertool.Mapper(run, text="text")
     frame = dask.dataframe.read_parquet(source, split_row_groups=True)
     tagged = frame.map_partitions(mapper, meta=mapper(frame._meta))
-    tagged.to_parquet(output, compute_kwargs={"scheduler": "processes", "num_workers": 2})
+    schema = mapper(pyarrow.table({"text": pyarrow.array([], "string")})).schema
+    types = {name: schema.field(name).type for name in mapper.new_columns}
+    tagged.to_parquet(output, schema=types, compute_kwargs={"scheduler": "processes", "num_workers": 2})
 
 
 ENGINES = {each.__name__: each for each in (one, worker, workers, ray, spark, dask)}
