@@ -13,7 +13,6 @@ import click
 from nertool.cli.common import DEVICE, MODEL, FormatName, examples, model_folder
 from nertool.cli.door import explains_errors, say
 from nertool.cli.sources import STANDARD_INPUT, find_source, open_source
-from nertool.config.files import is_file
 from nertool.errors import NertoolError
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ def _documents(
     stack: contextlib.ExitStack, text: str, reader: str | None, report: Report
 ) -> Callable[[Tagger], Iterable[Document]]:
     """Open what was named; returns what reads it, once the tagger is there."""
+    from nertool.config.files import is_file
+
     path = None if text == STANDARD_INPUT else Path(text)
     if path is None or reader is not None or is_file(path):
         read = open_source(stack, find_source(path, reader), path)
