@@ -35,6 +35,7 @@ class Watcher:
 
     Attributes:
         best: The best epoch so far; None before one has ended.
+        writing: Whether the training split is being written into shards.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
@@ -51,6 +52,7 @@ class Watcher:
             transient=True,
             disable=not console.is_terminal,
         )
+        self.writing = False
         self._shards: TaskID | None = None
         self._training: TrainingConfig | None = None
         self._replaces = False  # whether there is a model that the first epoch will replace
@@ -87,6 +89,7 @@ class Watcher:
                     self._finished(record)
 
     def _sharding(self, record: Sharding) -> None:
+        self.writing = True
         if self._shards is None:
             self._shards = self._progress.add_task("writing shards", total=None, state="", left="–")
         speed = (record.tokens - record.before) / record.seconds
@@ -110,6 +113,7 @@ class Watcher:
         )
 
     def _prepared(self, record: Prepared) -> None:
+        self.writing = False
         if self._shards is not None:
             self._progress.remove_task(self._shards)
             self._shards = None
