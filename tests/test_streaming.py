@@ -189,6 +189,34 @@ def test_an_epoch_has_each_sentence_once(window: int, batch_size: int, tiny_conf
     assert again == orders[0]
 
 
+@pytest.mark.parametrize("window", [30, 1000])
+def test_columns_and_gazetteers_are_read(window: int, tiny_config, tmp_path: Path):
+    text = "".join(f"w{n % 5} T{n * n % 7} {'B-X' if n % 3 else 'O'}\n" + "\n" * (n % 4 == 0) for n in range(60))
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "names.txt").write_text("w1 w2\nw4\n", encoding="utf-8")
+    settings = [f"corpus.{name}={tmp_path / name}.txt" for name in ("train", "validation")] + [
+        "corpus.columns=[token, pos, label]",
+        "corpus.test=null",
+        "inputs.pos={kind: column, column: pos, minimum_count: 3}",
+        f"inputs.names={{kind: gazetteer, files: [{tmp_path / 'names.txt'}]}}",
+    ]
+    memory, stream = (prepare(each) for each in both(tiny_config, f"corpus.shuffle={window}", *settings))
+    assert isinstance(memory.encoded, EncodedCorpus) and isinstance(stream.encoded, StreamedCorpus)
+    assert stream.encoded.covered == (window == 1000)
+    assert {name: each.state() for name, each in stream.model.inputs.items()} == {
+        name: each.state() for name, each in memory.model.inputs.items()
+    }
+    for part, indices, numbers in stream.encoded.epoch(3, np.random.default_rng(1)).batches:
+        got, wanted = part.batch(indices).token_features, memory.encoded.batch(numbers).token_features
+        assert got.keys() == wanted.keys() == {"pos", "names"}
+        assert all(np.array_equal(got[name][0], wanted[name][0]) for name in wanted)
+    list(run(stream.config, tmp_path / "run"))
+    assert [each.columns for each in stream.corpus.train.sentences] == [
+        each.columns for each in memory.corpus.train.sentences
+    ]
+
+
 def test_unannotated_types_are_sets_of_labels(tiny_config, trained_run: Path, tmp_path: Path):
     path = tmp_path / "places.txt"
     path.write_text("Ada O\nsaw O\nOslo B-LOC\n\nMalmö B-LOC\n. O\n\n" * 4, encoding="utf-8")
@@ -424,11 +452,18 @@ def test_what_needs_all_in_memory_is_refused(settings: list[str], message: str, 
         tiny_config("corpus.stream=true", *settings)
 
 
-def test_inputs_of_more_than_a_form_are_refused(tiny_config, tmp_path: Path):
-    config = tiny_config("corpus.stream=true", "inputs.pos={kind: column, column: pos}")
-    with pytest.raises(ConfigError, match=r"corpus.stream: inputs.pos \(kind column\) reads more than the form"):
+def test_a_transformer_is_refused(tiny_config, tmp_path: Path):
+    config = tiny_config("corpus.stream=true", "inputs.bert={kind: transformer, model: somebody/model}")
+    with pytest.raises(ConfigError, match=r"corpus.stream: inputs.bert \(kind transformer\) looks at more than"):
         next(run(config, tmp_path / "run"))
     assert not shards_folder().exists()
+
+
+def test_a_missing_column_is_refused(tiny_config, tmp_path: Path):
+    config = tiny_config("corpus.stream=true", "inputs.pos={kind: column, column: pos}")
+    message = r"train.txt, line 1: there is no column 'pos', which an input reads \(further columns here: none\)"
+    with pytest.raises(CorpusError, match=message):
+        next(run(config, tmp_path / "run"))
 
 
 def test_a_window_without_streaming_has_no_effect(tiny_config):

@@ -174,8 +174,8 @@ def train(
                     f"{percent(best.validation.micro.f1)}, is in {folder}; the test split was not scored.{same}"
                 )
             elif isinstance(problem, KeyboardInterrupt):
-                kept = "the shards that were written stay for the next time" if watcher.writing else "nothing was saved"
-                say(f"\nStopped before the first epoch ended: {kept}.")
+                saved = "what was written of the shards" if watcher.writing else "nothing"
+                say(f"\nStopped before the first epoch ended: {saved} was saved.")
             if not isinstance(problem, KeyboardInterrupt):
                 raise  # what ended another process ends this one too, by a signal or an error
             sys.exit(130)

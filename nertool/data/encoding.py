@@ -223,22 +223,24 @@ class EncodedCorpus:
         labels: np.ndarray,
         lengths: np.ndarray,
         form_tables: dict[str, Table],
+        token_tables: dict[str, Table],
         label_sets: np.ndarray | None = None,
     ) -> EncodedCorpus:
-        """Make a labelled corpus, without further inputs, of what is encoded already.
+        """Make a labelled corpus of what is encoded already.
 
         Args:
             tokens: The form of each token, (tokens,).
             labels: The number of the label of each, (tokens,).
             lengths: Tokens of each sentence, (sentences,).
             form_tables: The features of all forms, by the name of the encoder.
+            token_tables: Those of all tokens, of encoders that are not context-free.
             label_sets: As for the class.
         """
         corpus = cls({}, [])
         corpus.tokens, corpus.labels, corpus.label_sets = tokens, labels, label_sets
         corpus.lengths = lengths.astype(np.int64)
         corpus.offsets = np.concatenate(([0], np.cumsum(corpus.lengths)))
-        corpus.form_tables = form_tables
+        corpus.form_tables, corpus.token_tables = form_tables, token_tables
         return corpus
 
     def __len__(self) -> int:

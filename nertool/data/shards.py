@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ _WAIT = 7 * 24 * 3600.0  # seconds, for another process that writes the same
 _INDEX = "corpus.json"
 _MOST = 10_000  # entities that were left out, as they are kept
 _ARRAYS = "tokens", "labels", "lengths", "forms", "triples"
+_COLUMN, _VALUES = "column.", "values."  # and the name of a column
 
 
 @dataclass
@@ -85,18 +86,22 @@ class Shard:
         tokens: The form of each token, (tokens,).
         labels: The label of each token, (tokens,).
         lengths: Tokens of each sentence (of a long one: of each piece), (sentences,).
+        columns: The value of each token in each further column that is kept, (tokens,).
         triples: How often each label occurs between two others, (distinct, 4): label before, label, label after,
             count. Labels count from 1 here; 0 is beyond the sentence.
         new_forms, new_labels: Those that no shard before has, in the order of their numbers.
+        new_values: The same of each column.
         facts: Of all shards so far.
     """
 
     tokens: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
+    columns: dict[str, np.ndarray]
     triples: np.ndarray
     new_forms: list[str]
     new_labels: list[str]
+    new_values: dict[str, list[str]]
     facts: Facts
 
 
@@ -105,9 +110,11 @@ class Shards:
 
     Args:
         folder: Of the corpus.
+        columns: Names of the further columns that are kept.
 
     Attributes:
         forms, labels: By their numbers.
+        values: Those of each further column, by their numbers.
         counts: How often each form occurs, (forms,).
         triples: Of all shards; see `Shard`. (distinct, 4).
         blocks: Shard, first sentence, sentences, first token and tokens of each block, (blocks, 5).
@@ -116,8 +123,10 @@ class Shards:
         report: What the reader left out; empty while the corpus is not complete.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.values: dict[str, list[str]] = {name: [] for name in columns}
+        self._arrays = (*_ARRAYS, *(f"{prefix}{name}" for name in columns for prefix in (_COLUMN, _VALUES)))
         self.forms: list[str] = [""]
         self.labels: list[str] = []
         self.facts = Facts()
@@ -150,8 +159,8 @@ class Shards:
         """Shard, first sentence, sentences, first token and tokens of each block, (blocks, 5)."""
         return np.concatenate([np.zeros((0, 5), np.int64), *self._blocks])
 
-    def read(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read the forms, the labels, and the lengths of the sentences of a block.
+    def read(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Read the forms, the labels, the lengths of the sentences, and the further columns of a block.
 
         Args:
             block: A row of `blocks`.
@@ -168,11 +177,14 @@ class Shards:
                     opened.get_slice("labels")[start : start + tokens],
                     opened.get_slice("lengths")[first : first + sentences],
                 )
+                columns = {
+                    name: opened.get_slice(f"{_COLUMN}{name}")[start : start + tokens] for name in self.values
+                }
         except (OSError, SafetensorError) as problem:
             raise _damaged(path, problem) from None
         if [len(each) for each in result] != [tokens, tokens, sentences] or int(result[2].sum()) != tokens:
             raise _damaged(path, "another file is in its place")
-        return result
+        return *result, columns
 
     def touch(self) -> None:
         """Note that the folder is in use."""
@@ -189,14 +201,16 @@ class Shards:
             "tokens": shard.tokens,
             "labels": shard.labels,
             "lengths": shard.lengths,
-            "forms": np.frombuffer(json.dumps(shard.new_forms).encode(), np.uint8),
+            "forms": _as_array(shard.new_forms),
             "triples": shard.triples,
+            **{f"{_COLUMN}{name}": own for name, own in shard.columns.items()},
+            **{f"{_VALUES}{name}": _as_array(own) for name, own in shard.new_values.items()},
         }
         known = json.dumps({"labels": shard.new_labels, "facts": asdict(shard.facts)})
         digest = self._digest(arrays, known)
         metadata = {"nertool-shard": FORMAT, "known": known, "digest": digest}
         write_whole(self._path(self.count), save(arrays, metadata))
-        self._take(arrays, shard.new_forms, shard.new_labels, shard.facts, digest)
+        self._take(arrays, shard.new_forms, shard.new_values, shard.new_labels, shard.facts, digest)
 
     def finish(self, facts: Facts, report: Report) -> None:
         """Note that all of the corpus is there.
@@ -227,7 +241,7 @@ class Shards:
 
     def _digest(self, arrays: dict[str, np.ndarray], known: str) -> str:
         content = hashlib.sha256(f"{self.digest} {known}".encode())
-        for name in _ARRAYS:
+        for name in self._arrays:
             content.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
             content.update(np.ascontiguousarray(arrays[name]).data)
         return content.hexdigest()
@@ -237,22 +251,32 @@ class Shards:
         try:
             with safe_open(self._path(self.count), "numpy") as opened:
                 metadata = opened.metadata() or {}
-                if metadata.get("nertool-shard") != FORMAT or set(opened.keys()) != set(_ARRAYS):
+                if metadata.get("nertool-shard") != FORMAT or set(opened.keys()) != set(self._arrays):
                     return False
-                arrays = {name: opened.get_tensor(name) for name in _ARRAYS}
+                arrays = {name: opened.get_tensor(name) for name in self._arrays}
             if self._digest(arrays, metadata["known"]) != metadata["digest"]:
                 return False
             tree: dict[str, Any] = json.loads(metadata["known"])
             facts = _facts(tree["facts"])
-            self._take(arrays, json.loads(arrays["forms"].tobytes()), tree["labels"], facts, metadata["digest"])
+            forms = json.loads(arrays["forms"].tobytes())
+            values = {name: json.loads(arrays[f"{_VALUES}{name}"].tobytes()) for name in self.values}
+            self._take(arrays, forms, values, tree["labels"], facts, metadata["digest"])
         except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError):
             return False
         return True
 
     def _take(
-        self, arrays: dict[str, np.ndarray], forms: list[str], labels: list[str], facts: Facts, digest: str
+        self,
+        arrays: dict[str, np.ndarray],
+        forms: list[str],
+        values: dict[str, list[str]],
+        labels: list[str],
+        facts: Facts,
+        digest: str,
     ) -> None:
         self.forms += forms
+        for name, own in self.values.items():
+            own += values[name]
         self.labels += labels
         if len(self.forms) > len(self._counts):
             self._counts = np.pad(self._counts, (0, 2 * len(self.forms) - len(self._counts)))
@@ -305,6 +329,10 @@ def make_room(own: Path) -> None:
         if folder != own:
             shutil.rmtree(folder, ignore_errors=True)
             total -= size
+
+
+def _as_array(names: list[str]) -> np.ndarray:
+    return np.frombuffer(json.dumps(names).encode(), np.uint8)
 
 
 def _facts(tree: dict[str, Any]) -> Facts:

@@ -30,7 +30,7 @@ import numpy as np
 from nertool.config.files import is_stream
 from nertool.config.schema import CorpusConfig
 from nertool.data.corpus import Split, read_options
-from nertool.data.encoding import Batches, EncodedCorpus, Encoders, Forms, training_order
+from nertool.data.encoding import Batches, EncodedCorpus, Encoders, Forms, Table, concatenate, training_order
 from nertool.data.folds import begins, mark_of
 from nertool.data.pieces import LONGEST, in_pieces
 from nertool.data.shards import FORMAT, Facts, Shard, Shards, held, make_room, shards_folder
@@ -75,12 +75,15 @@ class Sharding:
     done: bool = False
 
 
-def write_shards(config: CorpusConfig, tokenizer: Tokenizer | None = None) -> Generator[Sharding, None, Shards]:
+def write_shards(
+    config: CorpusConfig, tokenizer: Tokenizer | None = None, columns: Iterable[str] = ()
+) -> Generator[Sharding, None, Shards]:
     """Find the shards of the training split, or write what is missing of them.
 
     Args:
         config: With a file that exists.
         tokenizer: Makes tokens and sentences of raw text; None: English.
+        columns: Names of further columns to keep.
 
     Yields:
         A record for each shard that is written.
@@ -89,7 +92,8 @@ def write_shards(config: CorpusConfig, tokenizer: Tokenizer | None = None) -> Ge
         The shards.
 
     Raises:
-        CorpusError: As for `nertool.data.corpus.read_split`; or the file can be read only once, or changes.
+        CorpusError: As for `nertool.data.corpus.read_split`; a column is missing; or the file can be read
+            only once, or changes.
         NertoolError: The cache cannot be written to.
     """
     path = Path(config.train or "")
@@ -99,14 +103,25 @@ def write_shards(config: CorpusConfig, tokenizer: Tokenizer | None = None) -> Ge
         )
     used = find_format(config.format) if config.format else detect_format(path)
     state = _state(path)
+    names = sorted(set(columns))
     settings = {name: getattr(config, name) for name in _READING}
     language = "en" if tokenizer is None else getattr(tokenizer, "language", repr(type(tokenizer)))
-    how = [FORMAT, SHARD_TOKENS, LONGEST, version("nertool"), version("spacy"), language, used.name, settings]
+    how = [
+        FORMAT,
+        SHARD_TOKENS,
+        LONGEST,
+        version("nertool"),
+        version("spacy"),
+        language,
+        used.name,
+        settings,
+        names,
+    ]
     folder = shards_folder() / hashlib.sha256(f"{json.dumps(how)} {_content(path)}".encode()).hexdigest()[:32]
-    shards = Shards(folder)
+    shards = Shards(folder, names)
     if not shards.complete:
         with held(folder):
-            shards = Shards(folder)  # another process may have written more meanwhile
+            shards = Shards(folder, names)  # another process may have written more meanwhile
             if not shards.complete:
                 shards.remove_rest()
                 report = Report()
@@ -132,12 +147,7 @@ def _encode(
     """Write the shards that are not there yet; return what is known at the end."""
     began, before = time.perf_counter(), shards.facts.tokens
     size = path.stat().st_size if path.is_file() else 0
-    forms, labels = Forms({}), _Numbers()
-    for form in shards.forms:
-        forms[form]
-    for label in shards.labels:
-        labels[label]
-    facts = replace(shards.facts, notes=shards.facts.notes[:])
+    encoder = _Encoder(shards, config, path, report)
     with counting() as counted:
         first = next(documents, None)  # opens the file
     documents = chain([] if first is None else [first], documents)
@@ -145,21 +155,19 @@ def _encode(
     def progress(done: bool = False) -> Sharding:
         share = min(counted.bytes / size, 1.0) if size and counted.bytes else None
         seconds = time.perf_counter() - began
-        return Sharding(facts.sentences, facts.tokens, before, seconds, share, done)
+        return Sharding(encoder.facts.sentences, encoder.facts.tokens, before, seconds, share, done)
 
-    left = facts.read
+    left = encoder.facts.read
     while left:
         skipped = sum(1 for _ in islice(documents, min(left, _SKIPPED)))
         left = left - skipped if skipped else 0
         yield progress()
     for part in _parts(documents):
-        shard = _encode_part(
-            part, facts, forms, labels, len(shards.forms), len(shards.labels), config, path, report
-        )
-        facts = replace(shard.facts, notes=shard.facts.notes[:])
+        shard = encoder.encode(part)
         if len(shard.lengths):
             shards.add(shard)
         yield progress()
+    facts = encoder.facts
     if not facts.sentences:
         lacking = f" with labels for any of its tokens ({facts.unlabelled} lack them)" if facts.unlabelled else ""
         raise CorpusError(f"there is no sentence in it{lacking}{report.causes(path)}", path)
@@ -182,88 +190,121 @@ def _parts(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield part
 
 
-def _encode_part(
-    part: list[Document],
-    before: Facts,
-    forms: Forms,
-    labels: _Numbers,
-    known_forms: int,
-    known_labels: int,
-    config: CorpusConfig,
-    path: Path,
-    report: Report,
-) -> Shard:
-    """Check the labels of some documents and make a shard of them, which may be empty."""
-    named = None if config.scheme == "detect" else Scheme(config.scheme)
-    scheme = named if before.scheme is None else Scheme(before.scheme)
-    kept, found = resolve(
-        part,
-        path,
-        scheme=scheme,
-        # Strays are repaired when labels are looked up.
-        stray="refuse" if config.stray == "refuse" else "keep",
-        partial=True,
-        in_part=True,
-        report=report,
-    )
-    total = sum(map(len, kept))
-    numbers = np.fromiter(
-        map(forms.__getitem__, chain.from_iterable(document.tokens for document in kept)), np.int32, total
-    )
-    rows = chain.from_iterable(document.labels or () for document in kept)
-    coded = np.fromiter(map(labels.__getitem__, rows), np.int64, total)
-    if len(labels) > _MOST_LABELS:
-        raise CorpusError(f"there are more than {_MOST_LABELS:,} labels: check the label column", path)
-    bounds = [end - start for document in kept for start, end in document.bounds]
-    lengths = np.array(bounds, np.int32)
-    long = np.flatnonzero(lengths > LONGEST)
-    pieces = _cut_long(kept, lengths, long, found.scheme, Scheme(config.learn_scheme)) if len(long) else lengths
-    facts = replace(before, notes=before.notes[:])
-    own = next((document.scheme for document in part if document.scheme is not None), None)
-    if facts.scheme is None and kept:
-        names = list(labels)
-        shown = {names[number] for number in np.unique(coded).tolist()} - {OUTSIDE, UNKNOWN}
-        facts.named = named is not None or own is not None
-        if facts.named or shown:
-            facts.scheme = found.scheme.value
-        origin = next((document.origin for document in kept if document.origin is not None), None)
-        facts.unit = "row" if origin is None else origin.unit
-    for document in kept:
-        mark = mark_of(document)
-        facts.documents += facts.last is None or begins(facts.last, mark)
-        facts.last = mark
-    facts.read += len(part)
-    facts.sentences += len(lengths)
-    facts.tokens += total
-    facts.long += len(long)
-    facts.unlabelled += found.unlabelled
-    facts.strays += found.strays
-    facts.notes += [note for note in found.notes if note not in facts.notes][: _MOST_NOTES - len(facts.notes)]
-    codes, counts = np.unique(_codes(coded, pieces), return_counts=True)
-    return Shard(
-        tokens=numbers,
-        labels=coded.astype(np.int16),
-        lengths=pieces.astype(np.int32),
-        triples=np.stack([*_split(codes), counts], axis=1),
-        new_forms=list(islice(forms, known_forms, None)),
-        new_labels=list(islice(labels, known_labels, None)),
-        facts=facts,
-    )
+class _Encoder:
+    """Makes shards of documents, part by part, after those that are there.
+
+    Args:
+        shards: That are there; what this makes has to be added to them.
+        config: How labels are read.
+        path: The file.
+        report: What the reader left out so far.
+
+    Attributes:
+        facts: Of all that was read.
+    """
+
+    def __init__(self, shards: Shards, config: CorpusConfig, path: Path, report: Report) -> None:
+        self._shards, self._config, self._path, self._report = shards, config, path, report
+        self._forms = Forms({})
+        for form in shards.forms:
+            self._forms[form]
+        self._labels = _Numbers(shards.labels)
+        self._values = {name: _Numbers(own) for name, own in shards.values.items()}
+        self.facts = shards.facts
+
+    def encode(self, part: list[Document]) -> Shard:
+        """Check the labels of some documents and make a shard of them, which may be empty."""
+        config, shards, labels = self._config, self._shards, self._labels
+        named = None if config.scheme == "detect" else Scheme(config.scheme)
+        kept, found = resolve(
+            part,
+            self._path,
+            scheme=named if self.facts.scheme is None else Scheme(self.facts.scheme),
+            # Strays are repaired when labels are looked up.
+            stray="refuse" if config.stray == "refuse" else "keep",
+            partial=True,
+            in_part=True,
+            report=self._report,
+        )
+        total = sum(map(len, kept))
+        words = chain.from_iterable(document.tokens for document in kept)
+        tokens = np.fromiter(map(self._forms.__getitem__, words), np.int32, total)
+        rows = chain.from_iterable(document.labels or () for document in kept)
+        coded = np.fromiter(map(labels.__getitem__, rows), np.int64, total)
+        if len(labels) > _MOST_LABELS:
+            message = f"there are more than {_MOST_LABELS:,} labels: check the label column"
+            raise CorpusError(message, self._path)
+        columns = {name: self._column(kept, name, total) for name in self._values}
+        lengths = np.array([end - start for document in kept for start, end in document.bounds], np.int32)
+        long = np.flatnonzero(lengths > LONGEST)
+        pieces = _cut_long(kept, lengths, long, found.scheme, config) if len(long) else lengths
+        facts = replace(self.facts, notes=self.facts.notes[:])
+        if facts.scheme is None and kept:
+            names = list(labels)
+            shown = {names[number] for number in np.unique(coded).tolist()} - {OUTSIDE, UNKNOWN}
+            facts.named = named is not None or any(document.scheme is not None for document in part)
+            if facts.named or shown:
+                facts.scheme = found.scheme.value
+            origin = next((document.origin for document in kept if document.origin is not None), None)
+            facts.unit = "row" if origin is None else origin.unit
+        for document in kept:
+            mark = mark_of(document)
+            facts.documents += facts.last is None or begins(facts.last, mark)
+            facts.last = mark
+        facts.read += len(part)
+        facts.sentences += len(lengths)
+        facts.tokens += total
+        facts.long += len(long)
+        facts.unlabelled += found.unlabelled
+        facts.strays += found.strays
+        facts.notes += [note for note in found.notes if note not in facts.notes][: _MOST_NOTES - len(facts.notes)]
+        self.facts = facts
+        codes, counts = np.unique(_codes(coded, pieces), return_counts=True)
+        return Shard(
+            tokens=tokens,
+            labels=coded.astype(np.int16),
+            lengths=pieces.astype(np.int32),
+            columns=columns,
+            triples=np.stack([*_split(codes), counts], axis=1),
+            new_forms=list(islice(self._forms, len(shards.forms), None)),
+            new_labels=list(islice(labels, len(shards.labels), None)),
+            new_values={
+                name: list(islice(own, len(shards.values[name]), None)) for name, own in self._values.items()
+            },
+            facts=facts,
+        )
+
+    def _column(self, documents: Sequence[Document], name: str, total: int) -> np.ndarray:
+        for document in documents:
+            if name not in document.columns:
+                origin = document.origin if document.origin and document.origin.starts else None
+                line = None if origin is None else origin.line(0)
+                place = "" if origin is None or line is not None else f"{origin.place(0)}: "
+                there = ", ".join(map(repr, sorted(document.columns))) or "none"
+                message = (
+                    f"{place}there is no column {name!r}, which an input reads (further columns here: {there})"
+                )
+                raise CorpusError(f"{message}: name the columns with corpus.columns", self._path, line)
+        rows = chain.from_iterable(document.columns[name] for document in documents)
+        return np.fromiter(map(self._values[name].__getitem__, rows), np.int32, total)
 
 
 class _Numbers(dict[str, int]):
-    """Numbers of the labels met so far. Looking up one that is not there adds it."""
+    """Numbers of the names met so far. Looking up one that is not there adds it."""
 
-    def __missing__(self, label: str) -> int:
-        number = self[label] = len(self)
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__((name, number) for number, name in enumerate(names))
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self)
         return number
 
 
 def _cut_long(
-    documents: Sequence[Document], lengths: np.ndarray, long: np.ndarray, scheme: Scheme, target: Scheme
+    documents: Sequence[Document], lengths: np.ndarray, long: np.ndarray, scheme: Scheme, config: CorpusConfig
 ) -> np.ndarray:
     """Return the lengths of sentences, those of long ones in pieces between their entities."""
-    wanted = set(long.tolist())
+    wanted, target = set(long.tolist()), Scheme(config.learn_scheme)
     pieces: dict[int, list[int]] = {}
     sentences = (sentence for document in documents for sentence in document.sentences())
     for number, sentence in enumerate(sentences):
@@ -390,7 +431,7 @@ class _Documents(CountedDocuments):
 
     def __iter__(self) -> Iterator[Document]:
         for block in self._shards.blocks:
-            yield from self._decode(block)
+            yield from self.decode(block)
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -404,7 +445,7 @@ class _Documents(CountedDocuments):
         number = range(len(self))[index]
         block = int(np.searchsorted(self._ends, number, side="right"))
         first = int(self._ends[block]) - int(self._shards.blocks[block, 2])
-        return next(islice(self._decode(self._shards.blocks[block]), number - first, None))
+        return next(islice(self.decode(self._shards.blocks[block]), number - first, None))
 
     def token_counts(self) -> Counter[str]:
         """Count the tokens of all sentences."""
@@ -418,15 +459,24 @@ class _Documents(CountedDocuments):
             counts[name] += count
         return counts
 
-    def _decode(self, block: np.ndarray) -> Iterator[Document]:
-        tokens, labels, lengths = self._shards.read(block)
+    def decode(self, block: np.ndarray) -> Iterator[Document]:
+        """Return the sentences of a block."""
+        tokens, labels, lengths, numbers = self._shards.read(block)
         forms, names = self._shards.forms, self._labels.names
         words = [forms[number] for number in tokens.tolist()]
+        columns = {
+            name: [self._shards.values[name][number] for number in own.tolist()] for name, own in numbers.items()
+        }
         found = [names[row] for row in self._labels.rows(labels, lengths).tolist()]
         start = 0
         for length in lengths.tolist():
             end = start + length
-            yield Document(tuple(words[start:end]), labels=tuple(found[start:end]), scheme=self._scheme)
+            yield Document(
+                tuple(words[start:end]),
+                labels=tuple(found[start:end]),
+                scheme=self._scheme,
+                columns={name: tuple(values[start:end]) for name, values in columns.items()} if columns else {},
+            )
             start = end
 
 
@@ -516,7 +566,7 @@ class StreamedCorpus:
     """A training split on disk as the network wants it; a window of it at a time is in memory.
 
     Args:
-        encoders: By name; all of them context-free.
+        encoders: By name. Those that are not context-free encode the sentences of a window when it is read.
         split: Labelled.
         label_numbers, label_sets: As for `EncodedCorpus`.
         window: Tokens that are in memory, and shuffled, together.
@@ -534,6 +584,9 @@ class StreamedCorpus:
         label_sets: np.ndarray | None,
         window: int,
     ) -> None:
+        assert isinstance(split.documents, _Documents)
+        self._documents = split.documents
+        self._contextual = {name: each for name, each in encoders.items() if not each.context_free}
         self._shards, self._labels, self._label_sets = split.shards, split.label_map, label_sets
         get = {**label_numbers, UNKNOWN: -1}.get
         self._numbers = np.array([get(name, 0) for name in self._labels.names], np.int16)
@@ -592,15 +645,21 @@ class StreamedCorpus:
         blocks = self._blocks[window]
         total, count = int(blocks[:, 4].sum()), int(blocks[:, 2].sum())
         tokens, labels, lengths = np.empty(total, np.int32), np.empty(total, np.int16), np.empty(count, np.int32)
+        tables: dict[str, list[Table]] = {name: [] for name in self._contextual}
         token = sentence = 0
         for block in blocks:
-            own_tokens, own_labels, own_lengths = self._shards.read(block)
+            own_tokens, own_labels, own_lengths, _ = self._shards.read(block)
             here = slice(token, token + len(own_tokens))
             tokens[here] = own_tokens
             labels[here] = self._numbers[self._labels.rows(own_labels, own_lengths)]
             lengths[sentence : sentence + len(own_lengths)] = own_lengths
             token, sentence = here.stop, sentence + len(own_lengths)
-        return EncodedCorpus.of_arrays(tokens, labels, lengths, self._form_tables, self._label_sets)
+            if tables:
+                documents = list(self._documents.decode(block))
+                for name, each in self._contextual.items():
+                    tables[name].append(each.encode_documents(documents))
+        further = {name: concatenate(own) for name, own in tables.items()}
+        return EncodedCorpus.of_arrays(tokens, labels, lengths, self._form_tables, further, self._label_sets)
 
 
 def _steps(sentences: int, batch_size: int, random: np.random.Generator) -> int:
@@ -610,13 +669,15 @@ def _steps(sentences: int, batch_size: int, random: np.random.Generator) -> int:
     return 1 + len(range(first, sentences, batch_size))
 
 
-def read_streamed(config: CorpusConfig, tokenizer: Tokenizer | None = None) -> StreamedSplit:
+def read_streamed(
+    config: CorpusConfig, tokenizer: Tokenizer | None = None, columns: Iterable[str] = ()
+) -> StreamedSplit:
     """Find or write the shards of the training split, without a word about progress.
 
     Raises:
         CorpusError, NertoolError: As for `write_shards`.
     """
-    writing = write_shards(config, tokenizer)
+    writing = write_shards(config, tokenizer, columns)
     while True:
         try:
             next(writing)

@@ -18,7 +18,7 @@ from nertool.data.corpus import Corpus, Split, read_corpus
 from nertool.data.encoding import EncodedCorpus, Table
 from nertool.data.pieces import in_pieces
 from nertool.data.shards import Shards
-from nertool.data.streaming import StreamedCorpus, StreamedSplit
+from nertool.data.streaming import StreamedCorpus, StreamedSplit, read_streamed
 from nertool.data.vectors import Vectors, look_up, read_vectors
 from nertool.data.vocabulary import count_tokens
 from nertool.errors import ConfigError, CorpusError
@@ -31,6 +31,7 @@ from nertool.text.schemes import Scheme
 from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.starting import Start, load_start, start_from
 
+_STREAMED = "column", "gazetteer"  # kinds of inputs that need more than forms, and are encoded window by window
 STARTED_FROM = "start.model"  # no name of an input has a dot in it
 
 
@@ -90,8 +91,13 @@ def prepare(
     check_streaming(config)
     source = load_start(config)
     if corpus is None:
-        train = None if shards is None else StreamedSplit.of(shards, config.corpus)
-        corpus = read_corpus(config.corpus, tokenizer=SpacyTokenizer(config.language), train=train)
+        tokenizer = SpacyTokenizer(config.language)
+        train = None
+        if shards is not None:
+            train = StreamedSplit.of(shards, config.corpus)
+        elif config.corpus.stream:
+            train = read_streamed(config.corpus, tokenizer, streamed_columns(config))
+        corpus = read_corpus(config.corpus, tokenizer=tokenizer, train=train)
     report = corpus.train.report
     if not corpus.train.has_entities and not config.corpus.allow_empty:
         raise CorpusError(
@@ -109,7 +115,7 @@ def prepare(
     )
     contextual = [each for each in model.inputs.values() if not each.context_free]
     for split in corpus.splits.values():
-        for each in contextual:
+        for each in contextual if not isinstance(split, StreamedSplit) else ():  # fitting has checked it
             for sentence in split.sentences:
                 each.check(sentence)
     if corpus.train.weights is not None and not corpus.train.weights.any():
@@ -201,13 +207,18 @@ def check_streaming(config: Config) -> None:
     if config.start.self_label:
         problems.append("corpus.stream: start.self_label labels sentences in memory; leave one of the two out")
     problems += [
-        f"corpus.stream: inputs.{name} (kind {entry.kind}) reads more than the form of a token, which shards do "
-        "not hold; leave one of the two out"
+        f"corpus.stream: inputs.{name} (kind {entry.kind}) looks at more than a token and its columns, which "
+        "shards do not hold; leave one of the two out"
         for name, entry in config.active_inputs.items()
-        if not input_class(entry).context_free
+        if not input_class(entry).context_free and entry.kind not in _STREAMED
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def streamed_columns(config: Config) -> list[str]:
+    """Return the further columns that inputs read, which shards have to keep."""
+    return sorted({entry.column for entry in config.active_inputs.values() if entry.kind == "column"})
 
 
 def check_language(code: str) -> None:

@@ -41,7 +41,7 @@ from nertool.text.tokenization import SpacyTokenizer
 from nertool.training.calibration import Calibration, calibrate
 from nertool.training.checkpoint import CHECKPOINT, KEPT, Checkpoint, identify, what_helps
 from nertool.training.distributed import ALONE, Group, own_device
-from nertool.training.preparation import Prepared, check_streaming, prepare
+from nertool.training.preparation import Prepared, check_streaming, prepare, streamed_columns
 from nertool.training.states import Computing, keep_states, share_states
 from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, has_ended, train
@@ -134,7 +134,7 @@ def run(
 
     if config.corpus.stream and group.size == 1:
         check_here()
-        shards = yield from write_shards(config.corpus, SpacyTokenizer(config.language))
+        shards = yield from write_shards(config.corpus, SpacyTokenizer(config.language), streamed_columns(config))
     prepared = group.all_or_none(prepare_here)
     if group.size > 1:
         digests = group.told(json.dumps(prepared.digests))
@@ -254,7 +254,7 @@ def _follow(prepared: Prepared, group: Group) -> Iterator[Computing | Step | Epo
 
 def _keep_states(prepared: Prepared) -> Iterator[Computing]:
     model, validation = prepared.model, prepared.corpus.validation
-    if not isinstance(prepared.encoded, EncodedCorpus):  # all that is streamed is context-free
+    if not isinstance(prepared.encoded, EncodedCorpus):  # no input of what is streamed has states
         return
     with threads(training_threads(prepared.config.training)):
         scored = windows_of(validation.sentences), scorable_sentences(model, validation)
