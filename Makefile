@@ -72,6 +72,9 @@ test: install  ## run the tests (set NERTOOL_DATA to run those on real corpora t
 test-attack: install  ## run every tenth attack (kills, forks, interrupts, fuzzing, memory): about seven minutes
 	NERTOOL_ATTACK_EVERY=10 $(PYTEST) -m slow tests/attack
 
+test-long: install  ## run the slow tests that are no attacks: about five minutes
+	$(PYTEST) -m slow --ignore tests/attack
+
 test-slow: install  ## run the slow tests too, and all attacks: about an hour and a half
 	$(PYTEST) -m 'slow or not slow'
 

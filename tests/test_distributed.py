@@ -81,7 +81,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def together(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[int, Path]:
     """Run what together.py does in some processes; return their number, and the folder of their results."""
     folder = tmp_path_factory.mktemp("together")
@@ -144,6 +144,7 @@ class TestRuns:
             assert shared == alone
         assert json.loads((tmp_path / "two" / "results.json").read_text())["processes"] == 2
 
+    @pytest.mark.slow
     def test_goes_on_to_the_same_bits(self, tiny_yaml, tmp_path):
         options = ["training.optimizer=adam", "model.dropout=0.5", "inputs.words.dropout=0.2"]
         train(tiny_yaml, tmp_path / "whole", "training.epochs=4", *options)
@@ -155,6 +156,7 @@ class TestRuns:
         for name, value in whole.items():
             assert torch.equal(parts[name], value), name
 
+    @pytest.mark.slow
     def test_goes_on_in_another_number_of_processes(self, tiny_yaml, tmp_path):
         train(tiny_yaml, tmp_path, "training.epochs=1", "model.dropout=0.5", size=1)
         train(tiny_yaml, tmp_path, "training.epochs=2", "model.dropout=0.5", resume=True)
@@ -194,6 +196,7 @@ class TestEnds:
         epochs = len(metrics(folder)) + 1
         train(tiny_yaml, folder, f"training.epochs={epochs}", f"training.patience={epochs}", resume=True)
 
+    @pytest.mark.slow
     def test_a_lost_process_is_named(self, tiny_yaml, tmp_path):
         """Without `torchrun` too, the first process ends with a message."""
         options = ["--set", "training.epochs=100000", "--set", "training.patience=100000"]

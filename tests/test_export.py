@@ -39,7 +39,12 @@ NETWORKS: dict[str, tuple[dict, dict]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = ("default", "a column alone, no encoder")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NETWORKS]
+)
 def test_the_program_gives_the_network_s_scores_for_other_shapes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "phrases.txt").write_text(PHRASES)

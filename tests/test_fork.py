@@ -53,6 +53,7 @@ def forked(history: str, folder: Path, children: int) -> dict[str, object]:
     return counted
 
 
+@pytest.mark.slow
 def test_forked_processes_load_tag_and_train(wide_run: Path):
     counted = forked("tagging", wide_run, 3)
     assert (counted["forked"], counted["hung"], counted["wrong"]) == (3, 0, [])

@@ -737,6 +737,7 @@ class TestOutput:
         reason = "No space left on device" if "full" in target else "it is closed"
         assert (done.returncode, done.stderr) == (1, f"error: standard output cannot be written to: {reason}\n")
 
+    @pytest.mark.slow
     def test_a_file_does_not_need_standard_output(self, tmp_path, trained_run):
         done = nertool(f"echo Oslo | NERTOOL tag - --model {trained_run} --output out.txt >&- 2>&-", tmp_path)
         assert done.returncode == 0 and "Oslo" in (tmp_path / "out.txt").read_text(encoding="utf-8")

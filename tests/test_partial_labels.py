@@ -145,7 +145,7 @@ class TestTraining:
     def test_not_knowing_is_better_than_taking_for_outside(self, tiny_config, tmp_path: Path):
         f1s = {}
         for mark in "?O":
-            config = tiny_config("training.epochs=60", "training.patience=60")
+            config = tiny_config("training.epochs=40", "training.patience=40")
             self.hide(config, 0.4, mark)
             *_, finished = run(config, tmp_path / mark)
             assert isinstance(finished, Finished)

@@ -221,6 +221,7 @@ class TestConfig:
         assert "broken_plugin" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_model_with_kinds_of_other_packages_is_trained_saved_and_loaded(tmp_path):
     """In processes of their own: the package is there from the beginning, or not at all."""
     folder = install(tmp_path / "packages")

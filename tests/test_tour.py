@@ -33,6 +33,7 @@ def drawn(cell) -> dict[str, str]:
     return result
 
 
+@pytest.mark.slow
 def test_it_runs(notebook, tmp_path, monkeypatch):
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     assert re.findall(r"^(\w+) = ", parameters.source, re.MULTILINE) == ["epochs", "fraction"]

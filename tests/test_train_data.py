@@ -317,6 +317,7 @@ class TestInit:
         assert Path(config.start.model or "").samefile(trained_run)
 
     @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+    @pytest.mark.slow
     def test_on_a_terminal_it_asks_and_asks_again(self, here):
         doccano(here / "mine.jsonl", 12)
         doccano(here / "other.jsonl", 4)

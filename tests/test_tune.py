@@ -256,6 +256,7 @@ def test_it_goes_on_with_more_trials_and_with_those_that_were_killed(play, tuner
     assert ended(tuner().run(6, 2)) == second.trials(), "nothing is left to do"
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_ends_as_one_that_was_not(play, tuner, tmp_path: Path):
     play(lambda config, _: (curve(config), 0))
     whole = [(t.settings, t.f1, t.state) for t in ended(tuner().run(8, 1))]
@@ -366,6 +367,7 @@ def test_what_optuna_says_of_its_own_stays_as_it_was(play, tuner):
     assert optuna.logging.get_verbosity() == before
 
 
+@pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two real trainings; the test split is not read, so it may be no text at all."""
     write_tiny(tmp_path)
