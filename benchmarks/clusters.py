@@ -86,13 +86,13 @@ def ray(source: Path, output: Path, run: str) -> None:
         object_store_memory=2**28,
         runtime_env={"env_vars": paths},
     )
-    ray.data.read_parquet(str(source), override_num_blocks=BLOCKS).map_batches(
+    ray.data.read_parquet(str(source)).repartition(BLOCKS).map_batches(
         nertool.Mapper,
         fn_constructor_args=(run,),
         fn_constructor_kwargs={"text": "text"},
         batch_format="pyarrow",
         batch_size=1024,
-        concurrency=2,
+        compute=ray.data.ActorPoolStrategy(size=2),
     ).write_parquet(str(output))
     ray.shutdown()
 
