@@ -25,6 +25,7 @@ from nertool.data.streaming import Sharding
 from nertool.formats.conll import Columns
 from nertool.formats.registry import ReadOptions, Report
 from nertool.text.document import Document
+from nertool.text.schemes import Scheme, spans
 from nertool.training.preparation import Prepared
 from nertool.training.run import run
 from nertool.training.trainer import Step
@@ -62,18 +63,12 @@ def make(path: Path, sentences: int, names: int, seed: int) -> None:
 def _template(sentence: Document) -> tuple[list[str], list[tuple[str, int]]]:
     """Return the lines between entities, and the type and size of each entity."""
     texts, slots, position = [], [], 0
-    for span in sentence.spans or _spans(sentence):
+    for span in spans(sentence.labels or (), Scheme.IOB2):
         texts.append("".join(f"{token} O\n" for token in sentence.tokens[position : span.start]))
         slots.append((span.type, span.end - span.start))
         position = span.end
     texts.append("".join(f"{token} O\n" for token in sentence.tokens[position:]) + "\n")
     return texts, slots
-
-
-def _spans(sentence: Document):  # type: ignore[no-untyped-def]
-    from nertool.text.schemes import Scheme, spans
-
-    return spans(sentence.labels or (), Scheme.IOB2)
 
 
 def _words(chance: random.Random) -> Iterator[str]:

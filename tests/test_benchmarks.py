@@ -289,3 +289,15 @@ class TestLabelling:
         assert rows[3] == "| 10 % | 89.70 ± 0.00 (2) | – |"
         assert rows[-2] == "| 99 % of that | 89.59 | 89.59 |"
         assert rows[-1] == "| reached with | 10 % | more than 10 % |"
+
+
+def test_a_large_corpus_can_be_made(tmp_path: Path):
+    from streaming import make
+
+    from nertool.config.schema import CorpusConfig
+    from nertool.data.corpus import read_split
+
+    make(tmp_path / "large.txt", sentences=300, names=50, seed=1)
+    split = read_split(tmp_path / "large.txt", CorpusConfig(train="large.txt"))
+    assert len(split) == 300 and split.scheme is Scheme.IOB2 and not split.strays
+    assert set(split.entity_counts()) == {"LOC", "MISC", "ORG", "PER"}
