@@ -160,8 +160,8 @@ def test_training_is_that_of_a_corpus_in_memory_to_the_bit(tiny_config, tmp_path
     assert steps[-1].tokens == steps[-1].total
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-@pytest.mark.parametrize("window", [1, 10, 40])
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize("window", [1, 40])
 def test_an_epoch_has_each_sentence_once(window: int, batch_size: int, tiny_config):
     prepared = prepare(tiny_config("corpus.stream=true", f"corpus.shuffle={window}"))
     memory = prepare(tiny_config()).encoded
@@ -198,6 +198,7 @@ def test_columns_and_gazetteers_are_read(window: int, tiny_config, tmp_path: Pat
     settings = [f"corpus.{name}={tmp_path / name}.txt" for name in ("train", "validation")] + [
         "corpus.columns=[token, pos, label]",
         "corpus.test=null",
+        "training.epochs=1",
         "inputs.pos={kind: column, column: pos, minimum_count: 3}",
         f"inputs.names={{kind: gazetteer, files: [{tmp_path / 'names.txt'}]}}",
     ]
@@ -365,7 +366,7 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path):
     assert written(config)[1].digest == shards.digest
 
 
-@pytest.mark.parametrize("damage", ["truncated", "removed", "noise"])
+@pytest.mark.parametrize("damage", ["truncated", "removed"])
 def test_damage_during_training_is_an_error(damage: str, tiny_config, tmp_path: Path):
     config = tiny_config("corpus.stream=true", "corpus.shuffle=20", "training.epochs=3")
     with closing(run(config, tmp_path / "run")) as records:
