@@ -21,6 +21,7 @@ from paired import PRODUCTS, MatrixProducts, Row, Spread, alternate, growth_row,
 from reference import label_sentences, sgd, update
 from reference import read_vectors as read_vectors_plainly
 
+from nertool.data.encoding import EncodedCorpus
 from nertool.data.vectors import read_vectors
 from nertool.model.batch import Batch
 from nertool.model.inputs.words import Words
@@ -199,7 +200,9 @@ def measure_update(setting: Setting, rounds: int, seconds: float) -> list[Row]:
         network = build_network(config, fitted.labels, fitted.scheme, inputs)
         network.initialize(training.seed)
         model = Model(config, fitted.labels, fitted.scheme, inputs, network)
-        batch = encode(corpus, model).batch(middle)
+        encoded = encode(corpus, model)
+        assert isinstance(encoded, EncodedCorpus)
+        batch = encoded.batch(middle)
         (used,) = batch.form_features["words"]
         touched = np.sort(random.choice(ROWS_SMALL, len(used), replace=False))
         tensors = Batch.of(replace(batch, form_features={**batch.form_features, "words": (touched,)}))

@@ -53,6 +53,7 @@ class Time(NamedTuple):
 def network() -> tuple[Model, EncodedCorpus]:
     path = find_config("demo.yaml")
     prepared = prepare(locate_files(load_config(path, SIZES), path))
+    assert isinstance(prepared.encoded, EncodedCorpus)
     return prepared.model, prepared.encoded
 
 
