@@ -623,9 +623,9 @@ def test_mistakes_are_explained_before_anything_is_served(trained_run, tmp_path,
         assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in error(
             run_folder, "--port", port
         )
-    import nertool.cli.serve as command
+    import nertool.cli.common as common
 
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else True)
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name == "uvicorn" else True)
     assert "pip install 'nertool[serve]'" in error(run_folder)
 
 

@@ -7,6 +7,7 @@ without end. Tagging looks at 512 tokens at a time as well (`nertool.tagging.win
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from nertool.errors import CorpusError
 from nertool.text.document import UNKNOWN, Document
@@ -53,10 +54,19 @@ def _pieces(sentence: Document, scheme: Scheme) -> Iterator[Document]:
                 None if origin is None else origin.path,
                 None if origin is None or not origin.starts else origin.line(0, start),
             )
-        yield sentence.part(start, end)
+        yield _part(sentence, start, end, scheme)
         start = end
     if start < len(sentence):
-        yield sentence.part(start, len(sentence))
+        yield _part(sentence, start, len(sentence), scheme)
+
+
+def _part(sentence: Document, start: int, end: int, scheme: Scheme) -> Document:
+    """Return a part of a sentence, whose first label stands at the start of a sentence now."""
+    part = sentence.part(start, end)
+    labels = part.labels or ()
+    if scheme is Scheme.IOB1 and labels and labels[0].startswith("B-"):  # which follows an entity of its type
+        return replace(part, labels=(f"I-{labels[0][2:]}", *labels[1:]))
+    return part
 
 
 def _may_cut(labels: Sequence[str], place: int, scheme: Scheme) -> bool:
@@ -66,6 +76,7 @@ def _may_cut(labels: Sequence[str], place: int, scheme: Scheme) -> bool:
     before, after = labels[place - 1], labels[place]
     if Span(0, 2, split_label(after)[1]) in spans([before or OUTSIDE, after or OUTSIDE], scheme):
         return False
+    begins = scheme is Scheme.IOB1 and after.startswith("B-")  # `_part` writes it as I-
     return (before == UNKNOWN or allowed_pair(before, OUTSIDE, scheme)) and (
-        after == UNKNOWN or allowed_pair(OUTSIDE, after, scheme)
+        after == UNKNOWN or begins or allowed_pair(OUTSIDE, after, scheme)
     )
