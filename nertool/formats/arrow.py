@@ -13,7 +13,7 @@ from typing import Any
 from nertool.config.files import replaced_when_done
 from nertool.errors import CorpusError
 from nertool.formats.columns import Interned
-from nertool.formats.datasets_export import DOCUMENT, UNLABELLED, datasets_package, to_dataset_dict, without_bars
+from nertool.formats.datasets_export import DOCUMENT, UNLABELLED, datasets_package, to_dataset_dict
 from nertool.formats.opening import LARGEST_WHOLE
 from nertool.formats.registry import Format, Holds, ReadOptions, Report, WriteOptions
 from nertool.formats.streams import watched
@@ -39,9 +39,16 @@ class Parquet(Format):
 
     def write(self, target: Path, documents: Iterable[Document], options: WriteOptions, report: Report) -> None:
         """Write a row for each sentence; label names are in the features."""
-        dataset = _dataset(watched(documents, self, target, report), target, options)
-        with replaced_when_done(target) as stream, without_bars(datasets_package()):
-            dataset.to_parquet(stream)
+        from pyarrow import parquet
+
+        dataset = _dataset(watched(documents, self, target, report), target, options).with_format("arrow")
+        # `Dataset.to_parquet` leaves its writer open when it is interrupted, which complains when it is collected.
+        with (
+            replaced_when_done(target) as stream,
+            parquet.ParquetWriter(stream, dataset.features.arrow_schema) as writer,
+        ):
+            for table in dataset.iter(_ROWS):
+                writer.write_table(table)
 
 
 class Arrow(Format):
