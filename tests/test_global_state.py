@@ -67,7 +67,8 @@ def watched() -> Iterator[None]:
 
     def watch() -> None:
         nonlocal looks
-        expected = {**before, "threads": torch.get_num_threads()}
+        # What belongs to a thread starts anew in each, whatever an earlier test did to its own.
+        expected = {**before, "threads": torch.get_num_threads(), "numpy errors": np.geterr()}
         while True:
             differences.extend((name, value) for name, value in settings().items() if value != expected[name])
             looks += 1
