@@ -482,3 +482,10 @@ def test_long_sentences_are_learnt_in_pieces(tmp_path: Path):
     split = read_streamed(corpus_config(write_corpus(tmp_path, "long")))
     assert split.long_count == REPEATED and len(split) == REPEATED
     assert max(map(len, split.sentences)) <= LONGEST
+
+
+def test_labels_are_those_of_each_sentence(tmp_path: Path):
+    split = read_streamed(corpus_config(write_corpus(tmp_path, "long")))
+    with pytest.raises(CorpusError, match="take those of each sentence"):
+        split.labels  # noqa: B018
+    assert all(sentence.labels for sentence in split.sentences)

@@ -522,8 +522,12 @@ class StreamedSplit(Split):
 
     @cached_property
     def labels(self) -> list[list[str]]:
-        """Not to be had: they would be in memory."""
-        raise NotImplementedError("the labels of a split on disk")
+        """Not to be had, because all of them would be in memory.
+
+        Raises:
+            CorpusError: Always.
+        """
+        raise CorpusError("a streamed split has its labels on disk: take those of each sentence", self.path)
 
     def __len__(self) -> int:
         return self.shards.facts.sentences

@@ -79,6 +79,18 @@ def trainings_bar(console: Console, what: str, state: str) -> Progress:
     )
 
 
+def bar_with_text(console: Console) -> Progress:
+    """Return a bar for a terminal, with the field `text` of its task behind it; elsewhere it shows nothing."""
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def new_console(file: IO[str] | None = None, *, stderr: bool = False) -> Console:
     """Return what prints in colours, and as wide as the terminal where it is one.
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from nertool.views.console import duration
+from nertool.views.console import bar_with_text, duration
 
 _LINE_EVERY = 60.0  # seconds, where there is no terminal
 
@@ -31,14 +30,7 @@ class ShardProgress:
         self._shards, self._rows = shards, rows
         self._ended, self._before, self._now = shards_done, rows_done, 0
         self._began = self._said = time.perf_counter()
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = bar_with_text(console)
         self._task = self._progress.add_task("", total=rows, completed=rows_done, text=self._text())
 
     def __enter__(self) -> ShardProgress:

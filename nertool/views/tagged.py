@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from nertool.text.document import Document
-from nertool.views.console import coloured, duration, html_page, marked, new_console
+from nertool.views.console import bar_with_text, coloured, duration, html_page, marked, new_console
 
 _GZIP = b"\x1f\x8b"
 _REFRESH = 0.2  # seconds between updates of the bar
@@ -52,14 +51,7 @@ class TaggingProgress:
         self._done = 0  # bytes that were read
         self._documents = self._tokens = 0
         self._began = self._shown = time.perf_counter()
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = bar_with_text(console)
 
     def lines(self, lines: Iterator[str]) -> Iterator[str]:
         """Pass lines on, and count their bytes."""
