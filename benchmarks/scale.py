@@ -1,7 +1,8 @@
-"""Measure what threads, processes and bfloat16 are worth in training: steps in turn, in one run.
+"""Measure what threads, processes, bfloat16 and a GPU are worth in training: steps in turn, in one run.
 
-    python benchmarks/scale.py threads                                  # 1 thread and 2, training and tagging
+    python benchmarks/scale.py threads                                  # 1, 2, 4 and 8, training and tagging
     python benchmarks/scale.py precision                                # fp32 and bf16
+    python benchmarks/scale.py device                                   # the CPU and a GPU, training and tagging
     torchrun --nproc-per-node 2 benchmarks/scale.py processes           # 1 process and all of them
 
 The network is that of `conll03.yaml` without pretrained vectors (2 x 200 units), the corpus the demonstration
@@ -12,6 +13,7 @@ could be at best: what it does not compute itself, others compute meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ from nertool.config.loading import find_config, load_config, locate_files
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import EncodedCorpus, training_order
 from nertool.model.concurrency import threads
+from nertool.model.devices import find_device
 from nertool.model.model import Model
 from nertool.tagging.predictor import Predictor
 from nertool.training.distributed import ALONE, Group, joined
@@ -31,6 +34,7 @@ from nertool.training.preparation import prepare
 from nertool.training.step import Learner
 
 BATCHES = (10, 32, 256)
+COPIES = 20  # of the test split, for enough batches
 SIZES = ("inputs.words.dimensions=100", "model.encoder={kind: lstm, hidden: 200}", "model.attention=none")
 
 
@@ -48,6 +52,10 @@ class Time(NamedTuple):
     def since(self, tokens: int) -> Time:
         """Microseconds a token since this time."""
         return Time(*(1e6 * (now - then) / tokens for now, then in zip(Time.now(), self, strict=True)))
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def network() -> tuple[Model, EncodedCorpus]:
@@ -75,7 +83,7 @@ def report(what: str, found: dict[str, list[Time]]) -> None:
         middle = Time(*(statistics.median(column) for column in zip(*times, strict=True)))
         bound = statistics.median(each.thread for each in first) / middle.thread
         print(
-            f"{what:>12}  {name:>12}  {middle.wall:8.1f} us a token, on the CPU {middle.thread:6.1f} of the "
+            f"{what:>12}  {name:>15}  {middle.wall:8.1f} us a token, on the CPU {middle.thread:6.1f} of the "
             f"calling thread, {middle.process:6.1f} of all; speed {statistics.median(ratios):5.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}), at best {bound:5.2f}",
             flush=True,
@@ -99,34 +107,36 @@ def batches_of(corpus: EncodedCorpus, size: int, tokens: int) -> list[np.ndarray
 
 
 def compare_settings(settings: Mapping[str, Mapping[str, object]], rounds: int, tokens: int) -> None:
-    """Train with each of some settings in turn."""
+    """Train with each of some settings in turn, on the device that they name."""
     learners = {}
     for name, values in settings.items():
         model, corpus = network()
-        learners[name] = Learner(model.network, TrainingConfig.model_validate(values))
+        config = TrainingConfig.model_validate(values)
+        learners[name] = Learner(model.network.to(find_device(config.device)), config)
     for size in BATCHES:
         batches = batches_of(corpus, size, tokens)
         contenders = {name: partial(steps, each, corpus, batches) for name, each in learners.items()}
         report(f"batch {size}", alternate(contenders, rounds))
 
 
-def compare_tagging(rounds: int) -> None:
-    """Tag the test split with as many threads as are asked for."""
+def compare_tagging(places: Mapping[str, tuple[str, int]], rounds: int) -> None:
+    """Tag the test split in each place: on a device, with a number of threads."""
     path = find_config("demo.yaml")
     prepared = prepare(locate_files(load_config(path, SIZES), path))
     prepared.model.network.eval()
     assert prepared.corpus.test is not None
-    sentences = prepared.corpus.test.sentences
+    sentences = prepared.corpus.test.sentences * COPIES
     tokens = sum(map(len, sentences))
 
-    def tag(count: int) -> Time:
+    def tag(device: str, count: int) -> Time:
+        prepared.model.network.to(find_device(device))
         with threads(count):
             predictor = Predictor(prepared.model)
             began = Time.now()
             predictor.predict(sentences)
             return began.since(tokens)
 
-    report("tagging", alternate({f"{n} threads": partial(tag, n) for n in (1, 2)}, rounds))
+    report("tagging", alternate({name: partial(tag, *place) for name, place in places.items()}, rounds))
 
 
 def compare_processes(group: Group, rounds: int, tokens: int) -> None:
@@ -155,7 +165,7 @@ def compare_processes(group: Group, rounds: int, tokens: int) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["threads", "precision", "processes"])
+    parser.add_argument("what", choices=["threads", "precision", "device", "processes"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=5000, help="of a slice")
     args = parser.parse_args()
@@ -165,10 +175,15 @@ def main() -> None:
     elif args.what == "precision":
         values = {name: {"precision": name, "threads": 1} for name in ("fp32", "bf16")}
         compare_settings(values, args.rounds, args.tokens)
+    elif args.what == "device":
+        cpu = {"cpu": {"threads": 2}}
+        gpu = {f"cuda {name}": {"device": "cuda", "precision": name} for name in ("fp32", "bf16")}
+        compare_settings(cpu | gpu, args.rounds, args.tokens)
+        compare_tagging({f"cpu, {cores()} threads": ("cpu", cores()), "cuda": ("cuda", cores())}, args.rounds)
     else:
-        values = {f"{count} threads": {"threads": count} for count in (1, 2)}
-        compare_settings(values, args.rounds, args.tokens)
-        compare_tagging(args.rounds)
+        counts = [count for count in (1, 2, 4, 8, 16) if count <= cores()]
+        compare_settings({f"{count} threads": {"threads": count} for count in counts}, args.rounds, args.tokens)
+        compare_tagging({f"{count} threads": ("cpu", count) for count in counts}, args.rounds)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load
 
-from nertool.config.schema import Config
+from nertool.config.schema import Config, TrainingConfig
 from nertool.data.corpus import read_corpus
 from nertool.data.encoding import EncodedCorpus
 from nertool.errors import CorpusError, NertoolError
@@ -29,7 +29,7 @@ from nertool.training import run as run_module
 from nertool.training.preparation import build_model
 from nertool.training.run import Finished, Prepared, run
 from nertool.training.schedule import learning_rate
-from nertool.training.step import Learner
+from nertool.training.step import Learner, training_threads
 from nertool.training.trainer import Epoch, Step, train
 from nertool.views.training import Watcher
 
@@ -500,6 +500,22 @@ class TestLoop:
 
 
 class TestLearner:
+    @pytest.mark.parametrize(
+        ("cores", "batch", "configured", "expected"),
+        [
+            (16, 10, 0, 2),
+            (16, 127, 0, 2),
+            (16, 128, 0, 8),
+            (4, 256, 0, 4),
+            (1, 256, 0, 1),
+            (1, 10, 0, 1),
+            (16, 256, 3, 3),
+        ],
+    )
+    def test_threads(self, monkeypatch, cores, batch, configured, expected):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+        assert training_threads(TrainingConfig(batch_size=batch, threads=configured)) == expected
+
     def test_gradients_of_several_batches_are_those_of_one(self, tiny_config: Make, tiny_train):
         config = tiny_config("model.dropout=0.0", "inputs.words.dropout=0.0")
         (once, corpus), (thrice, _) = fresh(config, tiny_train), fresh(config, tiny_train)

@@ -872,7 +872,8 @@ class TrainingConfig(Section):
         "fp32", description="bf16: the layers before the decoder compute with 16 bits where torch deems it safe"
     )
     threads: Annotated[int, Field(strict=True, ge=0, le=1024)] = Field(
-        0, description="processor threads; 0: 2, or 1 where there is one core"
+        0,
+        description="processor threads; 0: 2, with batches of 128 or more 8, but no more than there are cores",
     )
 
     @model_validator(mode="after")

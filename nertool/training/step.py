@@ -18,13 +18,15 @@ from nertool.model.network import Network
 from nertool.training.distributed import ALONE, Group
 from nertool.training.optimization import Optimization
 
+_LARGE_BATCH = 128  # sentences
+
 
 def training_threads(config: TrainingConfig) -> int:
-    """Return how many threads a run uses: as configured, else one for each direction of the encoder.
+    """Return how many threads a run uses: as configured, else what pays for its batches (docs/scale.md).
 
-    More have not been measured (docs/scale.md).
+    Two are one for each direction of the encoder. More divide operations, which are large enough in large batches.
     """
-    return config.threads or min(torch.get_num_threads(), 2)
+    return config.threads or min(torch.get_num_threads(), 8 if config.batch_size >= _LARGE_BATCH else 2)
 
 
 class Learner:
