@@ -784,7 +784,7 @@ class TestWriting:
         assert all(each in order for each in found), "in the order of the schema"
         missing = {key for _, key in wanted} - {key for _, key in found}
         idle = {"held_out", "held_out_by", "config", "revision", "dropout", "dimensions", "extra_rows", "clip_by"}
-        idle |= {"fraction_seed", "shuffle", "keep_labels", "self_label"}
+        idle |= {"fraction_seed", "shuffle", "epoch_tokens", "keep_labels", "self_label"}
         assert missing <= idle
 
     def test_defaults_are_written_out(self, tmp_path):

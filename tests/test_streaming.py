@@ -169,7 +169,7 @@ def test_an_epoch_has_each_sentence_once(window: int, batch_size: int, tiny_conf
     assert isinstance(corpus, StreamedCorpus) and isinstance(memory, EncodedCorpus) and not corpus.covered
     orders = []
     for epoch in range(3):
-        steps, batches = corpus.epoch(batch_size, np.random.default_rng((1, epoch)))
+        steps, sentences, tokens, batches = corpus.epoch(batch_size, 1, epoch)
         order = []
         count = 0
         for part, indices, numbers in batches:
@@ -181,12 +181,39 @@ def test_an_epoch_has_each_sentence_once(window: int, batch_size: int, tiny_conf
             for name, values in wanted.form_features.items():
                 assert all(map(np.array_equal, got.form_features[name], values))
             order += numbers.tolist()
-        assert count == steps
+        assert (count, sentences, tokens) == (steps, len(memory), memory.token_count)
         assert sorted(order) == list(range(len(memory)))
         orders.append(order)
     assert orders[0] != orders[1] != orders[2]
-    again = [n for *_, numbers in corpus.epoch(batch_size, np.random.default_rng((1, 0))).batches for n in numbers]
+    again = [n for *_, numbers in corpus.epoch(batch_size, 1, 0).batches for n in numbers]
     assert again == orders[0]
+
+
+@pytest.mark.parametrize("window", [20, 1000])
+def test_several_epochs_have_each_sentence_once(window: int, tiny_config):
+    corpus = prepare(
+        tiny_config("corpus.stream=true", f"corpus.shuffle={window}", "corpus.epoch_tokens=30")
+    ).encoded
+    assert isinstance(corpus, StreamedCorpus) and 1 < corpus.parts == round(corpus.token_count / 30)
+    turns = []
+    for turn in range(3):
+        numbers: list[int] = []
+        for part in range(corpus.parts):
+            steps, sentences, tokens, batches = corpus.epoch(3, 1, turn * corpus.parts + part)
+            drawn = list(batches)
+            assert len(drawn) == steps
+            assert sum(len(own) for _, _, own in drawn) == sentences < len(corpus)
+            assert sum(int(each.lengths[indices].sum()) for each, indices, _ in drawn) == tokens
+            numbers += [int(number) for _, _, own in drawn for number in own]
+        assert sorted(numbers) == list(range(len(corpus)))
+        turns.append(numbers)
+    assert turns[0] != turns[1] != turns[2]
+
+
+def test_there_are_no_more_epochs_than_blocks(tiny_config):
+    corpus = prepare(tiny_config("corpus.stream=true", "corpus.epoch_tokens=1")).encoded
+    assert isinstance(corpus, StreamedCorpus)
+    assert all(corpus.epoch(3, 1, number).sentences for number in range(corpus.parts))
 
 
 @pytest.mark.parametrize("window", [30, 1000])
@@ -208,7 +235,7 @@ def test_columns_and_gazetteers_are_read(window: int, tiny_config, tmp_path: Pat
     assert {name: each.state() for name, each in stream.model.inputs.items()} == {
         name: each.state() for name, each in memory.model.inputs.items()
     }
-    for part, indices, numbers in stream.encoded.epoch(3, np.random.default_rng(1)).batches:
+    for part, indices, numbers in stream.encoded.epoch(3, 1, 0).batches:
         got, wanted = part.batch(indices).token_features, memory.encoded.batch(numbers).token_features
         assert got.keys() == wanted.keys() == {"pos", "names"}
         assert all(np.array_equal(got[name][0], wanted[name][0]) for name in wanted)
@@ -228,8 +255,12 @@ def test_unannotated_types_are_sets_of_labels(tiny_config, trained_run: Path, tm
     assert losses(tmp_path / "s") == losses(tmp_path / "m")
 
 
-def test_a_stopped_training_goes_on_to_the_same_bits(tiny_config, tmp_path: Path):
-    config = tiny_config("corpus.stream=true", "corpus.shuffle=20", "training.epochs=4", "model.dropout=0.3")
+@pytest.mark.parametrize("epoch_tokens", [None, 30])
+def test_a_stopped_training_goes_on_to_the_same_bits(epoch_tokens: int | None, tiny_config, tmp_path: Path):
+    settings = [] if epoch_tokens is None else [f"corpus.epoch_tokens={epoch_tokens}"]
+    config = tiny_config(
+        "corpus.stream=true", "corpus.shuffle=20", "training.epochs=4", "model.dropout=0.3", *settings
+    )
     list(run(config, tmp_path / "whole"))
     with closing(run(config, tmp_path / "stopped")) as records:
         while not (isinstance(record := next(records), Step) and record.epoch == 3):
@@ -241,13 +272,14 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tiny_config, tmp_path: Path
     assert same_weights(tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_another_window_is_another_training(tiny_config, tmp_path: Path):
+@pytest.mark.parametrize("key", ["shuffle", "epoch_tokens"])
+def test_another_window_or_epoch_is_another_training(key: str, tiny_config, tmp_path: Path):
     settings = "corpus.stream=true", "training.epochs=2"
-    with closing(run(tiny_config(*settings, "corpus.shuffle=20"), tmp_path / "run")) as records:
+    with closing(run(tiny_config(*settings, f"corpus.{key}=20"), tmp_path / "run")) as records:
         while not (isinstance(record := next(records), Step) and record.epoch == 2):
             pass
-    with pytest.raises(BundleError, match=r"corpus.shuffle: 30, was 20"):
-        list(run(tiny_config(*settings, "corpus.shuffle=30"), tmp_path / "run", resume=True))
+    with pytest.raises(BundleError, match=rf"corpus.{key}: 30, was 20"):
+        list(run(tiny_config(*settings, f"corpus.{key}=30"), tmp_path / "run", resume=True))
 
 
 # Shards

@@ -316,6 +316,11 @@ class CorpusConfig(Section):
         "and read from these; validation and test are in memory",
     )
     shuffle: Number = Field(2**24, description="stream: how many tokens are in memory, and are shuffled, together")
+    epoch_tokens: Number | None = Field(
+        None,
+        description="stream: about how many tokens an epoch has, after which there is validation and a checkpoint; "
+        "none: all of the training split",
+    )
 
     @field_validator("scheme", mode="before")
     @classmethod
@@ -359,7 +364,7 @@ class CorpusConfig(Section):
             ({"held_out", "held_out_by"} if self.validation is not None else set())
             | ({"config", "revision"} if self.hub is None else set())
             | ({"fraction_seed"} if self.fraction == 1 else set())
-            | ({"shuffle"} if not self.stream else set())
+            | ({"shuffle", "epoch_tokens"} if not self.stream else set())
         )
 
     @property

@@ -152,11 +152,15 @@ class Batches(NamedTuple):
 
     Attributes:
         steps: How many there are.
+        sentences: Sentences of the epoch.
+        tokens: Its tokens.
         batches: For each the corpus that it is cut from, which may be a part of all; the indices of its sentences
             there; and their numbers among all sentences.
     """
 
     steps: int
+    sentences: int
+    tokens: int
     batches: Iterator[tuple[EncodedCorpus, np.ndarray, np.ndarray]]
 
 
@@ -172,8 +176,14 @@ class Learnable(Protocol):
         """Tokens of all sentences."""
         ...
 
-    def epoch(self, batch_size: int, random: np.random.Generator) -> Batches:
-        """Draw the order of an epoch."""
+    def epoch(self, batch_size: int, seed: int, number: int) -> Batches:
+        """Draw the order of an epoch.
+
+        Args:
+            batch_size: Sentences of a batch.
+            seed, number: Of the training, and of the epoch, from 0. The order depends on these alone, so that an
+                epoch can be repeated by itself.
+        """
         ...
 
 
@@ -251,10 +261,12 @@ class EncodedCorpus:
         """Tokens of all sentences."""
         return int(self.offsets[-1])
 
-    def epoch(self, batch_size: int, random: np.random.Generator) -> Batches:
+    def epoch(self, batch_size: int, seed: int, number: int) -> Batches:
         """Draw the order of an epoch; see `training_order`."""
-        order = training_order(self.lengths, batch_size, random)
-        return Batches(len(order), ((self, indices, indices) for indices in order))
+        order = training_order(self.lengths, batch_size, np.random.default_rng((seed, number)))
+        return Batches(
+            len(order), len(self), self.token_count, ((self, indices, indices) for indices in order)
+        )
 
     def batch(self, sentences: np.ndarray) -> Arrays:
         """Cut a batch of sentences, given by their indices in the corpus."""

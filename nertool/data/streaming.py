@@ -574,9 +574,11 @@ class StreamedCorpus:
         split: Labelled.
         label_numbers, label_sets: As for `EncodedCorpus`.
         window: Tokens that are in memory, and shuffled, together.
+        epoch_tokens: About how many tokens an epoch has; None: all.
 
     Attributes:
         covered: Whether one window has room for all.
+        parts: In how many epochs each sentence is learnt once.
         weights: None: all sentences count the same.
     """
 
@@ -587,6 +589,7 @@ class StreamedCorpus:
         label_numbers: Mapping[str, int],
         label_sets: np.ndarray | None,
         window: int,
+        epoch_tokens: int | None = None,
     ) -> None:
         assert isinstance(split.documents, _Documents)
         self._documents = split.documents
@@ -602,6 +605,8 @@ class StreamedCorpus:
         self._sentences = np.cumsum(self._blocks[:, 2])
         self._window = window
         self.covered = self.token_count <= window
+        parts = round(self.token_count / epoch_tokens) if epoch_tokens else 1
+        self.parts = min(max(1, parts), len(self._blocks))
         self.weights: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -612,25 +617,38 @@ class StreamedCorpus:
         """Tokens of all sentences."""
         return int(self._blocks[:, 4].sum())
 
-    def epoch(self, batch_size: int, random: np.random.Generator) -> Batches:
-        """Draw the order of an epoch.
+    def epoch(self, batch_size: int, seed: int, number: int) -> Batches:
+        """Draw the order of an epoch; see `Learnable.epoch`.
 
         Raises:
             CorpusError: While batches are asked for: a shard is damaged.
         """
-        if self.covered:
+        random = np.random.default_rng((seed, number))
+        if self.covered and self.parts == 1:
             windows = [np.arange(len(self._blocks))]
             chances = [random]
         else:
-            order = random.permutation(len(self._blocks))
-            count = -(-self.token_count // self._window)  # of about the same size
-            numbers = (np.cumsum(self._blocks[order, 4]) - 1) * count // self.token_count
-            cuts = np.flatnonzero(np.diff(numbers)) + 1
-            windows = [np.sort(part) for part in np.split(order, cuts)]  # read from the disk in order
-            chances = [np.random.default_rng(seed) for seed in random.integers(2**63, size=len(windows)).tolist()]
+            windows = self._windows(self._order(seed, number, random))
+            chances = [np.random.default_rng(own) for own in random.integers(2**63, size=len(windows)).tolist()]
         sizes = [int(self._blocks[window, 2].sum()) for window in windows]
         steps = [_steps(size, batch_size, copy.deepcopy(own)) for size, own in zip(sizes, chances, strict=True)]
-        return Batches(sum(steps), self._batches(windows, chances, batch_size))
+        tokens = sum(int(self._blocks[window, 4].sum()) for window in windows)
+        return Batches(sum(steps), sum(sizes), tokens, self._batches(windows, chances, batch_size))
+
+    def _order(self, seed: int, number: int, random: np.random.Generator) -> np.ndarray:
+        """Draw the blocks of an epoch; as many epochs as there are parts have each block once."""
+        if self.parts == 1:
+            return random.permutation(len(self._blocks))
+        turn, part = divmod(number, self.parts)
+        order = np.random.default_rng((seed, turn, 1)).permutation(len(self._blocks))
+        return np.array_split(order, self.parts)[part]
+
+    def _windows(self, order: np.ndarray) -> list[np.ndarray]:
+        """Cut an order of blocks into windows of about the same size, each in the order of the disk."""
+        ends = np.cumsum(self._blocks[order, 4])
+        count = -(-int(ends[-1]) // self._window)
+        cuts = np.flatnonzero(np.diff((ends - 1) * count // ends[-1])) + 1
+        return [np.sort(part) for part in np.split(order, cuts)]
 
     def _batches(
         self, windows: Iterable[np.ndarray], chances: Iterable[np.random.Generator], batch_size: int

@@ -86,8 +86,11 @@ def identify(prepared: Prepared) -> Identity:
         del settings["training.precision"]
     settings |= dict(_flat(tree["model"], "model."))
     settings |= {name: value for name, value in _flat(tree["start"], "start.") if name != STARTED_FROM}
-    if isinstance(prepared.encoded, StreamedCorpus) and not prepared.encoded.covered:
-        settings["corpus.shuffle"] = config.corpus.shuffle
+    if isinstance(prepared.encoded, StreamedCorpus):
+        if not prepared.encoded.covered:
+            settings["corpus.shuffle"] = config.corpus.shuffle
+        if prepared.encoded.parts > 1:
+            settings["corpus.epoch_tokens"] = config.corpus.epoch_tokens
     settings["inputs"] = list(config.active_inputs)  # in order
     for name, entry in config.active_inputs.items():
         elsewhere = {*entry.file_settings, *entry.places}

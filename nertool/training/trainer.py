@@ -143,8 +143,7 @@ def train(
         while not has_ended(epochs, config):
             number = len(epochs)
             f1s = [epoch.validation.micro.f1 for epoch in epochs]
-            # The order depends on seed and epoch alone, so an epoch can be repeated by itself.
-            steps, batches = corpus.epoch(config.batch_size, np.random.default_rng((config.seed, number)))
+            steps, sentences, total, batches = corpus.epoch(config.batch_size, config.seed, number)
             network.train()
             began = time.perf_counter()
             loss_sum = norm_sum = 0.0
@@ -165,7 +164,7 @@ def train(
                 own_sentences += len(own)
                 tokens += int(part.lengths[indices].sum())
                 seconds = time.perf_counter() - began
-                yield Step(number + 1, tokens, corpus.token_count, loss_sum / max(own_sentences, 1), seconds)
+                yield Step(number + 1, tokens, total, loss_sum / max(own_sentences, 1), seconds)
             loss_sum = group.total(loss_sum)
             seconds = time.perf_counter() - began
             with learner.averaged():
@@ -178,7 +177,7 @@ def train(
                 epochs.append(
                     Epoch(
                         number + 1,
-                        loss_sum / len(corpus),
+                        loss_sum / sentences,
                         rate,
                         norm_sum / steps,
                         validation,
