@@ -318,7 +318,7 @@ class CorpusConfig(Section):
     shuffle: Number = Field(2**24, description="stream: how many tokens are in memory, and are shuffled, together")
     epoch_tokens: Number | None = Field(
         None,
-        description="stream: about how many tokens an epoch has, after which there is validation and a checkpoint; "
+        description="stream: about how many tokens an epoch has, with validation and a checkpoint after it; "
         "none: all of the training split",
     )
 

@@ -181,8 +181,8 @@ class Learnable(Protocol):
 
         Args:
             batch_size: Sentences of a batch.
-            seed, number: Of the training, and of the epoch, from 0. The order depends on these alone, so that an
-                epoch can be repeated by itself.
+            seed: Of the training.
+            number: Of the epoch, from 0. The order depends on both alone: an epoch can be repeated by itself.
         """
         ...
 
@@ -264,9 +264,7 @@ class EncodedCorpus:
     def epoch(self, batch_size: int, seed: int, number: int) -> Batches:
         """Draw the order of an epoch; see `training_order`."""
         order = training_order(self.lengths, batch_size, np.random.default_rng((seed, number)))
-        return Batches(
-            len(order), len(self), self.token_count, ((self, indices, indices) for indices in order)
-        )
+        return Batches(len(order), len(self), self.token_count, ((self, indices, indices) for indices in order))
 
     def batch(self, sentences: np.ndarray) -> Arrays:
         """Cut a batch of sentences, given by their indices in the corpus."""

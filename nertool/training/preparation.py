@@ -188,9 +188,7 @@ def encode(split: Split, model: Model) -> EncodedCorpus | StreamedCorpus:
     codes = model.label_codes(split.unannotated)
     if isinstance(split, StreamedSplit):
         corpus = model.config.corpus
-        return StreamedCorpus(
-            model.inputs, split, *codes, window=corpus.shuffle, epoch_tokens=corpus.epoch_tokens
-        )
+        return StreamedCorpus(model.inputs, split, *codes, window=corpus.shuffle, epoch_tokens=corpus.epoch_tokens)
     if split.weights is None:
         return EncodedCorpus(model.inputs, in_pieces(split.sentences, split.label_scheme), *codes)
     pieces = [in_pieces([sentence], split.label_scheme) for sentence in split.sentences]

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from nertool.config.schema import TrainingConfig
 from nertool.data.encoding import Learnable
 from nertool.errors import DivergenceError
