@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 from nertool.config.loading import find_config, load_config, locate_files
-from nertool.data.streaming import Sharding
+from nertool.data.sharding import Sharding
 from nertool.formats.conll import Columns
 from nertool.formats.registry import ReadOptions, Report
 from nertool.text.document import Document

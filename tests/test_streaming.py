@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 
 from nertool.config.schema import Config, CorpusConfig
+from nertool.data import sharding
 from nertool.data import shards as shards_module
-from nertool.data import streaming
 from nertool.data.corpus import Split, open_splits, read_corpus, read_training
 from nertool.data.encoding import EncodedCorpus
 from nertool.data.pieces import LONGEST, in_pieces
+from nertool.data.sharding import Sharding, write_shards
 from nertool.data.shards import Shards, shards_folder
-from nertool.data.streaming import Sharding, StreamedCorpus, StreamedSplit, read_streamed, write_shards
+from nertool.data.streaming import StreamedCorpus, StreamedSplit, read_streamed
 from nertool.errors import BundleError, ConfigError, CorpusError
 from nertool.training.preparation import prepare
 from nertool.training.run import Finished, Prepared, Resumed, run
@@ -48,7 +49,7 @@ REPEATED = 3
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep shards in a folder of the test, and make them small."""
     monkeypatch.setenv("NERTOOL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(streaming, "SHARD_TOKENS", 7)
+    monkeypatch.setattr(sharding, "SHARD_TOKENS", 7)
     monkeypatch.setattr(shards_module, "BLOCK_TOKENS", 3)
     return tmp_path / "cache"
 
@@ -351,10 +352,10 @@ def test_a_killed_preparation_goes_on(tmp_path: Path, cache: Path):
     script = (
         "import sys, os, signal\n"
         "from nertool.config.schema import CorpusConfig\n"
-        "from nertool.data import streaming\n"
-        "streaming.SHARD_TOKENS = 7\n"
+        "from nertool.data import sharding\n"
+        "sharding.SHARD_TOKENS = 7\n"
         f"config = CorpusConfig(train={config.train!r}, validation={config.train!r}, stream=True)\n"
-        "for number, record in enumerate(streaming.write_shards(config)):\n"
+        "for number, record in enumerate(sharding.write_shards(config)):\n"
         "    if number == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=False)

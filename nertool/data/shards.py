@@ -369,3 +369,19 @@ def _damaged(path: Path, problem: object) -> CorpusError:
         "command with --resume makes it anew",
         path,
     )
+
+
+def neighbour_codes(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return a number for each label with the label before and the one after it; see `Shard.triples`."""
+    own = labels.astype(np.int64) + 1
+    before, after = np.roll(own, 1), np.roll(own, -1)
+    ends = np.cumsum(lengths)
+    before[ends - lengths] = 0
+    after[ends - 1] = 0
+    codes: np.ndarray = (before << 32) | (own << 16) | after
+    return codes
+
+
+def split_codes(codes: np.ndarray) -> list[np.ndarray]:
+    """Take the numbers of `neighbour_codes` apart: label before, label, label after."""
+    return [codes >> 32, (codes >> 16) & 0xFFFF, codes & 0xFFFF]

@@ -28,8 +28,8 @@ from nertool.config.files import (
 from nertool.config.schema import Config
 from nertool.data.corpus import Split
 from nertool.data.encoding import EncodedCorpus
+from nertool.data.sharding import Sharding, write_shards
 from nertool.data.shards import Shards
-from nertool.data.streaming import Sharding, write_shards
 from nertool.errors import ConfigError, DivergenceError, NertoolError
 from nertool.evaluation.scores import Evaluation, evaluate
 from nertool.model.concurrency import fork_safe, threads

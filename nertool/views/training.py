@@ -14,7 +14,7 @@ from rich.table import Table
 from nertool.config.schema import TrainingConfig
 from nertool.data.corpus import unseen_labels
 from nertool.data.pieces import LONGEST
-from nertool.data.streaming import Sharding
+from nertool.data.sharding import Sharding
 from nertool.model.devices import find_device
 from nertool.tagging.bundle import WEIGHTS
 from nertool.text.schemes import Scheme
