@@ -47,7 +47,8 @@ from nertool.formats.registry import (
     formats,
     recognize,
 )
-from nertool.labelling.store import New, Store
+from nertool.labelling.records import New
+from nertool.labelling.store import Store
 from nertool.model.inputs.gazetteer import read_phrases
 from nertool.tagging.bundle import CONFIG, FILES, VOCABULARY, WEIGHTS, load_bundle
 from nertool.tagging.tagger import Tagger

@@ -26,7 +26,8 @@ from nertool.labelling import store as store_module
 from nertool.labelling.download import download, downloads
 from nertool.labelling.progress import Estimate, Point, extrapolate
 from nertool.labelling.project import Wishes, open_project
-from nertool.labelling.store import Answer, LateError, Span, Store
+from nertool.labelling.records import Answer, LateError, Span
+from nertool.labelling.store import Store
 from nertool.labelling.texts import Source
 from nertool.text.document import UNKNOWN
 
@@ -574,7 +575,8 @@ def test_a_project_in_a_folder_that_cannot_be_written_can_be_read(project, tmp_p
 LABELLING = """
 import sys
 from pathlib import Path
-from nertool.labelling.store import Answer, Span, Store
+from nertool.labelling.records import Answer, Span
+from nertool.labelling.store import Store
 
 store = Store(Path(sys.argv[1]))
 for number in range(10_000):

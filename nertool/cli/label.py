@@ -126,9 +126,9 @@ def label(
     check_service("labelling", api_key)
     folder, named = _folder(texts, output)
     from nertool.labelling.project import Wishes, beginning_of, open_project
+    from nertool.labelling.records import checked_name
     from nertool.labelling.server import held, serve
     from nertool.labelling.settings import Settings
-    from nertool.labelling.store import checked_name
     from nertool.labelling.texts import Source
     from nertool.serving.server import listen, url
     from nertool.serving.settings import LOCAL_ADDRESSES

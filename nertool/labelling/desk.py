@@ -11,9 +11,10 @@ from nertool.errors import NertoolError
 from nertool.formats.project import open_database, sentences
 from nertool.labelling.download import download, downloads
 from nertool.labelling.progress import FEWEST_ENTITIES, FEWEST_MODELS, Point, extrapolate, f1
+from nertool.labelling.records import Answer, Held, LateError, Span, checked_name
 from nertool.labelling.requests import Answered, Asked, Looked, Reopened, TypeChanged, Wanted, parse, refuse
 from nertool.labelling.rounds import Proposer, Rounds
-from nertool.labelling.store import Answer, Held, LateError, Span, Store, checked_name
+from nertool.labelling.store import Store
 from nertool.serving.requests import to_json
 
 _RECENT = 3  # models whose answers say how good the proposals are now

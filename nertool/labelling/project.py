@@ -13,7 +13,8 @@ from nertool.config.vector_sets import locate
 from nertool.data.recipe import overrides_of
 from nertool.errors import ConfigError, NertoolError
 from nertool.formats.project import DATABASE, is_project
-from nertool.labelling.store import Store, checked_name
+from nertool.labelling.records import checked_name
+from nertool.labelling.store import Store
 from nertool.labelling.texts import Read, Source, read_texts
 from nertool.tagging.loading import load_model
 from nertool.tagging.ranking import MEASURES

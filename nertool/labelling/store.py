@@ -13,22 +13,21 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nertool.config.files import write_whole
 from nertool.errors import NertoolError
 from nertool.formats.project import (
-    APPLICATION,
     DATABASE,
     SQLITE_ERRORS,
     TEST,
     TEST_LINE,
-    VERSION,
     check_version,
     explained,
 )
+from nertool.labelling.records import Answer, Held, LateError, New, Taken, check_answer, checked_name
+from nertool.labelling.tables import TABLES
 
 LEASE = 600.0
 """Seconds for which a sentence is a session's alone, from when it was last heard of."""
@@ -37,164 +36,6 @@ _PATIENCE = 10.0  # seconds to wait for another program that holds the database
 _AROUND = 400  # characters of context before a sentence, and after it
 _NEIGHBOURS = 4  # sentences of context, at most
 _MOST_TYPES = 200
-_LONGEST_NAME = 60  # characters of a type's or an annotator's name
-
-_TABLES = f"""
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE types (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, removed INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE documents (id INTEGER PRIMARY KEY, source TEXT NOT NULL, name TEXT, context INTEGER NOT NULL);
-CREATE TABLE sentences (
-    id INTEGER PRIMARY KEY,
-    document INTEGER NOT NULL REFERENCES documents,
-    text TEXT NOT NULL,
-    offsets TEXT NOT NULL,     -- [[start, end], ...] of each token, in characters of the text
-    spaced INTEGER NOT NULL,   -- whether the text is the original one; else its tokens, with spaces between them
-    gap TEXT NOT NULL,         -- what stood before it in its document
-    columns TEXT NOT NULL,
-    role TEXT NOT NULL,        -- pool; test: kept apart; copy: of an earlier sentence, never asked about
-    draw REAL NOT NULL,        -- a random number
-    proposal TEXT,             -- that was read from a file: [[first token, token after the last, type], ...]
-    skipped INTEGER NOT NULL DEFAULT 0,    -- the answer that skipped it last
-    validation INTEGER NOT NULL DEFAULT 0, -- whether it judges trainings
-    answer INTEGER REFERENCES answers      -- the one in force
-);
-CREATE INDEX open_sentences ON sentences (role, draw) WHERE answer IS NULL;
-CREATE INDEX answered_sentences ON sentences (answer) WHERE answer IS NOT NULL;
-CREATE INDEX sentences_of_documents ON sentences (document);
-CREATE TABLE answers (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT UNIQUE,           -- of the request, which may come twice
-    sentence INTEGER NOT NULL REFERENCES sentences,
-    annotator TEXT NOT NULL,
-    time REAL NOT NULL,        -- seconds since 1970
-    seconds REAL,              -- from when the sentence was shown
-    action TEXT NOT NULL,      -- accept, reject, skip, undo
-    spans TEXT NOT NULL,       -- [[first token, token after the last, type], ...]
-    outside TEXT NOT NULL,     -- [[first token, token after the last], ...] known to be no entity, if partial
-    partial INTEGER NOT NULL,  -- whether nothing is known of the other tokens
-    proposal TEXT,             -- of the model, whether it was shown or not
-    model INTEGER,             -- its number
-    correct INTEGER, proposed INTEGER, marked INTEGER, -- entities, to score the model with
-    before INTEGER,            -- the answer that was in force
-    state TEXT NOT NULL        -- used; late: another answer came first; undone
-);
-CREATE INDEX answers_of_annotators ON answers (annotator, id);
-CREATE TABLE leases (
-    sentence INTEGER PRIMARY KEY REFERENCES sentences,
-    session TEXT NOT NULL UNIQUE,
-    annotator TEXT NOT NULL,
-    expires REAL NOT NULL,
-    proposal TEXT,
-    model INTEGER
-);
-CREATE TABLE ranking (place INTEGER PRIMARY KEY, sentence INTEGER NOT NULL UNIQUE, reason TEXT NOT NULL);
-CREATE TABLE models (
-    number INTEGER PRIMARY KEY,
-    folder TEXT NOT NULL,
-    time REAL NOT NULL,
-    answers INTEGER NOT NULL,    -- the last one that there was when its training began
-    sentences INTEGER NOT NULL,  -- that it learnt from
-    seconds REAL NOT NULL,
-    types TEXT NOT NULL,         -- the number of each type by the name that it had
-    test TEXT NOT NULL           -- [correct, proposed, marked] entities of the test set, and its sentences
-);
-"""
-
-
-class Span(NamedTuple):
-    """An entity: its first token, the token after its last, and the number of its type."""
-
-    start: int
-    end: int
-    type: int
-
-
-class New(NamedTuple):
-    """A sentence to take into a project.
-
-    Attributes:
-        text: Its characters.
-        offsets: Of its tokens.
-        spaced: Whether the text is the original one.
-        gap: What stood before it.
-        columns: Further values of its tokens.
-        spans: Its entities, if they are known or proposed.
-        partial: Whether nothing is known of some of its other tokens.
-        outside: Those of them of which it is known that they are no entity.
-    """
-
-    text: str
-    offsets: tuple[tuple[int, int], ...]
-    spaced: bool
-    gap: str
-    columns: Mapping[str, tuple[str, ...]]
-    spans: tuple[tuple[int, int, str], ...] | None = None
-    partial: bool = False
-    outside: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What was taken into a project.
-
-    Attributes:
-        sentences: How many are new.
-        copies: How many of them were there before, with the same text.
-        answers: How many came with an answer.
-        kept: How many came with an answer although they had one, which stays.
-        proposals: How many came with a proposal.
-    """
-
-    sentences: int
-    copies: int
-    answers: int
-    kept: int
-    proposals: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What somebody says of a sentence.
-
-    Attributes:
-        sentence: Its number.
-        action: accept, reject or skip.
-        spans: The entities.
-        outside: Tokens that are known to be no entity, where the rest is not known.
-        partial: Whether nothing is known of the other tokens.
-        before: The answer that the sentence had when it was shown.
-        key: Of the request, which may come twice.
-        seconds: That it took.
-    """
-
-    sentence: int
-    action: str
-    spans: tuple[Span, ...]
-    outside: tuple[tuple[int, int], ...]
-    partial: bool
-    before: int | None
-    key: str
-    seconds: float | None = None
-
-
-class Held(NamedTuple):
-    """A sentence that a session is to answer.
-
-    Attributes:
-        sentence: Its number.
-        proposal: Of a model, as it was made when the sentence was given; None: it is still to be made.
-        model: Number of that model.
-    """
-
-    sentence: int
-    proposal: list[list[Any]] | None
-    model: int | None
-
-
-class LateError(NertoolError):
-    """Somebody else has answered the sentence meanwhile."""
 
 
 class Store:
@@ -244,7 +85,7 @@ class Store:
             beside.unlink(missing_ok=True)
             database = sqlite3.connect(beside, isolation_level=None)
             try:
-                database.executescript(f"BEGIN;{_TABLES}COMMIT;")
+                database.executescript(f"BEGIN;{TABLES}COMMIT;")
                 database.executemany(
                     "INSERT INTO settings VALUES (?, ?)",
                     [(name, json.dumps(value)) for name, value in settings.items()],
@@ -791,43 +632,6 @@ class Store:
                 "INSERT OR IGNORE INTO ranking VALUES (?, ?, ?)",
                 [(place, sentence, reason) for place, (sentence, reason) in enumerate(ranking)],
             )
-
-
-def check_answer(answer: Answer, count: int, types: set[int]) -> None:
-    """Refuse an answer that does not fit its sentence.
-
-    Args:
-        answer: The answer.
-        count: How many tokens the sentence has.
-        types: The numbers of the types.
-
-    Raises:
-        NertoolError: An entity leaves the sentence, overlaps another, or is of no type.
-    """
-    end = 0
-    for start, stop, *type_ in sorted([*answer.spans, *answer.outside]):
-        if not end <= start < stop <= count:
-            raise NertoolError(f"entities overlap, or leave the sentence: tokens {start} to {stop} of {count}")
-        if type_ and type_[0] not in types:
-            raise NertoolError("an entity is of a type that there is not: reload the page")
-        end = stop
-
-
-def checked_name(name: str, what: str) -> str:
-    """Return a name without whitespace around it.
-
-    Raises:
-        NertoolError: It cannot be the name of a type or an annotator.
-    """
-    name = " ".join(name.split())
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise NertoolError(
-            f"the name of {'a type' if what == 'type' else 'an annotator'} has 1 to {_LONGEST_NAME} "
-            "characters, all of them printable"
-        )
-    if what == "type" and (name == "O" or " " in name):
-        raise NertoolError("the name of a type is one word, and not O, which labels what is no entity")
-    return name
 
 
 def _answer_from_file(

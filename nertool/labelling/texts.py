@@ -10,7 +10,8 @@ from pathlib import Path
 from nertool.errors import CorpusError
 from nertool.formats.labels import resolve
 from nertool.formats.registry import ReadOptions, Report, detect_texts, find_format
-from nertool.labelling.store import New, Store, Taken
+from nertool.labelling.records import New, Taken
+from nertool.labelling.store import Store
 from nertool.text.document import UNKNOWN, Document
 from nertool.text.schemes import OUTSIDE
 from nertool.text.tokenization import Tokenizer
