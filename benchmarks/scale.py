@@ -125,7 +125,7 @@ def compare_tagging(places: Mapping[str, tuple[str, int]], rounds: int) -> None:
     prepared = prepare(locate_files(load_config(path, SIZES), path))
     prepared.model.network.eval()
     assert prepared.corpus.test is not None
-    sentences = prepared.corpus.test.sentences * COPIES
+    sentences = [*prepared.corpus.test.sentences] * COPIES
     tokens = sum(map(len, sentences))
 
     def tag(device: str, count: int) -> Time:
@@ -176,9 +176,9 @@ def main() -> None:
         values = {name: {"precision": name, "threads": 1} for name in ("fp32", "bf16")}
         compare_settings(values, args.rounds, args.tokens)
     elif args.what == "device":
-        cpu = {"cpu": {"threads": 2}}
-        gpu = {f"cuda {name}": {"device": "cuda", "precision": name} for name in ("fp32", "bf16")}
-        compare_settings(cpu | gpu, args.rounds, args.tokens)
+        places: dict[str, dict[str, object]] = {"cpu": {"threads": 2}}
+        places |= {f"cuda {name}": {"device": "cuda", "precision": name} for name in ("fp32", "bf16")}
+        compare_settings(places, args.rounds, args.tokens)
         compare_tagging({f"cpu, {cores()} threads": ("cpu", cores()), "cuda": ("cuda", cores())}, args.rounds)
     else:
         counts = [count for count in (1, 2, 4, 8, 16) if count <= cores()]
