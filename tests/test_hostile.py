@@ -526,6 +526,14 @@ class TestBoundedMemory:
         assert result.exit_code == 1 and result.stderr.startswith("error: there is not enough memory")
         assert door._explain(RuntimeError("anything else")) is None
 
+    @pytest.mark.parametrize(
+        ("module", "source"),
+        [("pyarrow.parquet", "'nertool[datasets]'"), ("uvloop", "'nertool[serve]'"), ("spacy", "spacy")],
+    )
+    def test_a_missing_package_is_named_with_the_extra_that_has_it(self, module: str, source: str):
+        problem = ModuleNotFoundError(f"No module named {module!r}", name=module)
+        assert str(door._explain(problem)).endswith(f"try: pip install {source}")
+
     def test_sizes_beyond_the_machine(self, tiny_config):
         with pytest.raises(ConfigError, match="a network of these sizes cannot be built"):
             prepare(tiny_config("model.encoder.hidden=65536"))

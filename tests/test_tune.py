@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -407,3 +408,12 @@ def test_a_space_is_shown_and_read_from_a_file(tmp_path: Path, monkeypatch: pyte
     Path("space.yaml").write_text("- 1\n", encoding="utf-8")
     wrong = CliRunner().invoke(main, ["tune", "tiny.yaml", "--space", "space.yaml"])
     assert wrong.exit_code == 1 and "expected settings such as" in wrong.output
+
+
+def test_without_optuna_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    result = CliRunner().invoke(main, ["tune", "tiny.yaml", "--output", "out"])
+    assert result.exit_code == 1 and "pip install 'nertool[tune]'" in result.stderr
+    assert not (tmp_path / "out").exists()

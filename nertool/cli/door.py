@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -98,7 +99,23 @@ class Door(click.Group):
             return super().invoke(ctx)
 
 
+_OF_EXTRA = re.compile(r"(?P<package>[\w.-]+).*; .*extra == ['\"](?P<extra>[^'\"]+)")
 _PACKAGES = {"torchcrf": "pytorch-crf", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+
+
+def _source_of(package: str) -> str:
+    """Return what installs a package: the extra of nertool that has it, else its own name."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("nertool") or []
+    except PackageNotFoundError:  # it runs from a folder
+        lines = []
+    for line in lines:
+        found = _OF_EXTRA.match(line)
+        if found and found["package"].replace("-", "_") == package and found["extra"] != "dev":
+            return f"'nertool[{found['extra']}]'"
+    return package
 
 
 def _explain(problem: Exception) -> str | None:
@@ -114,7 +131,7 @@ def _explain(problem: Exception) -> str | None:
         if package in ("", "nertool"):
             return None
         package = _PACKAGES.get(package, package)
-        return f"this needs the package {package}, which is not installed; try: pip install {package}"
+        return f"this needs the package {package}, which is not installed; try: pip install {_source_of(package)}"
     text = str(problem)
     if isinstance(problem, MemoryError) or any(part in text for part in _NO_MEMORY):
         detail = f" ({text.splitlines()[0][:200]})" if text else ""

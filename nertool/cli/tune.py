@@ -92,10 +92,11 @@ def tune(
         for name, how in described.items():
             click.echo(f"{name}: {how}")
         return
-    from nertool.experiments.tune import BEST, Tuner
+    from nertool.experiments.tune import BEST, Tuner, import_optuna
     from nertool.views.console import new_console, waiting
     from nertool.views.tuning import Watcher, show_tuning, write_page
 
+    import_optuna()  # before there is a folder
     folder = Path(output) if output else RUNS / f"tune-{recipe.name}"
     for line in recipe.warnings:
         say(line, head=f"{click.style('note:', fg='yellow')} ")

@@ -123,7 +123,7 @@ def hub_package() -> Any:
             import huggingface_hub.errors
             import huggingface_hub.utils
         except ImportError:
-            raise NertoolError("models of the hub need huggingface_hub: pip install 'nertool[hub]'") from None
+            raise NertoolError("this needs the package huggingface_hub: pip install 'nertool[hub]'") from None
         return huggingface_hub
 
 

@@ -122,7 +122,7 @@ class Tuner:
     def __init__(self, config: Config, space: Space, folder: Path, seeds: int) -> None:
         if config.corpus.fold is not None:
             raise ConfigError("corpus.fold: its fold is a test split, and a search must not see one; leave it out")
-        self._optuna = _import_optuna()
+        self._optuna = import_optuna()
         training = config.training.model_copy(update={"threads": config.training.threads or 1})
         corpus = config.corpus.model_copy(update={"test": None})
         self.config = config.model_copy(update={"training": training, "corpus": corpus})
@@ -420,7 +420,12 @@ def counted_states(trials: Sequence[Trial]) -> dict[str, int]:
     return {state: sum(trial.state == state for trial in trials) for state in ("complete", "stopped", "failed")}
 
 
-def _import_optuna() -> Any:
+def import_optuna() -> Any:
+    """Import the package that proposes settings.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     try:
         import optuna
     except ImportError:
