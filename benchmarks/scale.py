@@ -1,6 +1,6 @@
 """Measure what threads, processes, bfloat16 and a GPU are worth in training: steps in turn, in one run.
 
-    python benchmarks/scale.py threads                                  # 1, 2, 4 and 8, training and tagging
+    python benchmarks/scale.py threads                                  # up to 16 threads, training and tagging
     python benchmarks/scale.py precision                                # fp32 and bf16
     python benchmarks/scale.py device                                   # the CPU and a GPU, training and tagging
     torchrun --nproc-per-node 2 benchmarks/scale.py processes           # 1 process and all of them
